@@ -1,0 +1,52 @@
+"""The few settings, each an environment variable that a call can override for this process."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from fgrad.errors import ConfigError
+
+_overrides: dict[str, int | str] = {}
+
+
+def _positive_int(name: str, default: int | None, allowed: tuple[int, ...] | None = None) -> int | None:
+    raw = _overrides.get(name, os.environ.get(name))
+    if raw is None:
+        return default
+    try:
+        value = int(raw)
+    except ValueError:
+        value = 0
+    if value < 1 or (allowed is not None and value not in allowed):
+        choices = f"one of {allowed}" if allowed else "a positive integer"
+        raise ConfigError(f"{name}: must be {choices}, got {raw!r}. Set it to {choices} or unset it.")
+    return value
+
+
+def num_threads() -> int:
+    """Worker threads of compiled programs: ``FGRAD_NUM_THREADS``, or the cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    value = _positive_int("FGRAD_NUM_THREADS", cores)
+    assert value is not None
+    return min(value, cores)
+
+
+def set_num_threads(n: int) -> None:
+    """Overrides ``FGRAD_NUM_THREADS`` for this process (results do not depend on it)."""
+    _overrides["FGRAD_NUM_THREADS"] = n
+    num_threads()
+
+
+def vector_bits() -> int | None:
+    """``FGRAD_CPU_VECTOR_BITS`` (128, 256 or 512), or None: as wide as the host's registers."""
+    return _positive_int("FGRAD_CPU_VECTOR_BITS", None, (128, 256, 512))
+
+
+def cache_dir() -> pathlib.Path:
+    """Where compiled kernels are kept between processes: ``FGRAD_CACHE_DIR``, or fgrad's folder in the user cache."""
+    raw = os.environ.get("FGRAD_CACHE_DIR")
+    if raw:
+        return pathlib.Path(raw).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (pathlib.Path(base) if base else pathlib.Path.home() / ".cache") / "fgrad"

@@ -1,0 +1,1 @@
+"""Core: avals, jaxprs, traces, primitives and arrays."""

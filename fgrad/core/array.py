@@ -1,0 +1,250 @@
+"""Array: what users hold.  ``ConcreteArray`` has a value; tracers (transforms) stand for one.
+
+Operators and NumPy-like methods are attached by ``fgrad.numpy`` (a higher layer), so that ``a + b`` and
+``fgrad.numpy.add(a, b)`` are one function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fgrad.core import dtypes
+from fgrad.core.aval import ShapedArray, scalar_aval
+from fgrad.errors import DonatedArrayError
+
+
+class Array:
+    """An immutable n-dimensional array, or a tracer standing for one."""
+
+    __slots__ = ()
+    __array_priority__ = 1000  # numpy_array + Array calls Array.__radd__
+
+    aval: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def size(self) -> int:
+        return self.aval.size
+
+    @property
+    def weak_type(self) -> bool:
+        return self.aval.weak_type
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __hash__(self):
+        raise TypeError(
+            f"hash: an Array is not hashable, got {self.aval}: arrays compare element by element. "
+            "Use a tuple of its values, id(x), or pass it as an ordinary (not static) argument."
+        )
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class ConcreteArray(Array):
+    """An array with a value.  It owns its buffer (or shares it with other Arrays) and never changes it."""
+
+    __slots__ = ("_aval", "_value", "_weak")
+
+    _value: np.ndarray
+    _weak: bool
+
+    def __init__(self, value: np.ndarray, weak: bool = False):
+        self._value = value
+        self._weak = weak
+
+    @property
+    def aval(self) -> ShapedArray:  # type: ignore[override]
+        try:
+            return self._aval
+        except AttributeError:
+            value = self._value
+            self._aval = ShapedArray(value.shape, value.dtype, self._weak)
+            return self._aval
+
+    @property
+    def shape(self):
+        return self._value.shape
+
+    @property
+    def dtype(self):
+        return self._value.dtype
+
+    @property
+    def ndim(self):
+        return self._value.ndim
+
+    @property
+    def size(self):
+        return self._value.size
+
+    @property
+    def weak_type(self):
+        return self._weak
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if copy or (dtype is not None and np.dtype(dtype) != self._value.dtype):
+            if copy is False:
+                raise ValueError(f"asarray: {self.dtype} to {np.dtype(dtype)} needs a copy, got copy=False. Drop it.")
+            return np.array(self._value, dtype=dtype)
+        view = self._value.view()
+        view.flags.writeable = False
+        return view
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"bool: the truth value of an Array of shape {self.shape} is ambiguous "
+                f"({self.size} elements). Use .any() or .all()."
+            )
+        return bool(self._value)
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if self.ndim != 0 or not dtypes.is_integer(self.dtype):
+            raise TypeError(f"index: only an integer scalar is an index, got {self.aval}. Use int(x) or .item().")
+        return int(self._value)
+
+    def item(self, *index: int) -> Any:
+        """The one element as a Python scalar (or the element at an index)."""
+        if not index and self.size != 1:
+            raise ValueError(f"item: needs exactly one element, got shape {self.shape}. Index it first.")
+        out = self._value.item(*index)
+        return float(out) if self.dtype == dtypes.bfloat16 else out
+
+    def tolist(self) -> Any:
+        value = self._value.astype(np.float32) if self.dtype == dtypes.bfloat16 else self._value
+        return value.tolist()
+
+    def block_until_ready(self) -> ConcreteArray:
+        """Itself: values are ready when a call returns (kept for programs written for JAX)."""
+        return self
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        # A consumer could write through the capsule, so it gets its own copy unless it can be told read-only.
+        value = self._value
+        if max_version is not None and max_version >= (1, 0) and not copy:
+            value = np.ascontiguousarray(value).view()
+            value.flags.writeable = False
+            return value.__dlpack__(max_version=max_version, dl_device=dl_device)
+        return np.array(value).__dlpack__(stream=stream)
+
+    def __dlpack_device__(self):
+        return self._value.__dlpack_device__()
+
+    def __reduce__(self):
+        return _rebuild, (np.ascontiguousarray(self._value), self._weak)
+
+    def __repr__(self) -> str:
+        body = np.array2string(self._value, separator=", ", prefix="Array(")
+        weak = ", weak_type=True" if self._weak else ""
+        return f"Array({body}, dtype={self.dtype}{weak})"
+
+    def __str__(self) -> str:
+        return str(self._value)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if self.ndim == 0 else str(self), spec)
+
+
+class DonatedArray(ConcreteArray):
+    """What a ConcreteArray becomes when its memory was donated: every use is an error."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str):
+        if name in ("__class__", "__repr__", "aval", "shape", "dtype", "ndim", "_aval", "is_deleted"):
+            return object.__getattribute__(self, name)
+        raise DonatedArrayError(
+            f"{name}: this Array {object.__getattribute__(self, '_aval')} was donated to a jitted call "
+            "(donate_argnums) and its memory reused. Use the call's result, or do not donate the argument."
+        )
+
+    shape = property(lambda self: self._aval.shape)
+    dtype = property(lambda self: self._aval.dtype)
+    ndim = property(lambda self: len(self._aval.shape))
+
+    def __repr__(self) -> str:
+        return f"Array(<donated>, {self.aval})"
+
+
+def donate(array: ConcreteArray) -> None:
+    """Marks the array's memory as given away."""
+    array._aval = array.aval
+    array.__class__ = DonatedArray
+
+
+def _rebuild(value: np.ndarray, weak: bool) -> ConcreteArray:
+    return ConcreteArray(value, weak)
+
+
+def from_numpy(x: Any, dtype: np.dtype | None = None) -> ConcreteArray:
+    """An Array holding its own copy of ``x`` (the owner may change ``x`` afterwards), in native byte order."""
+    x = np.asarray(x)
+    return ConcreteArray(np.array(x, dtype=dtypes.canonical(x.dtype if dtype is None else dtype), order="C"))
+
+
+def from_scalar(x: Any) -> ConcreteArray:
+    """A weakly typed 0-d Array of a Python scalar."""
+    aval = scalar_aval(x)
+    return ConcreteArray(np.asarray(x, dtype=aval.dtype), type(x) is not bool)
+
+
+def lift(x: Any, who: str = "fgrad") -> Array:
+    """An Array (possibly a tracer) from what users pass: Array, NumPy array or scalar, Python scalar."""
+    if isinstance(x, Array):
+        return x
+    if type(x) in (bool, int, float, complex):
+        return from_scalar(x)
+    if isinstance(x, (np.ndarray, np.generic)):
+        return from_numpy(x)
+    if isinstance(x, (bool, int, float, complex)):
+        return from_scalar(next(t(x) for t in (bool, int, float, complex) if isinstance(x, t)))
+    if hasattr(x, "__array__"):
+        return from_numpy(np.asarray(x))
+    raise TypeError(
+        f"{who}: operands must be arrays or scalars, got {x!r} of type {type(x).__name__}. "
+        "Convert lists and tuples with fgrad.numpy.asarray."
+    )
+
+
+def aval_of(x: Any) -> ShapedArray:
+    """The aval of anything ``lift`` accepts, without copying it."""
+    if isinstance(x, Array):
+        return x.aval
+    if type(x) in (bool, int, float, complex):
+        return scalar_aval(x)
+    if isinstance(x, (np.ndarray, np.generic)):
+        return ShapedArray(x.shape, dtypes.canonical(x.dtype))
+    return lift(x).aval

@@ -1,0 +1,152 @@
+"""The kinds a ``cpu`` or ``cuda`` slot can be, and how each is evaluated eagerly.
+
+The kind is what lets the compiler work without knowing any operation by name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fgrad.core.aval import ShapedArray
+from fgrad.errors import MissingBackendError
+from fgrad.kernels.layout import Layout
+
+
+class Unfilled(NamedTuple):
+    """An empty slot and why it is empty; looking it up raises, nothing falls back in silence."""
+
+    reason: str
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+        raise MissingBackendError(f"{prim.name}: has no cpu rule, {self.reason}.")
+
+
+class ScalarMap(NamedTuple):
+    """Element-wise: ``rule(s, *xs, **params)`` builds the scalar expression; ``ufunc`` is NumPy's own, if it has one."""
+
+    rule: Callable[..., Any]
+    ufunc: Callable[..., Any] | None = None
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.ndarray:
+        # NumPy would broadcast and promote in silence: a call passes only in a form the abstract rule has accepted.
+        shape = values[0].shape
+        key = (*[v.dtype for v in values], *params.items()) if params else tuple([v.dtype for v in values])
+        if key not in prim.checked or any([v.shape != shape for v in values]):
+            prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
+            prim.checked.add(key)
+        if self.ufunc is None:
+            return _run_map(prim, values, params)
+        with np.errstate(all="ignore"):
+            return np.asarray(self.ufunc(*values, **params))
+
+
+class IndexMap(NamedTuple):
+    """Moves elements.  ``view`` gives the result as a strided view of the operand (or None where it is none);
+    ``copies`` gives a fill value and the strided regions of the result that operands are copied into.
+    """
+
+    view: Callable[..., Any] | None = None
+    copies: Callable[..., Any] | None = None
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.ndarray:
+        return _run_reference(prim, values, params)
+
+
+class IndexValue(NamedTuple):
+    """The value at each place is the place's own index along ``params['dimension']``; there are no operands."""
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.ndarray:
+        return _run_reference(prim, values, params)
+
+
+class Fold(NamedTuple):
+    """A reduction over ``params['axes']`` with one of the emitter's combiners; its producer map is fused into it."""
+
+    combine: str
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.ndarray:
+        return _run_reference(prim, values, params)
+
+
+class Kernel(NamedTuple):
+    """A library kernel: ``planner(ins, outs, **params) -> KernelPlan`` over layouts; eager and jit run the same one."""
+
+    planner: Callable[..., Any]
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+        layouts = tuple(map(_layout, values))
+        values = [v if lay is not None else np.ascontiguousarray(v) for v, lay in zip(values, layouts)]
+        layouts = tuple(lay or Layout.contiguous(v.dtype, v.shape) for v, lay in zip(values, layouts))
+        out = _kernel_executable(prim, layouts, tuple(sorted(params.items())))(*values)
+        return out if prim.multiple_results else out[0]
+
+
+class Host(NamedTuple):
+    """Runs ``reference`` from Python, between two runs of the driver; a program's text names it and the reason."""
+
+    reason: str
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+        return _run_reference(prim, values, params)
+
+
+class Inline(NamedTuple):
+    """Holds a jaxpr in ``params[jaxpr_param]``: the compiler inlines it, eager evaluation calls ``run``."""
+
+    jaxpr_param: str
+    run: Callable[..., Any]
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+        return self.run(values, **params)
+
+
+Backend = ScalarMap | IndexMap | IndexValue | Fold | Kernel | Host | Inline | Unfilled
+
+
+def _run_reference(prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+    prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
+    with np.errstate(all="ignore"):
+        out = prim.reference(*values, **params)
+    return out if prim.multiple_results else np.asarray(out)
+
+
+def _layout(v: np.ndarray) -> Layout | None:
+    """The array's own strides in elements, relative to its first element; None if they are no whole elements."""
+    if v.flags.c_contiguous:
+        return Layout.contiguous(v.dtype, v.shape)
+    size = v.dtype.itemsize
+    if any(s % size for s in v.strides) or not v.flags.aligned:
+        return None
+    return Layout(v.dtype, v.shape, tuple(s // size for s in v.strides))
+
+
+@functools.lru_cache(maxsize=2048)
+def _kernel_executable(prim: Any, layouts: tuple[Layout, ...], params: tuple[tuple[str, Any], ...]) -> Any:
+    from fgrad.kernels.cpu.driver import from_plan
+
+    kw = dict(params)
+    avals = prim.abstract(*[ShapedArray(lay.shape, lay.dtype) for lay in layouts], **kw)
+    avals = avals if prim.multiple_results else (avals,)
+    outs = [Layout.contiguous(a.dtype, a.shape) for a in avals]
+    return from_plan(prim.cpu.planner(layouts, outs, **kw), layouts, outs)
+
+
+def _run_map(prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.ndarray:
+    values = [np.ascontiguousarray(v) for v in values]
+    layouts = tuple(Layout.contiguous(v.dtype, v.shape) for v in values)
+    return _map_executable(prim, layouts, tuple(sorted(params.items())))(*values)[0]
+
+
+@functools.lru_cache(maxsize=2048)
+def _map_executable(prim: Any, layouts: tuple[Layout, ...], params: tuple[tuple[str, Any], ...]) -> Any:
+    from fgrad.kernels.cpu.driver import from_plan
+    from fgrad.kernels.cpu.emit import map_plan
+
+    aval = prim.abstract(*[ShapedArray(lay.shape, lay.dtype) for lay in layouts], **dict(params))
+    out = Layout.contiguous(aval.dtype, aval.shape)
+    nodes = (*(("load", i) for i in range(len(layouts))), ("map", prim.cpu.rule, params, tuple(range(len(layouts)))))
+    return from_plan(map_plan(aval.shape, layouts, nodes, [(out, len(layouts))]), layouts, [out])

@@ -1,0 +1,150 @@
+"""The jaxpr: a flat, typed, first-order program; what every transformation reads and writes.
+
+{ lambda consts ; inputs. let equations in outputs }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from fgrad.core.aval import ShapedArray
+
+
+class Var:
+    """A variable: identity is its name, printing chooses letters."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"Var(id={id(self):#x}, {self.aval})"
+
+
+class Literal:
+    """A scalar constant written into the equation that reads it."""
+
+    __slots__ = ("aval", "val")
+
+    def __init__(self, val: Any, aval: ShapedArray):
+        self.val = val  # a 0-d fgrad Array
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"{self.val}"
+
+
+Atom = Var | Literal
+
+
+class Source(NamedTuple):
+    """The user's line that made an equation."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} ({self.function})"
+
+
+class Eqn(NamedTuple):
+    primitive: Any
+    invars: tuple[Atom, ...]
+    outvars: tuple[Var, ...]
+    params: dict[str, Any]
+    source: Source | None = None
+
+
+class Jaxpr:
+    """constvars and invars are bound by the caller; equations run in order; outvars are returned."""
+
+    __slots__ = ("constvars", "eqns", "invars", "outvars")
+
+    def __init__(
+        self, constvars: Sequence[Var], invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Atom]
+    ):
+        self.constvars = tuple(constvars)
+        self.invars = tuple(invars)
+        self.eqns = tuple(eqns)
+        self.outvars = tuple(outvars)
+
+    def __repr__(self) -> str:
+        from fgrad.core.pretty import format_jaxpr
+
+        return format_jaxpr(self)
+
+
+class ClosedJaxpr:
+    """A jaxpr with the values of its constvars; hashed by identity, and keeper of what was derived from it."""
+
+    __slots__ = ("consts", "derived", "jaxpr")
+
+    def __init__(self, jaxpr: Jaxpr, consts: Sequence[Any]):
+        if len(jaxpr.constvars) != len(consts):
+            raise ValueError(f"ClosedJaxpr: got {len(consts)} consts for {len(jaxpr.constvars)} constvars")
+        self.jaxpr = jaxpr
+        self.consts = tuple(consts)
+        self.derived: dict[Any, Any] = {}  # what transformations and the compiler made of it
+
+    @property
+    def eqns(self) -> tuple[Eqn, ...]:
+        return self.jaxpr.eqns
+
+    @property
+    def in_avals(self) -> tuple[ShapedArray, ...]:
+        return tuple(v.aval for v in self.jaxpr.invars)
+
+    @property
+    def out_avals(self) -> tuple[ShapedArray, ...]:
+        return tuple(v.aval for v in self.jaxpr.outvars)
+
+    def __repr__(self) -> str:
+        from fgrad.core.pretty import format_jaxpr
+
+        return format_jaxpr(self.jaxpr)
+
+
+def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
+    """Runs the equations under the current trace; values are dropped after their last use."""
+    env: dict[Var, Any] = dict(zip(jaxpr.constvars, consts))
+    env.update(zip(jaxpr.invars, args))
+    last: dict[Var, int] = {}
+    for i, eqn in enumerate(jaxpr.eqns):
+        for v in eqn.invars:
+            if isinstance(v, Var):
+                last[v] = i
+    keep = {v for v in jaxpr.outvars if isinstance(v, Var)}
+
+    def read(a: Atom) -> Any:
+        return a.val if isinstance(a, Literal) else env[a]
+
+    for i, eqn in enumerate(jaxpr.eqns):
+        out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
+        if eqn.primitive.multiple_results:
+            env.update(zip(eqn.outvars, out))
+        else:
+            env[eqn.outvars[0]] = out
+        for v in eqn.invars:
+            if isinstance(v, Var) and last[v] == i and v not in keep:
+                env.pop(v, None)
+    return [read(v) for v in jaxpr.outvars]
+
+
+def subjaxprs(params: dict[str, Any]) -> Iterator[ClosedJaxpr]:
+    """The jaxprs an equation's parameters hold."""
+    for p in params.values():
+        if isinstance(p, ClosedJaxpr):
+            yield p
+        elif isinstance(p, tuple):
+            yield from (q for q in p if isinstance(q, ClosedJaxpr))
+
+
+def walk_eqns(jaxpr: Jaxpr, visit: Callable[[Eqn], None]) -> None:
+    """Calls ``visit`` on every equation, those of inner jaxprs included."""
+    for eqn in jaxpr.eqns:
+        visit(eqn)
+        for sub in subjaxprs(eqn.params):
+            walk_eqns(sub.jaxpr, visit)

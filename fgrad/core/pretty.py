@@ -1,0 +1,91 @@
+"""Jaxprs as text, in JAX's notation."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+
+
+def _letters() -> Iterator[str]:
+    yield from string.ascii_lowercase
+    n = 1
+    while True:
+        for a in string.ascii_lowercase:
+            yield from (_word(a, b, n) for b in string.ascii_lowercase)
+        n += 1
+
+
+def _word(a: str, b: str, n: int) -> str:
+    return a * n + b
+
+
+class _Names:
+    def __init__(self) -> None:
+        self.supply = _letters()
+        self.of: dict[Var, str] = {}
+
+    def __call__(self, a: Atom) -> str:
+        if isinstance(a, Literal):
+            value = np.asarray(a.val)
+            text = str(value.item()) if value.dtype.kind != "V" else str(float(value))
+            return f"{text}:{a.aval}"
+        if a not in self.of:
+            self.of[a] = next(self.supply)
+        return self.of[a]
+
+    def typed(self, v: Atom) -> str:
+        return self(v) if isinstance(v, Literal) else f"{self(v)}:{v.aval}"
+
+
+def format_jaxpr(jaxpr: Jaxpr, *, source: bool = False) -> str:
+    """The jaxpr as text; ``source=True`` puts the user's line behind each equation."""
+    return "\n".join(_lines(jaxpr, _Names(), source))
+
+
+def _lines(jaxpr: Jaxpr, names: _Names, source: bool) -> list[str]:
+    consts = " ".join(names.typed(v) for v in jaxpr.constvars)
+    inputs = " ".join(names.typed(v) for v in jaxpr.invars)
+    head = f"{{ lambda {consts} ; {inputs}. let" if consts else f"{{ lambda ; {inputs}. let"
+    lines = [head]
+    for eqn in jaxpr.eqns:
+        lines += ["    " + line for line in _eqn_lines(eqn, names, source)]
+    outs = ", ".join(names(v) for v in jaxpr.outvars)
+    lines.append(f"  in ({outs}{',' if len(jaxpr.outvars) == 1 else ''}) }}")
+    return lines
+
+
+def _eqn_lines(eqn: Eqn, names: _Names, source: bool) -> list[str]:
+    args = " ".join(names(v) for v in eqn.invars)
+    outs = " ".join(names.typed(v) for v in eqn.outvars)
+    plain = {k: v for k, v in eqn.params.items() if not _holds_jaxpr(v)}
+    nested = {k: v for k, v in eqn.params.items() if _holds_jaxpr(v)}
+    where = f"  # {eqn.source}" if source and eqn.source else ""
+    params = " ".join(f"{k}={_format_param(v)}" for k, v in plain.items())
+    if not nested:
+        return [f"{outs} = {eqn.primitive.name}{f'[{params}]' if params else ''} {args}{where}"]
+    lines = [f"{outs} = {eqn.primitive.name}[{params}{where}"]
+    for key, value in nested.items():
+        jaxprs = value if isinstance(value, tuple) else (value,)
+        for sub in jaxprs:
+            inner = _lines(sub.jaxpr, _Names(), source)
+            lines.append(f"  {key}={inner[0]}")
+            lines += ["  " + line for line in inner[1:]]
+    lines.append(f"] {args}")
+    return lines
+
+
+def _holds_jaxpr(v: Any) -> bool:
+    return isinstance(v, ClosedJaxpr) or (isinstance(v, tuple) and any(isinstance(x, ClosedJaxpr) for x in v))
+
+
+def _format_param(v: Any) -> str:
+    if isinstance(v, np.dtype):
+        return str(v)
+    if callable(v) and hasattr(v, "__name__"):
+        return v.__name__
+    return str(v).replace(" ", "")

@@ -1,0 +1,129 @@
+"""A primitive: an operation with a fixed set of slots.
+
+Rules live on the object, so a rule file imports no transformation.  Arrays are positional; parameters are
+keyword-only, hashable and canonical before ``bind``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from fgrad.core import trace as _trace
+from fgrad.core.aval import ShapedArray
+from fgrad.core.backends import Backend, Unfilled
+from fgrad.core.dtypes import bool_
+from fgrad.errors import MissingBackendError
+
+
+class Linear(NamedTuple):
+    """The jvp of a map linear in all its operands together: apply it to the tangents."""
+
+
+class Bilinear(NamedTuple):
+    """The jvp of a map linear in each of two operands: f(dx, y) + f(x, dy)."""
+
+
+class LinearArg:
+    """Stands for an operand a transpose rule is linear in; only its aval is known."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    shape = property(lambda self: self.aval.shape)
+    dtype = property(lambda self: self.aval.dtype)
+    ndim = property(lambda self: self.aval.ndim)
+
+
+class Zero:
+    """A tangent or cotangent known to be zero; never an array."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: ShapedArray):
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"Zero({self.aval})"
+
+
+class Primitive:
+    """Fixed slots; see docs/design/contracts.md.  ``own_weak``: the abstract rule sets weak types itself."""
+
+    __slots__ = (
+        "abstract",
+        "batch",
+        "checked",
+        "cpu",
+        "cuda",
+        "jvp",
+        "multiple_results",
+        "name",
+        "own_weak",
+        "partial_eval",
+        "reference",
+        "transpose",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        abstract: Callable[..., Any],
+        reference: Callable[..., Any] | Unfilled,
+        cpu: Backend,
+        cuda: Backend,
+        jvp: Callable[..., Any] | Linear | Bilinear | Unfilled,
+        transpose: Callable[..., Any] | Unfilled,
+        batch: Callable[..., Any] | Unfilled,
+        partial_eval: Callable[..., Any] | None = None,
+        multiple_results: bool = False,
+        own_weak: bool = False,
+    ):
+        self.name = name
+        self.abstract = abstract
+        self.reference = reference
+        self.cpu = cpu
+        self.cuda = cuda
+        self.jvp = jvp
+        self.transpose = transpose
+        self.batch = batch
+        self.partial_eval = partial_eval
+        self.multiple_results = multiple_results
+        self.own_weak = own_weak
+        self.checked: set[Any] = set()  # operand dtypes an element-wise primitive has accepted (see EvalTrace)
+        REGISTRY[name] = self
+
+    def bind(self, *args: Any, **params: Any) -> Any:
+        return _trace.current_trace.get().bind(self, args, params)
+
+    def abstract_eval(self, avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
+        """The abstract rule, with weak types: a result is weak if every operand is, and it is no bool."""
+        out = self.abstract(*avals, **params)
+        if self.own_weak or not avals or not all(a.weak_type for a in avals):
+            return out
+        if self.multiple_results:
+            return tuple(a.update(weak_type=a.dtype != bool_) for a in out)
+        return out.update(weak_type=out.dtype != bool_)
+
+    def slot(self, name: str) -> Any:
+        """The filled slot, or MissingBackendError with the recorded reason."""
+        value = getattr(self, name)
+        if isinstance(value, Unfilled):
+            raise MissingBackendError(f"{self.name}: has no {name} rule, {value.reason}.")
+        return value
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self):
+        return _lookup, (self.name,)
+
+
+REGISTRY: dict[str, Primitive] = {}
+
+
+def _lookup(name: str) -> Primitive:
+    return REGISTRY[name]

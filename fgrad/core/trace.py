@@ -1,0 +1,172 @@
+"""Tracing: one current trace, and the tracers that belong to it.
+
+``Primitive.bind`` hands every operation to ``current_trace``.  A transformation sets its trace for the length of the
+user's function and keeps the trace it found as ``parent``; its rules run with the parent current.  There is no
+stack of levels: a tracer of another trace is simply a constant to this one, and reaches its own trace through the
+parents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from fgrad.core.array import Array, ConcreteArray, lift
+from fgrad.core.aval import ShapedArray
+from fgrad.core.dtypes import bool_
+from fgrad.errors import ConcretizationError, EscapedTracerError, user_location
+
+
+class Trace:
+    """How operations are interpreted while it is current."""
+
+    __slots__ = ("live", "name", "parent")
+
+    def __init__(self, name: str, parent: Trace | None):
+        self.name = name
+        self.parent = parent
+        self.live = True
+
+    def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+    def describe(self, tracer: Tracer) -> str:
+        """``argument 'x' of f``: how an error names a tracer to the user."""
+        return f"a value traced by {self.name}"
+
+
+class Tracer(Array):
+    """Stands for an array inside a transformation."""
+
+    __slots__ = ("aval", "trace")
+
+    def __init__(self, trace: Trace, aval: ShapedArray):
+        self.trace = trace
+        self.aval = aval
+
+    def concrete(self) -> Any:
+        """The value if it is known after all (the primal under an eager jvp), else None."""
+        return None
+
+    def _need_value(self, what: str, instead: str) -> Any:
+        check_live(self)
+        known = self.concrete()
+        if known is not None:
+            return known
+        raise ConcretizationError(
+            f"{what}: the value of {self.trace.describe(self)} is not known while {self.trace.name} traces it, "
+            f"got {self.aval} at {user_location()}. {instead}"
+        )
+
+    def __bool__(self) -> bool:
+        return bool(
+            self._need_value(
+                "bool", "Use fgrad.numpy.where or lax.select instead of 'if', or make the argument static."
+            )
+        )
+
+    def __int__(self) -> int:
+        return int(self._need_value("int", "Use .astype(int), or make the argument static."))
+
+    def __float__(self) -> float:
+        return float(self._need_value("float", "Use .astype(float), or make the argument static."))
+
+    def __complex__(self) -> complex:
+        return complex(self._need_value("complex", "Use .astype(complex), or make the argument static."))
+
+    def __index__(self) -> int:
+        value = self._need_value("index", "Shapes and Python indices must be static: make the argument static.")
+        return value.__index__()
+
+    def __array__(self, dtype=None, copy=None):
+        value = self._need_value("numpy.asarray", "Use fgrad.numpy functions instead of NumPy's on traced values.")
+        return value.__array__(dtype, copy)
+
+    def item(self, *index: int) -> Any:
+        return self._need_value("item", "Return the array and read it outside the transformation.").item(*index)
+
+    def tolist(self) -> Any:
+        return self._need_value("tolist", "Return the array and read it outside the transformation.").tolist()
+
+    def block_until_ready(self):
+        return self
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __repr__(self) -> str:
+        return f"Traced<{self.aval}>with<{self.trace.name}>"
+
+    def __reduce__(self):
+        self._need_value("pickle", "Return the array and pickle it outside the transformation.")
+        raise TypeError("pickle: a tracer cannot be pickled. Return the array and pickle it outside.")
+
+
+class EvalTrace(Trace):
+    """Computes at once.  Each kind of ``cpu`` slot knows how (see fgrad.core.backends)."""
+
+    __slots__ = ()
+
+    def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        weak = bool(args)
+        values = []
+        for a in args:
+            if type(a) is not ConcreteArray:
+                a = _value_outside(a, prim)
+            weak = weak and a._weak
+            values.append(a._value)
+        out = prim.cpu.evaluate(prim, values, params)
+        if prim.multiple_results:
+            if prim.own_weak:
+                return [ConcreteArray(v, w) for v, w in out]
+            return [ConcreteArray(v, weak and v.dtype != bool_) for v in out]
+        return ConcreteArray(out, params["weak_type"] if prim.own_weak else weak and out.dtype != bool_)
+
+
+def _value_outside(a: Any, prim: Any) -> ConcreteArray:
+    if isinstance(a, Tracer):
+        known = a.concrete()
+        if known is not None and a.trace.live:
+            return known
+        raise escaped(a, prim.name)
+    return lift(a, prim.name)  # type: ignore[return-value]
+
+
+EVAL = EvalTrace("evaluation", None)
+current_trace: ContextVar[Trace] = ContextVar("fgrad_current_trace", default=EVAL)
+
+
+@contextlib.contextmanager
+def using(trace: Trace) -> Iterator[Trace]:
+    """Makes ``trace`` current; it and its tracers are dead afterwards only through ``ending``."""
+    token = current_trace.set(trace)
+    try:
+        yield trace
+    finally:
+        current_trace.reset(token)
+
+
+@contextlib.contextmanager
+def tracing(trace: Trace) -> Iterator[Trace]:
+    """``using`` for the trace of a user's function: its tracers must not be used after the block."""
+    token = current_trace.set(trace)
+    try:
+        yield trace
+    finally:
+        current_trace.reset(token)
+        trace.live = False
+
+
+def escaped(tracer: Tracer, where: str) -> EscapedTracerError:
+    return EscapedTracerError(
+        f"{where}: {tracer.trace.describe(tracer)} was used outside the function it was traced in, "
+        f"got {tracer.aval} at {user_location()}. Return it from the function instead of storing it."
+    )
+
+
+def check_live(x: Any, where: str = "tracer") -> None:
+    """Raises EscapedTracerError for a tracer whose trace has ended."""
+    if isinstance(x, Tracer) and not x.trace.live:
+        raise escaped(x, where)

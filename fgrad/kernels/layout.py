@@ -1,0 +1,114 @@
+"""Strided views of flat buffers, in elements: the one description of memory every kernel plan reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Row-major strides in elements: (h, w, c) -> (w*c, c, 1)."""
+    strides = [1] * len(shape)
+    for i in range(len(shape) - 2, -1, -1):
+        strides[i] = strides[i + 1] * max(shape[i + 1], 1)
+    return tuple(strides)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Element [i0, i1, ...] lives at ``offset + i0*strides[0] + i1*strides[1] + ...`` of its buffer.
+
+    Strides may be zero (broadcast) or negative (rev); offset and strides count elements, not bytes.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    @staticmethod
+    def contiguous(dtype, shape: tuple[int, ...]) -> Layout:
+        return Layout(np.dtype(dtype), tuple(shape), contiguous_strides(tuple(shape)))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Row-major without gaps (axes of size 1 may have any stride)."""
+        if self.size <= 1:
+            return True
+        expected = 1
+        for n, s in zip(reversed(self.shape), reversed(self.strides)):
+            if n != 1 and s != expected:
+                return False
+            expected *= n
+        return True
+
+    def transpose(self, permutation: tuple[int, ...]) -> Layout:
+        return replace(
+            self,
+            shape=tuple(self.shape[p] for p in permutation),
+            strides=tuple(self.strides[p] for p in permutation),
+        )
+
+    def rev(self, dimensions: tuple[int, ...]) -> Layout:
+        """Reads axis d backwards: start at its last element, step by -stride."""
+        strides, offset = list(self.strides), self.offset
+        if self.size == 0:
+            return self
+        for d in dimensions:
+            offset += (self.shape[d] - 1) * strides[d]
+            strides[d] = -strides[d]
+        return replace(self, strides=tuple(strides), offset=offset)
+
+    def slice(self, start: tuple[int, ...], limit: tuple[int, ...], step: tuple[int, ...]) -> Layout:
+        shape = tuple(max(0, -(-(b - a) // s)) for a, b, s in zip(start, limit, step))
+        offset = self.offset + sum(a * st for a, st in zip(start, self.strides))
+        return replace(self, shape=shape, strides=tuple(st * s for st, s in zip(self.strides, step)), offset=offset)
+
+    def broadcast_in_dim(self, shape: tuple[int, ...], dimensions: tuple[int, ...]) -> Layout:
+        strides = [0] * len(shape)
+        for i, d in enumerate(dimensions):
+            strides[d] = self.strides[i] if self.shape[i] == shape[d] else 0
+        return replace(self, shape=tuple(shape), strides=tuple(strides))
+
+    def reshape(self, shape: tuple[int, ...]) -> Layout | None:
+        """The same elements in row-major order under another shape, or None where that is no strided view.
+
+        Axes that step through memory uniformly are merged into runs; each run is then cut into new axes.
+        """
+        shape = tuple(shape)
+        if self.is_contiguous or self.size == 0:
+            return replace(self, shape=shape, strides=contiguous_strides(shape))
+        old = [(n, s) for n, s in zip(self.shape, self.strides) if n != 1]
+        new = [n for n in shape if n != 1]
+        strides: list[int] = []
+        i = j = 0
+        while i < len(old) and j < len(new):
+            i0, j0 = i, j
+            have, want = old[i][0], new[j]
+            while have != want:
+                if have < want:
+                    i += 1
+                    have *= old[i][0]
+                else:
+                    j += 1
+                    want *= new[j]
+            for a in range(i0, i):
+                if old[a][1] != old[a + 1][1] * old[a + 1][0]:
+                    return None
+            run = [old[i][1]]
+            for n in reversed(new[j0 + 1 : j + 1]):
+                run.append(run[-1] * n)
+            strides += reversed(run)
+            i, j = i + 1, j + 1
+        it = iter(strides)
+        return replace(self, shape=shape, strides=tuple(1 if n == 1 else next(it) for n in shape))

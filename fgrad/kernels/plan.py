@@ -1,0 +1,50 @@
+"""What a kernel launch is: a flat list of steps over pointers and integers.
+
+Every compiled kernel, from the library or emitted, has one C signature::
+
+    void kernel(int64_t *args, int64_t begin, int64_t end, int64_t worker)
+
+It does tiles ``begin <= tile < end`` of its step's ``extent``; ``args`` is the step's block of 64-bit words:
+integers, bit patterns of floats and addresses.  Which tiles run on which worker never changes a result.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+
+class Ptr(NamedTuple):
+    """An address known only at launch: a base of the given kind plus a byte offset.
+
+    ``in``/``out``: operand or result ``index``; ``tmp``: temporary ``index`` of the plan; ``tab``: table ``index``;
+    ``scratch``: memory private to a worker (base address; the kernel adds ``worker * plan.scratch``);
+    ``arena``: the program's own memory (only in finished programs; ``index`` is 0).
+    """
+
+    kind: Literal["in", "out", "tmp", "tab", "scratch", "arena"]
+    index: int
+    offset: int = 0
+
+
+class Step(NamedTuple):
+    """One kernel over ``extent`` independent tiles, at least ``grain`` of them to a worker at a time.
+
+    ``kernel`` is the name of a library kernel or the spec of an emitted one (hashable; see kernels/cpu).
+    """
+
+    kernel: object
+    args: tuple[int | Ptr, ...]
+    extent: int
+    grain: int
+    note: str = ""
+
+
+class KernelPlan(NamedTuple):
+    """Steps run in order; temporaries in bytes; int64 tables kept alive; scratch bytes for each worker."""
+
+    steps: tuple[Step, ...]
+    temps: tuple[int, ...] = ()
+    tables: tuple[np.ndarray, ...] = ()
+    scratch: int = 0

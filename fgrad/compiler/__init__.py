@@ -1,0 +1,1 @@
+"""The CPU compiler: jaxpr -> simplify -> fuse -> plan -> emit -> program."""

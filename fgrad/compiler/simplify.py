@@ -1,0 +1,178 @@
+"""Passes from jaxpr to jaxpr: inlining, common subexpressions, and folding dilate/pad/undilate into the convolution
+that reads or feeds them (rev and transpose need no pass: they are strided views to every kernel).
+
+Each pass returns a well-typed jaxpr (fgrad.core.check); none changes a result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fgrad.core.backends import Inline
+from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from fgrad.primitives.conv import conv_general_dilated_p
+from fgrad.primitives.dilate import dilate_p, undilate_p
+from fgrad.primitives.padding import pad_p
+from fgrad.transforms.dce import dce
+
+
+def simplify(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """All passes, to a program of first-order equations."""
+    closed = dce(inline(closed))
+    closed = dce(common_subexpressions(closed))
+    return dce(fold_into_convolutions(closed))
+
+
+def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Replaces every equation that holds a jaxpr to be inlined (a nested jit) by its equations."""
+    if not any(isinstance(e.primitive.cpu, Inline) for e in closed.eqns):
+        return closed
+    constvars, consts = list(closed.jaxpr.constvars), list(closed.consts)
+    eqns: list[Eqn] = []
+
+    def run(jaxpr: Jaxpr, env: dict[Var, Atom]) -> list[Atom]:
+        def read(a: Atom) -> Atom:
+            return env.get(a, a) if isinstance(a, Var) else a
+
+        for eqn in jaxpr.eqns:
+            invars = tuple(map(read, eqn.invars))
+            if not isinstance(eqn.primitive.cpu, Inline):
+                outvars = tuple(Var(v.aval) for v in eqn.outvars)
+                env.update(zip(eqn.outvars, outvars))
+                eqns.append(eqn._replace(invars=invars, outvars=outvars))
+                continue
+            sub = eqn.params[eqn.primitive.cpu.jaxpr_param]
+            inner: dict[Var, Atom] = dict(zip(sub.jaxpr.invars, invars))
+            for v, c in zip(sub.jaxpr.constvars, sub.consts):
+                inner[v] = Var(v.aval)
+                constvars.append(inner[v])
+                consts.append(c)
+            env.update(zip(eqn.outvars, run(sub.jaxpr, inner)))
+        return [read(v) for v in jaxpr.outvars]
+
+    outvars = run(closed.jaxpr, {})
+    return ClosedJaxpr(Jaxpr(constvars, closed.jaxpr.invars, eqns, outvars), consts)
+
+
+def _atom_key(a: Atom) -> Any:
+    if isinstance(a, Literal):
+        value = np.asarray(a.val)
+        return (value.dtype, value.tobytes())
+    return a
+
+
+def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Computes equal expressions once, and drops equations that change nothing (a reshape to the same shape)."""
+    env: dict[Var, Atom] = {}
+    seen: dict[Any, tuple[Var, ...]] = {}
+    eqns: list[Eqn] = []
+
+    def read(a: Atom) -> Atom:
+        return env.get(a, a) if isinstance(a, Var) else a
+
+    for eqn in closed.eqns:
+        invars = tuple(map(read, eqn.invars))
+        if _changes_nothing(eqn):
+            env[eqn.outvars[0]] = invars[0]
+            continue
+        key = (eqn.primitive, tuple(map(_atom_key, invars)), tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))
+        if key in seen:
+            env.update(zip(eqn.outvars, seen[key]))
+            continue
+        seen[key] = eqn.outvars
+        eqns.append(eqn._replace(invars=invars))
+    j = closed.jaxpr
+    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, [read(v) for v in j.outvars]), closed.consts)
+
+
+_IDENTITY_IF_SAME_TYPE = {"reshape", "broadcast_in_dim", "convert_element_type", "stop_gradient"}
+
+
+def _changes_nothing(eqn: Eqn) -> bool:
+    if eqn.primitive.name == "transpose":
+        return eqn.params["permutation"] == tuple(range(len(eqn.params["permutation"])))
+    return eqn.primitive.name in _IDENTITY_IF_SAME_TYPE and eqn.invars[0].aval.same_type(eqn.outvars[0].aval)
+
+
+def fold_into_convolutions(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """dilate(x) and zero-pad(x) become the convolution's own lhs_dilation and padding, dilate(w) its rhs_dilation, and
+    undilate(conv) its window_strides: no inserted zero is ever stored."""
+    producer: dict[Var, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
+    uses: dict[Var, int] = {}
+    for a in (*(a for e in closed.eqns for a in e.invars), *closed.jaxpr.outvars):
+        if isinstance(a, Var):
+            uses[a] = uses.get(a, 0) + 1
+    eqns: list[Eqn] = []
+    folded: dict[Var, Eqn] = {}
+    for eqn in closed.eqns:
+        if eqn.primitive is conv_general_dilated_p:
+            eqn = _absorb_operands(eqn, producer)
+            folded[eqn.outvars[0]] = eqn
+        elif eqn.primitive is undilate_p and eqn.invars[0] in folded and uses[eqn.invars[0]] == 1:  # type: ignore[index]
+            merged = _absorb_undilate(folded[eqn.invars[0]], eqn)  # type: ignore[index]
+            if merged is not None:
+                eqns = [e for e in eqns if eqn.invars[0] not in e.outvars]
+                eqn = merged
+                folded[eqn.outvars[0]] = eqn
+        eqns.append(eqn)
+    j = closed.jaxpr
+    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts)
+
+
+def _absorb_operands(eqn: Eqn, producer: dict[Var, Eqn]) -> Eqn:
+    p = dict(eqn.params)
+    lhs_spec, rhs_spec, _ = p["dimension_numbers"]
+    lhs, rhs = eqn.invars
+    while isinstance(lhs, Var) and lhs in producer:
+        source = producer[lhs]
+        if source.primitive is dilate_p:
+            # lhs_dilation(dilate(x, f), d) = lhs_dilation(x, f d), on spatial axes only
+            f = source.params["factors"]
+            if f[lhs_spec[0]] != 1 or f[lhs_spec[1]] != 1:
+                break
+            p["lhs_dilation"] = tuple(d * f[a] for d, a in zip(p["lhs_dilation"], lhs_spec[2:]))
+        elif source.primitive is pad_p and (padding := _merged_padding(source, p)) is not None:
+            p["padding"] = padding
+        else:
+            break
+        lhs = source.invars[0]
+    while isinstance(rhs, Var) and rhs in producer and producer[rhs].primitive is dilate_p:
+        f = producer[rhs].params["factors"]
+        if f[rhs_spec[0]] != 1 or f[rhs_spec[1]] != 1:
+            break
+        p["rhs_dilation"] = tuple(d * f[a] for d, a in zip(p["rhs_dilation"], rhs_spec[2:]))
+        rhs = producer[rhs].invars[0]
+    return eqn._replace(invars=(lhs, rhs), params=p)
+
+
+def _merged_padding(pad: Eqn, p: dict[str, Any]) -> tuple[tuple[int, int], ...] | None:
+    """conv padding ∘ pad, where the pad inserts zeros at the ends of undilated spatial axes.
+
+    A crop followed by zeros (or zeros by a crop) is no single padding, so the signs must agree.
+    """
+    fill = pad.invars[1]
+    if not isinstance(fill, Literal) or np.asarray(fill.val) != 0:
+        return None
+    config = pad.params["padding_config"]
+    lhs_spec = p["dimension_numbers"][0]
+    if any(config[a] != (0, 0, 0) for a in lhs_spec[:2]):
+        return None
+    out = []
+    for axis, (lo, hi), dilation in zip(lhs_spec[2:], p["padding"], p["lhs_dilation"]):
+        plo, phi, interior = config[axis]
+        if interior or (dilation != 1 and (plo or phi)) or plo * lo < 0 or phi * hi < 0:
+            return None
+        out.append((lo + plo, hi + phi))
+    return tuple(out)
+
+
+def _absorb_undilate(conv: Eqn, undilate: Eqn) -> Eqn | None:
+    """Every f-th output of a convolution of stride s is a convolution of stride s f."""
+    out_spec = conv.params["dimension_numbers"][2]
+    f = undilate.params["factors"]
+    if f[out_spec[0]] != 1 or f[out_spec[1]] != 1:
+        return None
+    strides = tuple(s * f[a] for s, a in zip(conv.params["window_strides"], out_spec[2:]))
+    return conv._replace(outvars=undilate.outvars, params={**conv.params, "window_strides": strides})

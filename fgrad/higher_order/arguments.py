@@ -1,0 +1,84 @@
+"""Users' arguments: names for error messages, leaves as arrays, results as pytrees."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad import tree
+from fgrad.core.array import Array, aval_of, lift
+from fgrad.core.aval import ShapedArray
+from fgrad.core.trace import check_live
+
+
+def function_name(fun: Callable[..., Any]) -> str:
+    return getattr(fun, "__name__", None) or type(fun).__name__
+
+
+def parameter_names(fun: Callable[..., Any], n: int) -> list[str]:
+    """A name for each of n positional arguments."""
+    try:
+        params = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):
+        return [f"#{i}" for i in range(n)]
+    names: list[str] = []
+    for p in params:
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            names.append(p.name)
+        elif p.kind is p.VAR_POSITIONAL:
+            names += [f"{p.name}[{i}]" for i in range(max(0, n - len(names)))]
+    names += [f"#{i}" for i in range(len(names), n)]
+    return names[:n]
+
+
+def leaf_names(fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> list[str]:
+    """``'params'['w'] of loss`` for every leaf of (args, kwargs), in flattening order."""
+    of = f" of {function_name(fun)}"
+    out = []
+    for name, arg in zip(parameter_names(fun, len(args)), args):
+        out += [f"'{name}'{path}{of}" for path in tree.tree_paths(arg)]
+    for name in sorted(kwargs):
+        out += [f"'{name}'{path}{of}" for path in tree.tree_paths(kwargs[name])]
+    return out
+
+
+def is_arraylike(x: Any) -> bool:
+    return isinstance(x, (Array, np.ndarray, np.generic, bool, int, float, complex)) or hasattr(x, "__array__")
+
+
+def leaf_aval(x: Any, who: str, names: Callable[[], list[str]], i: int) -> ShapedArray:
+    """The aval of argument leaf i; a leaf that is no array is an error naming the argument."""
+    if isinstance(x, Array):
+        check_live(x, who)
+        return x.aval
+    if not is_arraylike(x):
+        raise TypeError(
+            f"{who}: arguments must be arrays, scalars or pytrees of them, got {x!r} of type {type(x).__name__} "
+            f"in argument {names()[i]}. Pass arrays, or mark the argument static (static_argnums) where there is jit."
+        )
+    try:
+        return aval_of(x)
+    except TypeError as e:
+        raise TypeError(f"{who}: argument {names()[i]}: {e}") from None
+
+
+def lift_leaves(leaves: Sequence[Any], who: str, names: Callable[[], list[str]]) -> list[Array]:
+    for i, x in enumerate(leaves):
+        leaf_aval(x, who, names, i)
+    return [lift(x, who) for x in leaves]
+
+
+def flatten_output(out: Any, who: str, fun: Callable[..., Any]) -> tuple[list[Array], Any]:
+    """Leaves and structure of a function's result; a leaf that is no array is an error naming its path."""
+    leaves, treedef = tree.tree_flatten(out)
+    for i, x in enumerate(leaves):
+        if not is_arraylike(x):
+            path = tree.tree_paths(out)[i]
+            raise TypeError(
+                f"{who}: {function_name(fun)} must return arrays or pytrees of them, got {x!r} of type "
+                f"{type(x).__name__} at output{path or ' 0'}. Return arrays, or leave the value out."
+            )
+    return [lift(x, who) for x in leaves], treedef

@@ -1,0 +1,341 @@
+"""jit: trace once for each signature, compile, and call the program."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fgrad import tree
+from fgrad.compiler.program import Program
+from fgrad.core import dtypes
+from fgrad.core import trace as _trace
+from fgrad.core.array import Array, ConcreteArray, donate, lift
+from fgrad.core.aval import ShapedArray
+from fgrad.core.jaxpr import ClosedJaxpr
+from fgrad.core.trace import EVAL, Tracer
+from fgrad.errors import UnhashableStaticError
+from fgrad.higher_order.arguments import flatten_output, function_name, leaf_aval, leaf_names, parameter_names
+from fgrad.higher_order.jit_primitive import jit_p, program_of
+from fgrad.transforms.stage import inline_consts, stage
+
+
+class _Traced(NamedTuple):
+    """One signature of a jitted function."""
+
+    closed: ClosedJaxpr  # constants hoisted to leading inputs
+    consts: tuple[Any, ...]
+    out_tree: Any
+    out_weak: tuple[bool, ...]
+    donated: frozenset[int]
+
+
+class Jitted:
+    """What ``jit`` returns; see there."""
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        static_argnums: Sequence[int],
+        static_argnames: Sequence[str],
+        donate_argnums: Sequence[int],
+        donate_argnames: Sequence[str],
+    ):
+        functools.update_wrapper(self, fun)
+        self.fun = fun
+        names = parameter_names(fun, 64)
+        self.static_argnums = tuple(static_argnums)
+        self.static_names = frozenset(static_argnames) | {names[i] for i in static_argnums if 0 <= i < len(names)}
+        self.static_nums = frozenset(self.static_argnums) | {names.index(n) for n in static_argnames if n in names}
+        self.donate_nums = frozenset(donate_argnums) | {names.index(n) for n in donate_argnames if n in names}
+        self.donate_names = frozenset(donate_argnames)
+        self.traced: dict[Any, _Traced] = {}
+        self.__name__ = function_name(fun)
+
+    def __get__(self, obj: Any, objtype: Any = None) -> Any:
+        return self if obj is None else types.MethodType(self, obj)
+
+    def __repr__(self) -> str:
+        return f"<jitted {self.__name__}>"
+
+    # --- the call ---------------------------------------------------------------------------------------------------
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        static, dynamic, dyn_kwargs = self._split(args, kwargs)
+        leaves, in_tree = tree.tree_flatten((dynamic, dyn_kwargs))
+        if _trace.current_trace.get() is EVAL:
+            key: list[Any] = [static, in_tree]
+            values: list[np.ndarray] = []
+            borrowed: list[np.ndarray] | None = None
+            for i, x in enumerate(leaves):
+                if type(x) is not ConcreteArray:
+                    if isinstance(x, Tracer):
+                        break
+                    aval = leaf_aval(x, "jit", lambda: leaf_names(self.fun, args, kwargs), i)
+                    if isinstance(x, np.ndarray) and x.dtype == aval.dtype and x.dtype.isnative:
+                        value = np.ascontiguousarray(x).reshape(x.shape)
+                        borrowed = [] if borrowed is None else borrowed
+                        borrowed.append(value)
+                    else:
+                        value = lift(x)._value  # type: ignore[attr-defined]
+                    key.append((aval.shape, aval.dtype, aval.weak_type))
+                else:
+                    value = x._value
+                    if not value.flags.c_contiguous:
+                        value = np.ascontiguousarray(value)
+                    key.append((value.shape, value.dtype, x._weak))
+                values.append(value)
+            else:
+                value = None
+                traced = self.traced.get(tuple(key)) or self._trace(tuple(key), static, leaves, in_tree, args, kwargs)
+                return self._run(traced, values, leaves, borrowed)
+        avals = [leaf_aval(x, "jit", lambda: leaf_names(self.fun, args, kwargs), i) for i, x in enumerate(leaves)]
+        full_key = (static, in_tree, *((a.shape, a.dtype, a.weak_type) for a in avals))
+        traced = self.traced.get(full_key) or self._trace(full_key, static, leaves, in_tree, args, kwargs)
+        out = jit_p.bind(*traced.consts, *leaves, jaxpr=traced.closed, name=self.__name__)
+        return traced.out_tree.unflatten(out)
+
+    def _run(self, traced: _Traced, values: list[np.ndarray], leaves: list[Any], borrowed: Any) -> Any:
+        program = program_of(traced.closed, traced.donated)
+        n = len(traced.consts)
+        if n:
+            values[:0] = [np.ascontiguousarray(_concrete(c)) for c in traced.consts]
+        overwrite: frozenset[int] = frozenset()
+        if traced.donated:
+            # Memory another Array, view or exporter still refers to is not ours to give away.  References now:
+            # the Array's slot, ``values`` and getrefcount's own argument.
+            overwrite = frozenset(
+                i
+                for i in traced.donated
+                if type(leaves[i - n]) is ConcreteArray
+                and values[i].base is None
+                and values[i].flags.writeable
+                and sys.getrefcount(values[i]) <= 3
+            )
+        out = program(values, overwrite)
+        if borrowed:
+            out = [v.copy() if any(v is b for b in borrowed) else v for v in out]
+        for i in traced.donated:
+            if type(leaves[i - n]) is ConcreteArray:
+                donate(leaves[i - n])
+        return traced.out_tree.unflatten([ConcreteArray(v, w) for v, w in zip(out, traced.out_weak)])
+
+    # --- tracing ----------------------------------------------------------------------------------------------------
+    def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """(hashable static part, dynamic positional arguments, dynamic keyword arguments)"""
+        if not self.static_nums and not self.static_names:
+            return None, args, kwargs
+        nums = {n + len(args) if n < 0 else n for n in self.static_nums}
+        static_args = tuple((i, _hashable(a, self.fun, i)) for i, a in enumerate(args) if i in nums)
+        static_kwargs = tuple(
+            (k, _hashable(v, self.fun, k)) for k, v in sorted(kwargs.items()) if k in self.static_names
+        )
+        dynamic = tuple(a for i, a in enumerate(args) if i not in nums)
+        return (static_args, static_kwargs), dynamic, {k: v for k, v in kwargs.items() if k not in self.static_names}
+
+    def _trace(self, key, static, leaves, in_tree, args, kwargs) -> _Traced:
+        names = leaf_names(self.fun, *self._named(args, kwargs))
+        avals = [leaf_aval(x, "jit", lambda: names, i) for i, x in enumerate(leaves)]
+        static_args = dict(static[0]) if static else {}
+        static_kwargs = {k: v.value for k, v in static[1]} if static else {}
+        out_tree: Any = None
+
+        def flat(*xs: Array) -> list[Array]:
+            nonlocal out_tree
+            dynamic, dyn_kwargs = in_tree.unflatten(xs)
+            it = iter(dynamic)
+            full = [static_args[i].value if i in static_args else next(it) for i in range(len(args))]
+            out = self.fun(*full, **dyn_kwargs, **static_kwargs)
+            flat_out, out_tree = flatten_output(out, "jit", self.fun)
+            return flat_out
+
+        closed = stage(flat, avals, name=f"jit of {self.__name__}", arg_names=names)
+        traced = _Traced(
+            inline_consts(closed),
+            closed.consts,
+            out_tree,
+            tuple(a.weak_type for a in closed.out_avals),
+            self._donated(args, kwargs, len(closed.consts)),
+        )
+        if not any(isinstance(c, Tracer) for c in closed.consts):
+            self.traced[key] = traced
+        return traced
+
+    def _named(self, args, kwargs):
+        """Static arguments without leaves, so that names line up with leaves."""
+        nums = {n + len(args) if n < 0 else n for n in self.static_nums}
+        shown = [None if i in nums else a for i, a in enumerate(args)]
+        return shown, {k: v for k, v in kwargs.items() if k not in self.static_names}
+
+    def _donated(self, args, kwargs, n_consts: int) -> frozenset[int]:
+        if not self.donate_nums and not self.donate_names:
+            return frozenset()
+        args, kwargs = self._named(args, kwargs)
+        out, position = set(), n_consts
+        items = [(i in self.donate_nums, a) for i, a in enumerate(args)]
+        items += [(k in self.donate_names, kwargs[k]) for k in sorted(kwargs)]
+        for given, a in items:
+            n = len(tree.tree_leaves(a))
+            if given:
+                out.update(range(position, position + n))
+            position += n
+        return frozenset(out)
+
+    # --- looking inside ---------------------------------------------------------------------------------------------
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Traces and compiles for these arguments (arrays or ShapeDtypeStructs) without running."""
+        static, dynamic, dyn_kwargs = self._split(args, kwargs)
+        leaves, in_tree = tree.tree_flatten((dynamic, dyn_kwargs))
+        leaves = [_Abstract(x.shape, x.dtype) if isinstance(x, ShapeDtypeStruct) else x for x in leaves]
+        traced = self._trace(object(), static, leaves, in_tree, args, kwargs)
+        return Lowered(self, traced)
+
+
+class Lowered:
+    """A jitted function for one signature: its jaxpr and the text of its compiled program."""
+
+    def __init__(self, jitted: Jitted, traced: _Traced):
+        self.jitted = jitted
+        self._traced = traced
+
+    @property
+    def jaxpr(self) -> ClosedJaxpr:
+        return self._traced.closed
+
+    @property
+    def program(self) -> Program:
+        return program_of(self._traced.closed, self._traced.donated)
+
+    def as_text(self) -> str:
+        """The simplified jaxpr and, instruction by instruction, the kernel that runs."""
+        return self.program.as_text()
+
+    def compile(self) -> Jitted:
+        """Compiles now; returns the callable."""
+        _ = self.program
+        return self.jitted
+
+    def __repr__(self) -> str:
+        return self.as_text()
+
+
+class ShapeDtypeStruct:
+    """The shape and dtype of an array, without one.
+
+    >>> ShapeDtypeStruct((2, 3), "float32")
+    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: Sequence[int], dtype: Any):
+        self.shape = tuple(shape)
+        self.dtype = dtypes.canonical(dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype})"
+
+
+class _Abstract(Array):
+    """An argument of which only the aval is known."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
+        self.aval = ShapedArray(shape, dtype)
+
+
+class _Static:
+    """A static argument as part of a key: equal values of different types (1, 1.0, True) are different keys."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __eq__(self, other: Any) -> bool:
+        return type(self.value) is type(other.value) and bool(self.value == other.value)
+
+
+def _hashable(x: Any, fun: Callable[..., Any], where: int | str) -> _Static:
+    name = where if isinstance(where, str) else parameter_names(fun, where + 1)[where]
+    try:
+        hash(x)
+    except TypeError:
+        raise UnhashableStaticError(
+            f"jit: static arguments must be hashable, got {x!r} of type {type(x).__name__} for argument "
+            f"'{name}' of {function_name(fun)}. Pass a tuple instead of a list, or do not mark it static."
+        ) from None
+    return _Static(x)
+
+
+def _concrete(c: Any) -> np.ndarray:
+    return c._value if isinstance(c, ConcreteArray) else _trace._value_outside(c, jit_p)._value
+
+
+def _as_tuple(x: Any) -> tuple[Any, ...]:
+    return () if x is None else (x,) if isinstance(x, (int, str)) else tuple(x)
+
+
+def jit(
+    fun: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Sequence[str] | None = None,
+    donate_argnums: int | Sequence[int] | None = None,
+    donate_argnames: str | Sequence[str] | None = None,
+) -> Any:
+    """Compiles ``fun``: it is traced once for each combination of shapes, dtypes and static values.
+
+    Parameters
+    ----------
+    fun : a pure function of arrays and pytrees of them.
+    static_argnums, static_argnames : arguments that stay Python values; they must be hashable, and each value is
+        traced anew.
+    donate_argnums, donate_argnames : arguments whose memory the call may reuse for its results.  They cannot be read
+        afterwards (DonatedArrayError).  NumPy arrays and memory that other arrays share are never overwritten.
+
+    Returns
+    -------
+    A callable with the signature of ``fun``, and ``lower(*args)`` that shows the compiled program.
+
+    Raises
+    ------
+    UnhashableStaticError, TypeError for arguments or results that are no arrays, and whatever tracing ``fun`` raises.
+
+    Example
+    -------
+    >>> import fgrad, fgrad.numpy as fnp
+    >>> f = fgrad.jit(lambda x, n: x * n, static_argnums=1)
+    >>> f(fnp.arange(3.0), 2).tolist()
+    [0.0, 2.0, 4.0]
+
+    Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.jit.html.
+    """
+    kwargs = {
+        "static_argnums": _as_tuple(static_argnums),
+        "static_argnames": _as_tuple(static_argnames),
+        "donate_argnums": _as_tuple(donate_argnums),
+        "donate_argnames": _as_tuple(donate_argnames),
+    }
+    if fun is None:
+        return lambda f: Jitted(f, **kwargs)
+    if not callable(fun):
+        raise TypeError(f"jit: needs a function, got {fun!r} of type {type(fun).__name__}. Pass a callable.")
+    return Jitted(fun, **kwargs)

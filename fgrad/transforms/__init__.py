@@ -1,0 +1,1 @@
+"""What each transformation does to operations and to jaxprs."""

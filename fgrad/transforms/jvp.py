@@ -1,0 +1,102 @@
+"""Forward mode: each operation with its tangent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fgrad.core import trace as _trace
+from fgrad.core.array import lift
+from fgrad.core.primitive import Bilinear, Linear, Zero
+from fgrad.core.trace import Trace, Tracer, tracing, using
+from fgrad.transforms.zeros import add_tangents, instantiate
+
+
+class JVPTracer(Tracer):
+    """A primal value with a tangent that is not known to be zero."""
+
+    __slots__ = ("primal", "tangent")
+
+    def __init__(self, trace: Trace, primal: Any, tangent: Any):
+        self.trace = trace
+        self.aval = primal.aval
+        self.primal = primal
+        self.tangent = tangent
+
+    def concrete(self) -> Any:
+        return self.primal.concrete() if isinstance(self.primal, Tracer) else self.primal
+
+
+class JVPTrace(Trace):
+    """Pushes tangents through; rules run in the parent trace."""
+
+    __slots__ = ("arg_names",)
+
+    def __init__(self, name: str, parent: Trace, arg_names: Sequence[str] = ()):
+        super().__init__(name, parent)
+        self.arg_names = arg_names
+
+    def split(self, x: Any) -> tuple[Any, Any]:
+        if type(x) is JVPTracer and x.trace is self:
+            return x.primal, x.tangent
+        x = lift(x)
+        return x, Zero(x.aval.tangent())
+
+    def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        parent = self.parent
+        assert parent is not None
+        pairs = [self.split(a) for a in args]
+        primals = tuple([p for p, _ in pairs])
+        tangents = tuple([t for _, t in pairs])
+        if all([type(t) is Zero for t in tangents]):
+            return parent.bind(prim, primals, params)
+        with using(parent):
+            out, t_out = apply_jvp(prim, primals, tangents, params)
+        if prim.multiple_results:
+            return [self.join(o, t) for o, t in zip(out, t_out)]
+        return self.join(out, t_out)
+
+    def join(self, primal: Any, tangent: Any) -> Any:
+        return primal if type(tangent) is Zero else JVPTracer(self, primal, tangent)
+
+    def describe(self, tracer: Tracer) -> str:
+        if isinstance(tracer, JVPTracer) and isinstance(tracer.primal, Tracer):
+            return tracer.primal.trace.describe(tracer.primal)
+        return super().describe(tracer)
+
+
+def apply_jvp(prim: Any, primals: Sequence[Any], tangents: Sequence[Any], params: dict[str, Any]) -> tuple[Any, Any]:
+    """(out, tangent of out) by the primitive's jvp slot."""
+    rule = prim.slot("jvp")
+    if type(rule) is Linear:
+        out = prim.bind(*primals, **params)
+        # A linear map is linear in all its operands together, so the others' tangents are zeros, not their values.
+        ts = [instantiate(t) for t in tangents]
+        return out, prim.bind(*ts, **params)
+    if type(rule) is Bilinear:
+        x, y = primals
+        dx, dy = tangents
+        out = prim.bind(x, y, **params)
+        t = Zero(out.aval.tangent())
+        if type(dx) is not Zero:
+            t = add_tangents(t, prim.bind(dx, y, **params))
+        if type(dy) is not Zero:
+            t = add_tangents(t, prim.bind(x, dy, **params))
+        return out, t
+    return rule(primals, tangents, **params)
+
+
+def jvp_flat(
+    fun: Callable[..., Sequence[Any]],
+    primals: Sequence[Any],
+    tangents: Sequence[Any],
+    *,
+    name: str = "jvp",
+    parent: Trace | None = None,
+) -> tuple[list[Any], list[Any]]:
+    """fun on flat lists -> (outputs, tangents); tangents may be Zero on both sides."""
+    trace = JVPTrace(name, parent or _trace.current_trace.get())
+    with tracing(trace):
+        outs = fun(*[trace.join(p, t) for p, t in zip(primals, tangents)])
+        pairs = [trace.split(o) for o in outs]
+    return [p for p, _ in pairs], [t for _, t in pairs]

@@ -1,0 +1,141 @@
+"""Reverse mode: linearize (jvp onto a tape) and transpose (the tape backwards).
+
+``linearize`` runs the function once under a JVPTrace whose rules run under a ``TapeTrace``: what depends only on
+primals is computed by the trace below, what depends on tangents is written on the tape.  The tape is a linear
+program; transposing each entry in reverse order gives the vjp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from fgrad.core import trace as _trace
+from fgrad.core.array import lift
+from fgrad.core.aval import ShapedArray
+from fgrad.core.primitive import LinearArg, Zero
+from fgrad.core.trace import Trace, Tracer, check_live, tracing
+from fgrad.transforms.jvp import jvp_flat
+from fgrad.transforms.zeros import add_tangents, instantiate
+
+
+class TapeTracer(Tracer):
+    """A tangent: an unknown the tape is linear in."""
+
+    __slots__ = ()
+
+
+class TapeEntry(NamedTuple):
+    """outs = prim(*args); args are tape tracers (linear) or known values (residuals)."""
+
+    prim: Any
+    args: tuple[Any, ...]
+    outs: tuple[TapeTracer, ...]
+    params: dict[str, Any]
+
+
+class TapeTrace(Trace):
+    """Records operations on tangents and passes everything else to its parent."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, name: str, parent: Trace):
+        super().__init__(name, parent)
+        self.entries: list[TapeEntry] = []
+
+    def owns(self, x: Any) -> bool:
+        return type(x) is TapeTracer and x.trace is self
+
+    def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        parent = self.parent
+        assert parent is not None
+        unknown = [type(a) is TapeTracer and a.trace is self for a in args]
+        if not any(unknown):
+            return parent.bind(prim, args, params)
+        if prim.partial_eval is not None and not all(unknown):
+            return prim.partial_eval(self, unknown, args, params)
+        return self.record(prim, args, params)
+
+    def record(self, prim: Any, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        args = tuple([a if isinstance(a, Tracer) else lift(a, prim.name) for a in args])
+        for a in args:
+            check_live(a, prim.name)
+        avals = prim.abstract_eval([a.aval for a in args], params)
+        outs = tuple([TapeTracer(self, a) for a in (avals if prim.multiple_results else (avals,))])
+        self.entries.append(TapeEntry(prim, args, outs, params))
+        return list(outs) if prim.multiple_results else outs[0]
+
+
+class Tape(NamedTuple):
+    """A linear program with its residuals inside."""
+
+    trace: TapeTrace
+    inputs: tuple[TapeTracer, ...]
+    outputs: tuple[Any, ...]  # TapeTracer, or Zero
+
+    def apply(self, tangents: Sequence[Any]) -> list[Any]:
+        """Runs the tape forwards."""
+        env: dict[int, Any] = {id(x): t for x, t in zip(self.inputs, tangents)}
+        for prim, args, outs, params in self.trace.entries:
+            vals = [env[id(a)] if self.trace.owns(a) else a for a in args]
+            out = prim.bind(*vals, **params)
+            for o, v in zip(outs, out if prim.multiple_results else (out,)):
+                env[id(o)] = v
+        return [o if type(o) is Zero else env[id(o)] for o in self.outputs]
+
+    def transpose(self, cotangents: Sequence[Any]) -> list[Any]:
+        """Runs the tape backwards: one cotangent (or Zero) for each input."""
+        ct: dict[int, Any] = {}
+
+        def accumulate(x: Any, value: Any) -> None:
+            if value is not None and type(value) is not Zero:
+                ct[id(x)] = add_tangents(ct[id(x)], value) if id(x) in ct else value
+
+        for o, c in zip(self.outputs, cotangents):
+            if type(o) is not Zero:
+                accumulate(o, c)
+        for prim, args, outs, params in reversed(self.trace.entries):
+            cts = [ct.pop(id(o), None) for o in outs]
+            if all(c is None for c in cts):
+                continue
+            cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, cts)]
+            operands = [LinearArg(a.aval) if self.trace.owns(a) else a for a in args]
+            rule = prim.slot("transpose")
+            results = rule(cts if prim.multiple_results else cts[0], *operands, **params)
+            for a, r in zip(args, results, strict=True):
+                if self.trace.owns(a):
+                    accumulate(a, r)
+        return [ct.get(id(x), Zero(x.aval)) for x in self.inputs]
+
+
+def linearize_flat(
+    fun: Callable[..., Sequence[Any]], primals: Sequence[Any], mask: Sequence[bool], *, name: str = "grad"
+) -> tuple[list[Any], Tape]:
+    """(outputs, tape) of fun at primals; the tape's inputs are the tangents where ``mask`` is true."""
+    tape = TapeTrace(name, _trace.current_trace.get())
+    inputs = tuple([TapeTracer(tape, p.aval.tangent()) for p, m in zip(primals, mask) if m])
+    it = iter(inputs)
+    tangents = [next(it) if m else Zero(p.aval.tangent()) for p, m in zip(primals, mask)]
+    with tracing(tape):
+        outs, t_outs = jvp_flat(fun, primals, tangents, name=name, parent=tape)
+    return outs, Tape(tape, inputs, tuple(_own(tape, t) for t in t_outs))
+
+
+def linear_tape(fun: Callable[..., Sequence[Any]], avals: Sequence[ShapedArray]) -> Tape:
+    """The tape of a function that is already linear."""
+    tape = TapeTrace("linear_transpose", _trace.current_trace.get())
+    inputs = tuple([TapeTracer(tape, a) for a in avals])
+    with tracing(tape):
+        outs = fun(*inputs)
+    return Tape(tape, inputs, tuple(_own(tape, o) for o in outs))
+
+
+def _own(tape: TapeTrace, x: Any) -> Any:
+    """An output that does not depend on the tape's inputs has a zero tangent."""
+    if tape.owns(x) or type(x) is Zero:
+        return x
+    return Zero(x.aval)
+
+
+def instantiate_all(values: Sequence[Any]) -> list[Any]:
+    return [instantiate(v) for v in values]

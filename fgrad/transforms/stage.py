@@ -1,0 +1,124 @@
+"""Staging: running a function on tracers that write each operation into a jaxpr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fgrad.core import trace as _trace
+from fgrad.core.array import Array, ConcreteArray, lift
+from fgrad.core.aval import ShapedArray
+from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var
+from fgrad.core.trace import Trace, Tracer, check_live, tracing
+from fgrad.transforms.dce import dce
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def user_source() -> Source | None:
+    """The innermost frame outside fgrad."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_PACKAGE):
+            return Source(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back
+    return None
+
+
+class StagingTracer(Tracer):
+    """A variable of the jaxpr being built."""
+
+    __slots__ = ("var",)
+
+    def __init__(self, trace: Trace, var: Var):
+        self.trace = trace
+        self.aval = var.aval
+        self.var = var
+
+
+class StagingTrace(Trace):
+    """Collects equations; values from outside (arrays, other tracers) become constants."""
+
+    __slots__ = ("arg_names", "const_of", "constvars", "consts", "eqns", "inputs")
+
+    def __init__(self, name: str, parent: Trace, arg_names: Sequence[str] = ()):
+        super().__init__(name, parent)
+        self.arg_names = arg_names
+        self.inputs: list[Var] = []
+        self.eqns: list[Eqn] = []
+        self.constvars: list[Var] = []
+        self.consts: list[Any] = []
+        self.const_of: dict[int, Var] = {}
+
+    def new_input(self, aval: ShapedArray) -> StagingTracer:
+        var = Var(aval)
+        self.inputs.append(var)
+        return StagingTracer(self, var)
+
+    def atom(self, x: Any, who: str) -> Atom:
+        if type(x) is StagingTracer and x.trace is self:
+            return x.var
+        if isinstance(x, Tracer):
+            check_live(x, who)
+        elif not isinstance(x, Array):
+            x = lift(x, who)
+        if type(x) is ConcreteArray and x.ndim == 0:
+            return Literal(x, x.aval)
+        if id(x) not in self.const_of:
+            var = Var(x.aval)
+            self.const_of[id(x)] = var
+            self.constvars.append(var)
+            self.consts.append(x)  # keeps x alive, so its id stays its own
+        return self.const_of[id(x)]
+
+    def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        invars = tuple([self.atom(a, prim.name) for a in args])
+        avals = prim.abstract_eval([v.aval for v in invars], params)
+        outvars = tuple(map(Var, avals)) if prim.multiple_results else (Var(avals),)
+        self.eqns.append(Eqn(prim, invars, outvars, params, user_source()))
+        if prim.multiple_results:
+            return [StagingTracer(self, v) for v in outvars]
+        return StagingTracer(self, outvars[0])
+
+    def describe(self, tracer: Tracer) -> str:
+        """Names the arguments the tracer was computed from."""
+        if not isinstance(tracer, StagingTracer):
+            return super().describe(tracer)
+        needed = {tracer.var}
+        for eqn in reversed(self.eqns):
+            if not needed.isdisjoint(eqn.outvars):
+                needed.update(v for v in eqn.invars if isinstance(v, Var))
+        names = [n for v, n in zip(self.inputs, self.arg_names) if v in needed]
+        if tracer.var in self.inputs and names:
+            return f"argument {names[0]}"
+        if names:
+            return f"a value computed from argument{'s' if len(names) > 1 else ''} {', '.join(names)}"
+        return super().describe(tracer)
+
+    def build(self, outs: Sequence[Any]) -> ClosedJaxpr:
+        outvars = [self.atom(o, "output") for o in outs]
+        return ClosedJaxpr(Jaxpr(self.constvars, self.inputs, self.eqns, outvars), self.consts)
+
+
+def stage(
+    fun: Callable[..., Sequence[Any]],
+    avals: Sequence[ShapedArray],
+    *,
+    name: str = "make_jaxpr",
+    arg_names: Sequence[str] = (),
+) -> ClosedJaxpr:
+    """The jaxpr of ``fun(*tracers) -> list of outputs``, without dead equations."""
+    trace = StagingTrace(name, _trace.current_trace.get(), arg_names)
+    inputs = [trace.new_input(a) for a in avals]
+    with tracing(trace):
+        outs = fun(*inputs)
+    return dce(trace.build(outs))
+
+
+def inline_consts(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Constants as leading inputs, so that the jaxpr holds no values (they may be tracers of an outer trace)."""
+    j = closed.jaxpr
+    return ClosedJaxpr(Jaxpr((), j.constvars + j.invars, j.eqns, j.outvars), ())

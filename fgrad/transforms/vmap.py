@@ -1,0 +1,90 @@
+"""Batching: each operation over one more axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fgrad.core import trace as _trace
+from fgrad.core.array import lift
+from fgrad.core.aval import ShapedArray
+from fgrad.core.trace import Trace, Tracer, tracing, using
+from fgrad.primitives.broadcast import broadcast_in_dim_p
+from fgrad.primitives.transpose import moveaxis
+
+
+class BatchTracer(Tracer):
+    """A value with a hidden axis ``dim``; the user sees the shape without it."""
+
+    __slots__ = ("dim", "val")
+
+    def __init__(self, trace: Trace, val: Any, dim: int):
+        shape = val.aval.shape
+        self.trace = trace
+        self.aval = ShapedArray(shape[:dim] + shape[dim + 1 :], val.aval.dtype, val.aval.weak_type)
+        self.val = val
+        self.dim = dim
+
+
+class BatchTrace(Trace):
+    """Carries the hidden axis through the primitives' batch rules, which run in the parent trace."""
+
+    __slots__ = ("arg_names", "names", "size")
+
+    def __init__(self, name: str, parent: Trace, size: int):
+        super().__init__(name, parent)
+        self.size = size
+        self.names: dict[int, str] = {}
+
+    def split(self, x: Any) -> tuple[Any, int | None]:
+        if type(x) is BatchTracer and x.trace is self:
+            return x.val, x.dim
+        return lift(x), None
+
+    def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        parent = self.parent
+        assert parent is not None
+        pairs = [self.split(a) for a in args]
+        vals = tuple([v for v, _ in pairs])
+        dims = tuple([d for _, d in pairs])
+        if all([d is None for d in dims]):
+            return parent.bind(prim, vals, params)
+        with using(parent):
+            out, dim = prim.slot("batch")(vals, dims, **params)
+        if prim.multiple_results:
+            return [self.join(o, d) for o, d in zip(out, dim)]
+        return self.join(out, dim)
+
+    def join(self, val: Any, dim: int | None) -> Any:
+        return val if dim is None else BatchTracer(self, val, dim)
+
+    def describe(self, tracer: Tracer) -> str:
+        name = self.names.get(id(tracer))
+        return f"argument {name}" if name else super().describe(tracer)
+
+
+def materialize(x: Any, dim: int | None, size: int, to: int) -> Any:
+    """The value with its batch axis moved to ``to``; an unbatched value is broadcast."""
+    if dim is None:
+        shape = x.aval.shape[:to] + (size,) + x.aval.shape[to:]
+        dims = tuple(i for i in range(len(shape)) if i != to)
+        return broadcast_in_dim_p.bind(x, shape=shape, broadcast_dimensions=dims)
+    return x if dim == to else moveaxis(x, dim, to)
+
+
+def vmap_flat(
+    fun: Callable[..., Sequence[Any]],
+    args: Sequence[Any],
+    dims: Sequence[int | None],
+    size: int,
+    *,
+    name: str = "vmap",
+    arg_names: Sequence[str] = (),
+) -> tuple[list[Any], list[int | None]]:
+    """fun on flat lists -> (values with their batch axes, the axes)."""
+    trace = BatchTrace(name, _trace.current_trace.get(), size)
+    tracers = [trace.join(a, d) for a, d in zip(args, dims)]
+    trace.names = {id(t): n for t, n in zip(tracers, arg_names)}
+    with tracing(trace):
+        pairs = [trace.split(o) for o in fun(*tracers)]
+    return [v for v, _ in pairs], [d for _, d in pairs]

@@ -2,8 +2,10 @@
 
 from fgrad import config, errors, lax, nn, numpy, optim, random, tree
 from fgrad.api import (
+    ShapeDtypeStruct,
     eval_shape,
     grad,
+    jit,
     jvp,
     linear_transpose,
     linearize,
@@ -15,7 +17,6 @@ from fgrad.api import (
 from fgrad.core.array import Array
 from fgrad.core.dtypes import bfloat16, float0
 from fgrad.core.jaxpr import ClosedJaxpr
-from fgrad.higher_order.jit import ShapeDtypeStruct, jit
 from fgrad.lax import stop_gradient
 
 __version__ = "0.1.0.dev0"

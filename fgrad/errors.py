@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import FrameType
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _USER_LIKE = (os.path.join(_PACKAGE, "testing") + os.sep,)
@@ -14,7 +15,7 @@ _USER_LIKE = (os.path.join(_PACKAGE, "testing") + os.sep,)
 
 def user_location() -> str:
     """``file.py:12 (function)`` of the innermost frame outside fgrad: the user's own line."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith(_PACKAGE) or name.startswith(_USER_LIKE):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import optree
 
 from fgrad.errors import TreeMismatchError
 
 _NAMESPACE = "fgrad"
-PyTreeDef = optree.PyTreeSpec
+PyTreeDef: TypeAlias = optree.PyTreeSpec
 
 
 def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], PyTreeDef]:
@@ -24,14 +25,17 @@ def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tup
 
 
 def tree_unflatten(treedef: PyTreeDef, leaves: Iterable[Any]) -> Any:
+    """The tree of that structure with these leaves."""
     return treedef.unflatten(leaves)
 
 
 def tree_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[Any]:
+    """The leaves, in JAX's order."""
     return optree.tree_leaves(tree, is_leaf, namespace=_NAMESPACE)
 
 
 def tree_structure(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> PyTreeDef:
+    """The structure without the leaves."""
     return optree.tree_structure(tree, is_leaf, namespace=_NAMESPACE)
 
 
@@ -55,12 +59,12 @@ def tree_map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Callable[[An
 
 
 def tree_reduce(f: Callable[[Any, Any], Any], tree: Any, *initial: Any) -> Any:
-    import functools
-
+    """f(...f(f(initial, leaf0), leaf1)..., last leaf)."""
     return functools.reduce(f, tree_leaves(tree), *initial)
 
 
 def tree_all(tree: Any) -> bool:
+    """Whether every leaf is true."""
     return all(tree_leaves(tree))
 
 
@@ -79,6 +83,7 @@ def tree_paths(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[
 
 
 def tree_flatten_with_path(tree: Any, is_leaf=None) -> tuple[list[tuple[str, Any]], PyTreeDef]:
+    """([(path, leaf), ...], treedef)."""
     leaves, treedef = tree_flatten(tree, is_leaf)
     return list(zip(tree_paths(tree, is_leaf), leaves)), treedef
 
@@ -114,7 +119,7 @@ def register_pytree_node(
     cls: type, flatten: Callable[[Any], tuple[Sequence[Any], Any]], unflatten: Callable[[Any, Any], Any]
 ) -> None:
     """Makes instances of ``cls`` containers: flatten(x) -> (children, aux), unflatten(aux, children) -> x."""
-    optree.register_pytree_node(cls, flatten, unflatten, namespace=_NAMESPACE)  # type: ignore[arg-type]
+    optree.register_pytree_node(cls, flatten, unflatten, namespace=_NAMESPACE)
 
 
 def register_pytree_node_class(cls: type) -> type:
@@ -148,6 +153,4 @@ class Partial:
         return self.func(*self.args, *args, **self.kwargs, **kwargs)
 
 
-register_pytree_node(
-    Partial, lambda p: ((p.args, p.kwargs), p.func), lambda func, c: Partial(func, *c[0], **c[1])
-)
+register_pytree_node(Partial, lambda p: ((p.args, p.kwargs), p.func), lambda func, c: Partial(func, *c[0], **c[1]))

@@ -21,6 +21,7 @@ import numpy as np
 from fgrad.core.backends import Fold, IndexMap, IndexValue, Kernel, ScalarMap
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
 from fgrad.kernels.layout import Layout
+from fgrad.primitives.arithmetic import mul_p
 
 MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
 
@@ -126,6 +127,14 @@ class Schedule:
     outputs: list[Buffer | int]  # a buffer of kind "out", or the number of the input that is returned as it is
 
 
+def _times_one(operands: list[Value]) -> Value | None:
+    """x for x * 1: the gradient of a sum multiplies by ones."""
+    for a, b in (operands, operands[::-1]):
+        if isinstance(b, Const) and b.value == 1:
+            return a
+    return None
+
+
 class _Fuser:
     def __init__(self, closed: ClosedJaxpr):
         self.closed = closed
@@ -187,7 +196,8 @@ class _Fuser:
     # --- joining groups ---------------------------------------------------------------------------------------------
     def group_for(self, shape: tuple[int, ...], operands: list[Value]) -> Group:
         """The group that can compute from these operands: their latest producer if it is a group of this shape, with
-        the operands' other groups merged into it where nothing scheduled in between reads them; else a new one."""
+        the operands' other groups merged into it where nothing scheduled in between reads them; else a new one.
+        """
         mine = {v.group for v in operands if isinstance(v, Member) and v.group.shape == shape}
         latest = max((self.ready(v) for v in operands), default=-1)
         target = next((g for g in mine if g.position == latest and g.streams < MAX_STREAMS), None)
@@ -212,11 +222,11 @@ class _Fuser:
             else:
                 new = b.add(node, dtype)
             renumber.append(new)
-        for i, new in enumerate(renumber):
-            self.moved[(a, i)] = (b, new)
-        for node, buffer in a.results.items():
+        for i, at in enumerate(renumber):
+            self.moved[(a, i)] = (b, at)
+        for stored, buffer in a.results.items():
             buffer.at = b.position
-            b.results[renumber[node]] = buffer
+            b.results[renumber[stored]] = buffer
         b.first_read = min(b.first_read, a.first_read)
         b.names = a.names + b.names
         self.launches[a.position] = Group(a.shape, a.position)  # empty: dropped at the end
@@ -229,6 +239,9 @@ class _Fuser:
             with np.errstate(all="ignore"):
                 value = eqn.primitive.reference(*[v.value for v in operands], **eqn.params)  # type: ignore[union-attr]
             self.env[eqn.outvars[0]] = Const(np.asarray(value), aval.shape)
+            return
+        if eqn.primitive is mul_p and (same := _times_one(operands)) is not None:
+            self.env[eqn.outvars[0]] = same
             return
         group = self.group_for(aval.shape, operands)
         # merging may have moved operands: read them again

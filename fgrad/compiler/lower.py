@@ -24,46 +24,51 @@ class Lowered:
 
 def _plan(launch: Launch) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
     """Plans over a common list of operands and results."""
-    from fgrad.kernels.cpu.emit import fold_plan, map_plan
-
     if isinstance(launch, KernelCall):
         ins = [v.layout for v in launch.ins]
         outs = [b.layout for b in launch.outs]
-        plan = launch.eqn.primitive.cpu.planner(ins, outs, **launch.eqn.params)
-        return [plan], launch.ins, launch.outs
-    if isinstance(launch, Group):
-        ins = [v.layout for v in launch.loads]
-        stored = list(launch.results.items())
-        results = [(b.layout, node) for node, b in stored]
-        if launch.fold is None:
-            plan = map_plan(launch.shape, ins, tuple(launch.nodes), results)
-            return [plan], launch.loads, [b for _, b in stored]
-        node, combine, axes, out = launch.fold
-        plan = fold_plan(launch.shape, ins, tuple(launch.nodes), node, combine, axes, out.layout, results)
-        return [plan], launch.loads, [out, *(b for _, b in stored)]
-    # copies: the fill and each part are maps of their own, all into the one result
+        return [launch.eqn.primitive.cpu.planner(ins, outs, **launch.eqn.params)], launch.ins, launch.outs
+    return _plan_group(launch) if isinstance(launch, Group) else _plan_copies(launch)
+
+
+def _plan_group(group: Group) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+    from fgrad.kernels.cpu.emit import fold_plan, map_plan
+
+    ins = [v.layout for v in group.loads]
+    nodes = tuple(group.nodes)
+    stored = list(group.results.values())
+    results = [(b.layout, node) for node, b in group.results.items()]
+    if group.fold is None:
+        return [map_plan(group.shape, ins, nodes, results)], group.loads, stored
+    node, combine, axes, out = group.fold
+    plan = fold_plan(group.shape, ins, nodes, node, combine, axes, out.layout, results)
+    return [plan], group.loads, [out, *stored]
+
+
+def _plan_copies(launch: Copies) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+    """The fill and each part are maps of their own, all into the one result."""
+    from fgrad.kernels.cpu.emit import map_plan
+
     plans, operands = [], [view for view, _ in launch.parts]
     out = launch.out.layout
     covered = sum(target.size for _, target in launch.parts)
     if launch.fill is not None and covered < out.size:
         if isinstance(launch.fill, View):
-            k = len(operands)
             operands.append(launch.fill)
             value = launch.fill.layout.broadcast_in_dim(out.shape, ())
-            plans.append(_renamed(map_plan(out.shape, [value], (("load", 0),), [(out, 0)]), [k]))
+            plans.append(_renamed(map_plan(out.shape, [value], [("load", 0)], [(out, 0)]), len(operands) - 1))
         else:
-            node = ("const", launch.fill.item(), out.dtype.name)
-            plans.append(map_plan(out.shape, [], (node,), [(out, 0)]))
+            plans.append(map_plan(out.shape, [], [("const", launch.fill.item(), out.dtype.name)], [(out, 0)]))
     for k, (view, target) in enumerate(launch.parts):
-        plans.append(_renamed(map_plan(target.shape, [view.layout], (("load", 0),), [(target, 0)]), [k]))
+        plans.append(_renamed(map_plan(target.shape, [view.layout], [("load", 0)], [(target, 0)]), k))
     return plans, operands, [launch.out]
 
 
-def _renamed(plan: KernelPlan, operands: list[int]) -> KernelPlan:
-    """The plan with operand k read from ``operands[k]`` of a longer list."""
+def _renamed(plan: KernelPlan, operand: int) -> KernelPlan:
+    """The plan of one operand, reading number ``operand`` of a longer list."""
 
     def rename(a):
-        return a._replace(index=operands[a.index]) if isinstance(a, Ptr) and a.kind == "in" else a
+        return a._replace(index=operand) if isinstance(a, Ptr) and a.kind == "in" else a
 
     return plan._replace(steps=tuple(s._replace(args=tuple(map(rename, s.args))) for s in plan.steps))
 
@@ -144,7 +149,8 @@ def lower(schedule: Schedule, donated: frozenset[int] = frozenset()) -> Lowered:
 
 def _aliases(schedule, planned, born, last, donated) -> dict[int, int]:
     """Outputs that may be written over a donated input: the input is read for the last time before the output is
-    written, or in the same element-wise loop at the same index."""
+    written, or in the same element-wise loop at the same index.
+    """
     aliases: dict[int, int] = {}
     outs = [b for b in schedule.outputs if isinstance(b, Buffer) and b in born]
     passed = {o for o in schedule.outputs if isinstance(o, int)}
@@ -186,4 +192,3 @@ def _describe(launch: Launch, step: Step) -> str:
         what = f"copy for {launch.name} -> {launch.out.dtype.name}{list(launch.out.shape)}"
     note = f"  ({step.note})" if step.note else ""
     return f"{kernel:<24} {step.extent:>6} tiles  {what}{note}"
-

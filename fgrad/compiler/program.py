@@ -41,9 +41,7 @@ class _Device:
         self.passed = [(j, o) for j, o in enumerate(schedule.outputs) if not isinstance(o, Buffer)]
         passed = {j for j, _ in self.passed}
         # results that pass an input through have no memory of their own: the executable gets an empty array for them
-        self.outs = [
-            Layout.contiguous(a.dtype, (0,) if j in passed else a.shape) for j, a in enumerate(avals)
-        ]
+        self.outs = [Layout.contiguous(a.dtype, (0,) if j in passed else a.shape) for j, a in enumerate(avals)]
         self.executable = Executable(
             lowered.steps,
             n_in=len(schedule.inputs) + len(self.scalars),
@@ -58,9 +56,7 @@ class _Device:
         outs = None
         if may_overwrite and self.aliases:
             outs = tuple(
-                arrays[self.aliases[j]]
-                if self.aliases.get(j) in may_overwrite
-                else np.empty(lay.shape, lay.dtype)
+                arrays[self.aliases[j]] if self.aliases.get(j) in may_overwrite else np.empty(lay.shape, lay.dtype)
                 for j, lay in enumerate(self.outs)
             )
         results = self.executable(*arrays, outs=outs)
@@ -90,7 +86,8 @@ class _HostCall:
 
 class Program:
     """A compiled jaxpr.  Calls are safe from several threads and never change their arguments' memory, but for
-    arrays named in ``may_overwrite``, which must be among the ``donated`` inputs."""
+    arrays named in ``may_overwrite``, which must be among the ``donated`` inputs.
+    """
 
     def __init__(self, closed: ClosedJaxpr, donated: frozenset[int] = frozenset()):
         self.simplified = simplify(closed)

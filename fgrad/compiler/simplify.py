@@ -46,9 +46,9 @@ def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
             sub = eqn.params[eqn.primitive.cpu.jaxpr_param]
             inner: dict[Var, Atom] = dict(zip(sub.jaxpr.invars, invars))
             for v, c in zip(sub.jaxpr.constvars, sub.consts):
-                inner[v] = Var(v.aval)
-                constvars.append(inner[v])
+                constvars.append(Var(v.aval))
                 consts.append(c)
+                inner[v] = constvars[-1]
             env.update(zip(eqn.outvars, run(sub.jaxpr, inner)))
         return [read(v) for v in jaxpr.outvars]
 
@@ -98,22 +98,23 @@ def _changes_nothing(eqn: Eqn) -> bool:
 
 def fold_into_convolutions(closed: ClosedJaxpr) -> ClosedJaxpr:
     """dilate(x) and zero-pad(x) become the convolution's own lhs_dilation and padding, dilate(w) its rhs_dilation, and
-    undilate(conv) its window_strides: no inserted zero is ever stored."""
-    producer: dict[Var, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
-    uses: dict[Var, int] = {}
+    undilate(conv) its window_strides: no inserted zero is ever stored.
+    """
+    producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
+    uses: dict[Atom, int] = {}
     for a in (*(a for e in closed.eqns for a in e.invars), *closed.jaxpr.outvars):
         if isinstance(a, Var):
             uses[a] = uses.get(a, 0) + 1
     eqns: list[Eqn] = []
-    folded: dict[Var, Eqn] = {}
+    folded: dict[Atom, Eqn] = {}
     for eqn in closed.eqns:
         if eqn.primitive is conv_general_dilated_p:
             eqn = _absorb_operands(eqn, producer)
             folded[eqn.outvars[0]] = eqn
-        elif eqn.primitive is undilate_p and eqn.invars[0] in folded and uses[eqn.invars[0]] == 1:  # type: ignore[index]
-            merged = _absorb_undilate(folded[eqn.invars[0]], eqn)  # type: ignore[index]
+        elif eqn.primitive is undilate_p and (source := eqn.invars[0]) in folded and uses[source] == 1:
+            merged = _absorb_undilate(folded[source], eqn)
             if merged is not None:
-                eqns = [e for e in eqns if eqn.invars[0] not in e.outvars]
+                eqns = [e for e in eqns if source not in e.outvars]
                 eqn = merged
                 folded[eqn.outvars[0]] = eqn
         eqns.append(eqn)
@@ -121,7 +122,7 @@ def fold_into_convolutions(closed: ClosedJaxpr) -> ClosedJaxpr:
     return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts)
 
 
-def _absorb_operands(eqn: Eqn, producer: dict[Var, Eqn]) -> Eqn:
+def _absorb_operands(eqn: Eqn, producer: dict[Atom, Eqn]) -> Eqn:
     p = dict(eqn.params)
     lhs_spec, rhs_spec, _ = p["dimension_numbers"]
     lhs, rhs = eqn.invars

@@ -77,7 +77,7 @@ class ConcreteArray(Array):
         self._weak = weak
 
     @property
-    def aval(self) -> ShapedArray:  # type: ignore[override]
+    def aval(self) -> ShapedArray:
         try:
             return self._aval
         except AttributeError:
@@ -230,7 +230,8 @@ def lift(x: Any, who: str = "fgrad") -> Array:
     if isinstance(x, (np.ndarray, np.generic)):
         return from_numpy(x)
     if isinstance(x, (bool, int, float, complex)):
-        return from_scalar(next(t(x) for t in (bool, int, float, complex) if isinstance(x, t)))
+        kinds: tuple[Any, ...] = (bool, int, float, complex)
+        return from_scalar(next(kind(x) for kind in kinds if isinstance(x, kind)))  # a subclass, an IntEnum say
     if hasattr(x, "__array__"):
         return from_numpy(np.asarray(x))
     raise TypeError(

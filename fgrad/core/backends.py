@@ -26,7 +26,7 @@ class Unfilled(NamedTuple):
 
 
 class ScalarMap(NamedTuple):
-    """Element-wise: ``rule(s, *xs, **params)`` builds the scalar expression; ``ufunc`` is NumPy's own, if it has one."""
+    """Element-wise: ``rule(s, *xs, **params)`` builds the scalar expression; ``ufunc`` is NumPy's own or None."""
 
     rule: Callable[..., Any]
     ufunc: Callable[..., Any] | None = None

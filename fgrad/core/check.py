@@ -20,7 +20,9 @@ def check_jaxpr(closed: ClosedJaxpr | Jaxpr) -> None:
 
     def define(v: Var, where: str) -> None:
         if v in bound:
-            raise JaxprTypeError(f"check_jaxpr: a variable of type {v.aval} is bound twice, the second time by {where}.")
+            raise JaxprTypeError(
+                f"check_jaxpr: a variable of type {v.aval} is bound twice, the second time by {where}."
+            )
         bound.add(v)
 
     def read(a: Atom, where: str) -> None:

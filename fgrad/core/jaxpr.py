@@ -63,9 +63,7 @@ class Jaxpr:
 
     __slots__ = ("constvars", "eqns", "invars", "outvars")
 
-    def __init__(
-        self, constvars: Sequence[Var], invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Atom]
-    ):
+    def __init__(self, constvars: Sequence[Var], invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Atom]):
         self.constvars = tuple(constvars)
         self.invars = tuple(invars)
         self.eqns = tuple(eqns)

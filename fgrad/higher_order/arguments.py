@@ -9,9 +9,37 @@ from typing import Any
 import numpy as np
 
 from fgrad import tree
+from fgrad.core import dtypes
 from fgrad.core.array import Array, aval_of, lift
 from fgrad.core.aval import ShapedArray
 from fgrad.core.trace import check_live
+
+
+class ShapeDtypeStruct:
+    """The shape and dtype of an array, without one.
+
+    >>> ShapeDtypeStruct((2, 3), "float32")
+    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
+    """
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: Sequence[int], dtype: Any):
+        self.shape = tuple(shape)
+        self.dtype = dtypes.canonical(dtype)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
+
+    def __repr__(self) -> str:
+        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype})"
 
 
 def function_name(fun: Callable[..., Any]) -> str:
@@ -45,6 +73,11 @@ def leaf_names(fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
     return out
 
 
+def check_callable(who: str, fun: Any) -> None:
+    if not callable(fun):
+        raise TypeError(f"{who}: needs a function, got {fun!r} of type {type(fun).__name__}. Pass a callable.")
+
+
 def is_arraylike(x: Any) -> bool:
     return isinstance(x, (Array, np.ndarray, np.generic, bool, int, float, complex)) or hasattr(x, "__array__")
 
@@ -63,6 +96,13 @@ def leaf_aval(x: Any, who: str, names: Callable[[], list[str]], i: int) -> Shape
         return aval_of(x)
     except TypeError as e:
         raise TypeError(f"{who}: argument {names()[i]}: {e}") from None
+
+
+def abstract_leaf(who: str, x: Any, names: Callable[[], list[str]], i: int) -> ShapedArray:
+    """The aval of leaf i, which may also be a ShapeDtypeStruct."""
+    if isinstance(x, ShapeDtypeStruct):
+        return ShapedArray(x.shape, x.dtype)
+    return leaf_aval(x, who, names, i)
 
 
 def lift_leaves(leaves: Sequence[Any], who: str, names: Callable[[], list[str]]) -> list[Array]:

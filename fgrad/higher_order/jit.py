@@ -12,14 +12,21 @@ import numpy as np
 
 from fgrad import tree
 from fgrad.compiler.program import Program
-from fgrad.core import dtypes
 from fgrad.core import trace as _trace
 from fgrad.core.array import Array, ConcreteArray, donate, lift
 from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import ClosedJaxpr
 from fgrad.core.trace import EVAL, Tracer
 from fgrad.errors import UnhashableStaticError
-from fgrad.higher_order.arguments import flatten_output, function_name, leaf_aval, leaf_names, parameter_names
+from fgrad.higher_order.arguments import (
+    ShapeDtypeStruct,
+    check_callable,
+    flatten_output,
+    function_name,
+    leaf_aval,
+    leaf_names,
+    parameter_names,
+)
 from fgrad.higher_order.jit_primitive import jit_p, program_of
 from fgrad.transforms.stage import inline_consts, stage
 
@@ -174,7 +181,8 @@ class Jitted:
         if not self.donate_nums and not self.donate_names:
             return frozenset()
         args, kwargs = self._named(args, kwargs)
-        out, position = set(), n_consts
+        out: set[int] = set()
+        position = n_consts
         items = [(i in self.donate_nums, a) for i, a in enumerate(args)]
         items += [(k in self.donate_names, kwargs[k]) for k in sorted(kwargs)]
         for given, a in items:
@@ -220,33 +228,6 @@ class Lowered:
 
     def __repr__(self) -> str:
         return self.as_text()
-
-
-class ShapeDtypeStruct:
-    """The shape and dtype of an array, without one.
-
-    >>> ShapeDtypeStruct((2, 3), "float32")
-    ShapeDtypeStruct(shape=(2, 3), dtype=float32)
-    """
-
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, shape: Sequence[int], dtype: Any):
-        self.shape = tuple(shape)
-        self.dtype = dtypes.canonical(dtype)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, ShapeDtypeStruct) and (self.shape, self.dtype) == (other.shape, other.dtype)
-
-    def __hash__(self) -> int:
-        return hash((self.shape, self.dtype))
-
-    def __repr__(self) -> str:
-        return f"ShapeDtypeStruct(shape={self.shape}, dtype={self.dtype})"
 
 
 class _Abstract(Array):
@@ -336,6 +317,5 @@ def jit(
     }
     if fun is None:
         return lambda f: Jitted(f, **kwargs)
-    if not callable(fun):
-        raise TypeError(f"jit: needs a function, got {fun!r} of type {type(fun).__name__}. Pass a callable.")
+    check_callable("jit", fun)
     return Jitted(fun, **kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 from fgrad.core import trace as _trace
@@ -19,7 +20,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 def user_source() -> Source | None:
     """The innermost frame outside fgrad."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
         if not code.co_filename.startswith(_PACKAGE):
@@ -42,7 +43,7 @@ class StagingTracer(Tracer):
 class StagingTrace(Trace):
     """Collects equations; values from outside (arrays, other tracers) become constants."""
 
-    __slots__ = ("arg_names", "const_of", "constvars", "consts", "eqns", "inputs")
+    __slots__ = ("arg_names", "const_of", "consts", "constvars", "eqns", "inputs")
 
     def __init__(self, name: str, parent: Trace, arg_names: Sequence[str] = ()):
         super().__init__(name, parent)

@@ -1,0 +1,222 @@
+"""Plans `conv_general_dilated`: two loop nests over the one batch-reduce product of `gemm_plan`.
+
+*Forward nest* (also the input gradient): rows are output pixels, columns output features, and the reduction runs over
+taps s and features c.  Padding is a table entry that reads zeros; with lhs_dilation the pixels fall into phases, each
+with the taps that meet real input elements, so an inserted zero is neither stored nor multiplied.
+
+*Window nest* (the weight gradient conv(Xᵀ, dilate(dYᵀ))): rows are (output pixel, lhs batch element), columns output
+features, and the reduction runs over features g and the window (s, c), clipped for each pixel to what lies inside the
+input.  Chosen when the window has more positions than the result and the input is denser along it than along features.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
+from fgrad.kernels.cpu.gemm_plan import (
+    NOWHERE,
+    Operand,
+    PlanBuilder,
+    Product,
+    Record,
+    advance,
+    blocks_of,
+    fill_zeros,
+    plan_product,
+)
+from fgrad.kernels.layout import Layout
+from fgrad.kernels.plan import KernelPlan, Ptr
+
+#: With so few features (or rows of the window nest) a padded copy of the input costs less than short runs do.
+FEW = 8
+#: Larger tables of (tap, pixel) are avoided by a padded copy, where offsets are a sum over tap and pixel.
+TABLE_LIMIT = 1 << 20
+
+
+def plan_conv(
+    ins: Sequence[Layout],
+    outs: Sequence[Layout],
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+) -> KernelPlan:
+    """Steps for ``lax.conv_general_dilated`` (a cross-correlation) over lhs and rhs of any strides.
+
+    ``dimension_numbers`` = (lhs_spec, rhs_spec, out_spec): positions of (batch, feature, *spatial) in lhs and out and
+    of (out feature, in feature, *spatial) in rhs; padding may be negative.  Operands and result have one dtype;
+    float32, float64, int32 and int64 have kernels, others are computed in one of these (`casts`).
+    """
+    from fgrad.kernels.cpu.casts import plan_in_compute_dtype
+
+    return plan_in_compute_dtype(
+        _plan, ins, outs, window_strides=window_strides, padding=padding, lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation, dimension_numbers=dimension_numbers, feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
+    )  # fmt: skip
+
+
+def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -> None:
+    lhs, rhs, result = *ins, outs[0]
+    dtype = result.dtype
+    if result.size == 0:
+        return
+    out = advance(out, result.offset, dtype)
+    if lhs.size == 0 or rhs.size == 0:
+        return fill_zeros(builder, out, result.size, dtype)
+    a, b = advance(a, lhs.offset, dtype), advance(b, rhs.offset, dtype)
+    geo = geometry(lhs, rhs, result, **params)
+    last = geo.dims[-1]
+    along_window = abs(last.lhs_stride * last.tap_step() * last.rhs_dilation // last.lhs_dilation)
+    nest = _window_nest if geo.window > geo.pixels and along_window < abs(geo.lhs_feature) else _forward_nest
+    nest(builder, dtype, a, b, out, geo, result.size if result.is_contiguous else 0)
+
+
+def _padded_copy(
+    builder: PlanBuilder, dtype, a: Ptr, dims: Sequence[Dim], images: int, image: int, features: int, feature: int
+) -> tuple[Ptr, tuple[Dim, ...], int]:
+    """A copy [images][*spatial][features] with its border of zeros: pointer, dimensions, stride of an image."""
+    size = dtype.itemsize
+    extents = [d.extent() for d in dims]
+    shape = [end - first for first, end in extents]
+    offsets, exists = np.zeros(1, np.int64), np.ones(1, bool)
+    for d, (first, end) in zip(dims[:-1], extents[:-1]):
+        index = np.arange(first, end)
+        offsets = np.add.outer(offsets, index * d.lhs_stride).ravel()
+        exists = np.logical_and.outer(exists, (index >= 0) & (index < d.size)).ravel()
+    last, (first, end) = dims[-1], extents[-1]
+    begin, stop = max(first, 0), min(end, last.size)
+    table = np.where(exists & (stop > begin), (offsets + begin * last.lhs_stride) * size, -1)
+    strides = [features]
+    for n in reversed(shape[1:]):
+        strides.insert(0, strides[0] * n)
+    copy = builder.temp(images * shape[0] * strides[0] * size)
+    args = (
+        copy, a, builder.table(table), len(table), image * size, shape[-1], begin - first, max(stop - begin, 0),
+        last.lhs_stride * size, features, feature * size,
+    )  # fmt: skip
+    line = shape[-1] * features
+    builder.step(f"conv_pad_{size}", args, images * len(table), (1 << 14) // max(line, 1), "padded copy")
+    padded = tuple(d.padded(stride) for d, stride in zip(dims, strides))
+    return copy, padded, shape[0] * strides[0]
+
+
+def _sums(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """All sums of one element of each part, the last part fastest."""
+    total = np.zeros(1, np.int64)
+    for part in parts:
+        total = np.add.outer(total, part).ravel()
+    return total
+
+
+def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
+    batches, groups = geo.batches, len(geo.batches)
+    padded = any(d.is_padded() for d in geo.dims)
+    reads = any(d.extent() != (0, 0) for d in geo.dims)
+    spread = geo.features > 1 and geo.lhs_feature not in (0, 1)
+    few = geo.features <= FEW and groups == 1
+    if reads and (spread or (padded and (few or geo.window * geo.pixels > TABLE_LIMIT))):
+        # All features of all groups are copied: groups are either further features or further images.
+        by_feature = groups > 1 and batches[1, 0] == geo.features * geo.lhs_feature
+        features = geo.features * groups if by_feature else geo.features
+        images = geo.rows if by_feature else geo.rows * groups
+        a, dims, image = _padded_copy(
+            builder, dtype, a, geo.dims, images, geo.lhs_row, features, geo.lhs_feature
+        )
+        batches = batches.copy()
+        batches[:, 0] = np.arange(groups) * (geo.features if by_feature else geo.rows * image)
+        geo = geo._replace(dims=dims, lhs_row=image, lhs_feature=1, batches=batches)
+        padded = False
+
+    last = geo.dims[-1]
+    undilated = all(d.lhs_dilation == 1 for d in geo.dims)
+    adjacent = last.lhs_stride * last.rhs_dilation == geo.features * geo.lhs_feature and last.window > 1
+    if few and not padded and undilated and (adjacent or geo.features == 1):
+        # Few features: the taps along the last dimension join them in one run (features and taps are evenly spaced).
+        run = last.window * geo.features
+        a_run = geo.lhs_feature if geo.features > 1 else last.lhs_stride * last.rhs_dilation
+        inner = np.add.outer(np.arange(last.window) * last.rhs_stride, np.arange(geo.features) * geo.rhs_feature)
+        joined = last._replace(window=1)
+        geo, inner = geo._replace(dims=(*geo.dims[:-1], joined)), inner.ravel()
+        g_count, last_run, a_run_g, b_g = 1, run, 0, 0
+    else:
+        g_count, run, last_run = blocks_of(geo.features, geo.window * min(geo.columns, 64) * dtype.itemsize)
+        a_run, a_run_g, b_g = geo.lhs_feature, run * geo.lhs_feature, run * geo.rhs_feature
+        inner = np.arange(run) * geo.rhs_feature
+    taps = _sums([np.arange(d.window) * d.rhs_stride for d in geo.dims])
+    operand = Operand(b, b_g, np.add.outer(taps, inner), geo.rhs_column, last_run)
+    records = [_phase(geo, phase, run, last_run) for phase in itertools.product(*(d.phases() for d in geo.dims))]
+    product = Product(
+        dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
+        g_count=g_count, a_g_stride=a_run_g, a_run=a_run, out_size=dense, batches=geo.batches, note="conv",
+    )  # fmt: skip
+    plan_product(builder, product)
+
+
+def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
+    """The pixels of one phase of every dimension and the taps they meet."""
+    window = np.arange(geo.window).reshape([d.window for d in geo.dims])
+    out = _sums([pixels * d.out_stride for d, (pixels, _) in zip(geo.dims, phase)])
+    taps = window[np.ix_(*(taps for _, taps in phase))].ravel()
+    if taps.size == 0:
+        return Record(geo.rows * len(out), np.zeros_like(out), out, geo.lhs_row, geo.out_row, taps, taps, run, last_run)
+    index = [d.index(pixels, taps_) for d, (pixels, taps_) in zip(geo.dims, phase)]
+    inside = [(i >= 0) & (i < d.size) for d, i in zip(geo.dims, index)]
+    if all(i.all() for i in inside):  # offsets are a sum over tap and pixel
+        a_taps = _sums([i[:, 0] * d.lhs_stride for d, i in zip(geo.dims, index)])
+        row_in = _sums([(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(geo.dims, index)])
+    else:
+        total, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
+        for d, i, ok in zip(geo.dims, index, inside):
+            shape = (total.shape[0] * i.shape[0], total.shape[1] * i.shape[1])
+            total = (total[:, None, :, None] + (i * d.lhs_stride)[None, :, None, :]).reshape(shape)
+            exists = (exists[:, None, :, None] & ok[None, :, None, :]).reshape(shape)
+        a_taps, row_in = np.where(exists, total, NOWHERE), np.zeros_like(out)
+    return Record(geo.rows * len(out), row_in, out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run)
+
+
+def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
+    batches, groups = geo.batches, len(geo.batches)
+    if geo.rows < FEW and groups == 1 and any(d.is_padded() for d in geo.dims):
+        if any(d.extent() != (0, 0) for d in geo.dims):
+            a, dims, image = _padded_copy(
+                builder, dtype, a, geo.dims, geo.features, geo.lhs_feature, geo.rows, geo.lhs_row
+            )
+            geo = geo._replace(dims=dims, lhs_feature=image, lhs_row=1)
+    *outer, last = geo.dims
+    step = last.tap_step()
+    outer_window = np.arange(geo.window // last.window).reshape([d.window for d in outer])
+    records = []
+    for group in itertools.product(*(d.clipped() for d in geo.dims)):
+        index = [d.index(pixels, taps) for d, (pixels, taps) in zip(geo.dims, group)]
+        row_out = _sums([*(p * d.out_stride for d, (p, _) in zip(geo.dims, group)), np.arange(geo.rows) * geo.out_row])
+        if any(taps.size == 0 for _, taps in group):
+            none = np.zeros(0, np.int64)
+            records.append(Record(len(row_out), np.zeros_like(row_out), row_out, 0, 0, none, none, 0, 0))
+            continue
+        moves = [(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(geo.dims, index)]
+        row_in = _sums([*moves, np.arange(geo.rows) * geo.lhs_row])
+        along = index[-1][0, 0] * last.lhs_stride
+        a_taps = _sums([i[:, 0] * d.lhs_stride for d, i in zip(outer, index)]) + along
+        met = outer_window[np.ix_(*(taps for _, taps in group[:-1]))].ravel()
+        run = group[-1][1]
+        records.append(Record(len(row_out), row_in, row_out, 0, 0, a_taps, met, len(run), len(run), int(run[0])))
+    rows = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    operand = Operand(
+        b, geo.rhs_feature, np.add.outer(rows, np.arange(last.window) * last.rhs_stride), geo.rhs_column, last.window
+    )
+    product = Product(
+        dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
+        g_count=geo.features, a_g_stride=geo.lhs_feature, run_step=step,
+        a_run=step * last.rhs_dilation // last.lhs_dilation * last.lhs_stride,
+        out_size=dense, batches=geo.batches, note="conv over the window",
+    )  # fmt: skip
+    plan_product(builder, product)

@@ -1,0 +1,143 @@
+"""Where a convolution reads: per spatial dimension, which input element meets which tap for which output pixel.
+
+In one dimension, pixel o and tap t meet the dilated input at o*stride + t*rhs_dilation - low; that is input element
+
+    i(o, t) = (o*stride + t*rhs_dilation - low) / lhs_dilation
+
+if the division leaves no remainder and 0 <= i < size, and a zero otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fgrad.kernels.layout import Layout
+
+
+class Dim(NamedTuple):
+    """One spatial dimension: sizes of lhs, window and result, the parameters, and each array's stride in elements."""
+
+    size: int
+    window: int
+    out: int
+    stride: int
+    low: int
+    lhs_dilation: int
+    rhs_dilation: int
+    lhs_stride: int
+    rhs_stride: int
+    out_stride: int
+
+    def index(self, pixels: np.ndarray, taps: np.ndarray) -> np.ndarray:
+        """i(o, t) of shape [taps, pixels] where the division is exact for all of them."""
+        position = np.add.outer(taps * self.rhs_dilation, pixels * self.stride) - self.low
+        return position // self.lhs_dilation
+
+    def tap_step(self) -> int:
+        """Distance of neighbouring taps that one pixel meets real input elements at."""
+        return self.lhs_dilation // math.gcd(self.rhs_dilation, self.lhs_dilation)
+
+    def phases(self, *, border: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(pixels, taps) such that every pair meets at an input element or beyond the border, never between two.
+
+        Pixels o and o + lhs_dilation/gcd(stride, lhs_dilation) have the same taps.  Taps that meet nothing but the
+        border are left out unless ``border``.
+        """
+        period = self.lhs_dilation // math.gcd(self.stride, self.lhs_dilation)
+        taps = np.arange(self.window)
+        found = []
+        for first in range(min(period, self.out)):
+            pixels = np.arange(first, self.out, period)
+            meets = (first * self.stride + taps * self.rhs_dilation - self.low) % self.lhs_dilation == 0
+            index = self.index(pixels, taps)
+            useful = meets & ((index >= 0) & (index < self.size)).any(axis=1)
+            found.append((pixels, taps[meets if border else useful]))
+        return found
+
+    def clipped(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(pixels, taps) such that every pair meets at an input element: pixels grouped by the taps they meet."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        taps = np.arange(self.window)
+        position = np.add.outer(taps * self.rhs_dilation, np.arange(self.out) * self.stride) - self.low
+        index = position // self.lhs_dilation
+        meets = (position % self.lhs_dilation == 0) & (index >= 0) & (index < self.size)
+        for o in range(self.out):
+            groups.setdefault(tuple(taps[meets[:, o]].tolist()), []).append(o)
+        return [(np.array(pixels), np.array(met, np.int64)) for met, pixels in groups.items()]
+
+    def extent(self) -> tuple[int, int]:
+        """Smallest and one more than the largest i(o, t) of all phases; (0, 0) where nothing meets."""
+        reached = [self.index(pixels, taps) for pixels, taps in self.phases(border=True) if taps.size]
+        if not reached:
+            return 0, 0
+        return min(int(i.min()) for i in reached), max(int(i.max()) for i in reached) + 1
+
+    def is_padded(self) -> bool:
+        first, end = self.extent()
+        return first < 0 or end > self.size
+
+    def padded(self, lhs_stride: int) -> Dim:
+        """The same dimension over a copy of the input that begins at `extent` and has no border left."""
+        first, end = self.extent()
+        return self._replace(
+            size=end - first, low=self.low + first * self.lhs_dilation, lhs_stride=lhs_stride
+        )
+
+
+class Geometry(NamedTuple):
+    """A convolution in canonical order; strides in elements.  ``features``: of lhs in a group; ``columns``: of the
+    result in a group; ``rows``: images of the result."""
+
+    dims: tuple[Dim, ...]
+    rows: int
+    features: int
+    columns: int
+    lhs_row: int
+    lhs_feature: int
+    rhs_feature: int
+    rhs_column: int
+    out_row: int
+    out_column: int
+    batches: np.ndarray
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(d.out for d in self.dims)
+
+    @property
+    def window(self) -> int:
+        return math.prod(d.window for d in self.dims)
+
+
+def geometry(
+    lhs: Layout,
+    rhs: Layout,
+    out: Layout,
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    dimension_numbers: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    feature_group_count: int,
+    batch_group_count: int,
+) -> Geometry:
+    """Operands in the order (rows or columns, features, *spatial) and groups as batches of products."""
+    x, w, y = (layout.transpose(tuple(spec)) for layout, spec in zip((lhs, rhs, out), dimension_numbers))
+    dims = tuple(
+        Dim(x.shape[d], w.shape[d], y.shape[d], window_strides[i], padding[i][0], lhs_dilation[i], rhs_dilation[i],
+            x.strides[d], w.strides[d], y.strides[d])
+        for i, d in enumerate(range(2, x.ndim))
+    )  # fmt: skip
+    groups = max(feature_group_count, batch_group_count)
+    columns, rows, features = w.shape[0] // groups, y.shape[0], w.shape[1]
+    lhs_group = features * x.strides[1] if feature_group_count > 1 else rows * x.strides[0]
+    batches = np.outer(np.arange(groups), [lhs_group, columns * w.strides[0], columns * y.strides[1]])
+    return Geometry(
+        dims or (Dim(1, 1, 1, 1, 0, 1, 1, 0, 0, 0),), rows, features, columns,
+        x.strides[0], x.strides[1], w.strides[1], w.strides[0], y.strides[0], y.strides[1], batches,
+    )  # fmt: skip

@@ -1,0 +1,247 @@
+"""Fused reductions: an element-wise expression folded over some axes, planned and emitted.
+
+Three loop forms, chosen by which axis is contiguous in memory and by its extent:
+
+    column   innermost axis kept: an accumulator per column, rows are added to it (bias gradients)
+    row      innermost axis reduced: `LANES` accumulators, blocks of the row are added to them, at the end they are
+             folded pairwise (sums of long rows)
+    short    few elements to reduce: one accumulator (softmax over ten classes)
+
+Accumulators live in a small array that the innermost loop walks, so no fold is a chain of dependent operations, every
+loop vectorises without licence to reorder, and the order of additions is the same on every processor.  Float sums have
+two levels: after `FLUSH` steps the accumulators are added to a second array and cleared.
+
+Long reductions are cut into chunks by shape (never by the number of threads); each chunk writes a partial result to a
+temporary and a second fold combines them.  float16 and bfloat16 accumulate in float32, partial results included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fgrad.kernels.cpu import nest
+from fgrad.kernels.cpu.body import Mapped, dtype_of_node, operand_args, read_nodes
+from fgrad.kernels.cpu.foldcode import BLOCK, INDEX, LANES, UNROLL, FoldSpec, accumulator
+from fgrad.kernels.cpu.nest import Axis, Operand
+from fgrad.kernels.layout import Layout, contiguous_strides
+from fgrad.kernels.plan import KernelPlan, Ptr, Step
+
+COMBINES = ("add", "mul", "max", "min", "and", "or", "argmax", "argmin")
+
+SHORT = 16  # up to this many elements a row is folded with one accumulator
+TILE = 16384  # elements
+MOST_STEPS = 4096  # additions to one accumulator before a result must become a partial one
+ENOUGH_TILES = 32  # for every thread to have several
+
+
+def fold_plan(
+    loop_shape: tuple[int, ...],
+    ins: Sequence[Layout],
+    nodes: Sequence[tuple],
+    value: int,
+    combine: str,
+    axes: tuple[int, ...],
+    out: Layout,
+    extra: Sequence[tuple[Layout, int]] = (),
+) -> KernelPlan:
+    """Steps that compute ``out[kept] = combine over axes of node_value(ins[...][i])`` for i in ``loop_shape``.
+
+    ``ins`` and ``nodes`` are those of `emit.map_plan`; ``combine`` is add, mul, max, min (NaN wins), and, or (of bools
+    and integers, bitwise), argmax or argmin (over one axis; the first of equals, and the first NaN wins).  ``out`` is
+    ``Ptr("out", 0)`` and has the kept axes in order; the result is converted to its dtype.  ``extra`` are element-wise
+    results (layout of loop_shape, node) written by the same loop, ``Ptr("out", 1)`` and on.
+    Sums of integers wrap in their own dtype; a reduction over no elements gives the identity (0, 1, -inf, ...).
+
+    >>> from fgrad.kernels.cpu.driver import from_plan
+    >>> x, y = Layout.contiguous(np.float32, (2, 3)), Layout.contiguous(np.float32, (3,))
+    >>> plan = fold_plan((2, 3), [x], [("load", 0)], 0, "add", (0,), y)
+    >>> from_plan(plan, [x], [y])(np.arange(6, dtype=np.float32).reshape(2, 3))[0]
+    array([3., 5., 7.], dtype=float32)
+    """
+    loop_shape = tuple(loop_shape)
+    if combine not in COMBINES:
+        raise ValueError(f"fold_plan: combine must be one of {COMBINES}, got {combine!r}. Choose one of them.")
+    kept = tuple(n for a, n in enumerate(loop_shape) if a not in axes)
+    if out.shape != kept or any(layout.shape != loop_shape for layout in [*ins, *(e for e, _ in extra)]):
+        raise ValueError(
+            f"fold_plan: inputs must have the loop's shape and out the kept axes', got {loop_shape} without {axes} = "
+            f"{kept}, out {out.shape}, inputs {[x.shape for x in ins]}. Broadcast the inputs."
+        )
+    nodes = list(nodes)
+    index = None
+    if combine.startswith("arg"):
+        if len(axes) != 1:
+            raise ValueError(f"fold_plan: {combine} takes one axis, got {axes}. Reshape the others into it.")
+        index = len(nodes)
+        nodes.append(("iota", axes[0], "int64"))
+        value_dtype = dtype_of_node(nodes, value, [layout.dtype for layout in ins])
+    else:
+        value_dtype = out.dtype
+    fold = _Fold(loop_shape, tuple(axes), combine, accumulator(value_dtype))
+    sources = [(layout, Ptr("in", k)) for k, layout in enumerate(ins)]
+    extras = [(layout, Ptr("out", 1 + j), node) for j, (layout, node) in enumerate(extra)]
+    temps: list[int] = []
+    steps = fold.steps(sources, nodes, value, index, (out, Ptr("out", 0)), extras, temps)
+    return KernelPlan(tuple(steps), tuple(temps))
+
+
+class _Fold(NamedTuple):
+    """A fold of ``shape`` over ``axes``; its partial results are folded by another one."""
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+    combine: str
+    held: np.dtype
+
+    def steps(
+        self,
+        ins: Sequence[tuple[Layout, Ptr]],
+        nodes: Sequence[tuple],
+        value: int,
+        index: int | None,
+        out: tuple[Layout, Ptr],
+        extras: Sequence[tuple[Layout, Ptr, int]],
+        temps: list[int],
+    ) -> list[Step]:
+        """One step, or if the fold is cut into chunks the steps that also fold their partial results.
+
+        Appends the sizes of the partial results to ``temps``.
+        """
+        out_layout, out_pointer = out
+        iotas = sorted({node[1] for node in nodes if node[0] == "iota"})
+        streams = [(layout, pointer) for layout, pointer, _ in extras] + list(ins)
+        packed = contiguous_strides(out_layout.shape)
+        # the operands of the nest: the result, a packed result, extra results and inputs, loop indices
+        strides = [self._spread(out_layout.strides), self._spread(packed)]
+        strides += [layout.strides for layout, _ in streams]
+        strides += [tuple(int(a == axis) for a in range(len(self.shape))) for axis in iotas]
+        form, kept, reduced, column = _nest(self.shape, strides, self.axes, range(2, 2 + len(streams)), len(extras))
+        loops = [*kept, *reduced, column]
+
+        def iota_axis(axis: int) -> int | None:
+            k = 2 + len(streams) + iotas.index(axis)
+            return next((a for a, loop in enumerate(loops) if loop.strides[k]), None)
+
+        read = read_nodes(nodes, iota_axis)
+        weight = 1 + sum(isinstance(node, Mapped) for node in read)
+        words, chunks, tiles, elements = _cut(form, kept, reduced, column, max(TILE // weight, 2048))
+        args: list[int | Ptr] = list(words)
+
+        # results: the final one, or one partial result (two for arg folds) a chunk
+        targets: list[tuple[np.dtype, Ptr, int, int, int] | None]
+        if chunks == 1:
+            final = (out_layout.dtype, out_pointer, out_layout.offset, 0, 0)
+            targets = [None, final] if index is not None else [final, None]
+        else:
+            first = len(temps)
+            count = chunks * math.prod(out_layout.shape)
+            temps.append(count * self.held.itemsize)
+            targets = [(self.held, Ptr("tmp", first), 0, 1, math.prod(out_layout.shape)), None]
+            if index is not None:
+                temps.append(count * INDEX.itemsize)
+                targets[1] = (INDEX, Ptr("tmp", first + 1), 0, 1, math.prod(out_layout.shape))
+        results: list[Operand | None] = []
+        for target in targets:
+            if target is None:
+                results.append(None)
+                continue
+            dtype, pointer, offset, k, chunk_stride = target
+            step = nest.step_of(column.strides[k])
+            along = [axis.strides[k] for axis in (*kept, column)]
+            args += [*operand_args(pointer, dtype.itemsize, offset, along, step), chunk_stride]
+            results.append(Operand(dtype.name, step))
+        operands = []
+        for k, (layout, pointer) in enumerate(streams, 2):
+            step = nest.step_of(column.strides[k])
+            along = [axis.strides[k] for axis in loops]
+            args += operand_args(pointer, layout.dtype.itemsize, layout.offset, along, step)
+            operands.append(Operand(layout.dtype.name, step))
+
+        spec = FoldSpec(
+            form, self.combine, len(kept), len(reduced), tuple(operands[len(extras) :]), read, value, index,
+            self.held.name, results[0], results[1], tuple(operands[: len(extras)]), tuple(n for *_, n in extras),
+        )  # fmt: skip
+        grain = max(1, 65536 // (max(elements, 1) * weight))
+        note = f"{self.combine}{list(self.shape)} over {list(self.axes)}"
+        steps = [Step(spec, tuple(args), tiles, grain, note)]
+        if chunks == 1:
+            return steps
+        shape = (chunks, *out_layout.shape)
+        partials = [(Layout.contiguous(t[0], shape), t[1]) for t in targets if t is not None]
+        again = _Fold(shape, (0,), self.combine, self.held)
+        loads = [("load", k) for k in range(len(partials))]
+        return steps + again.steps(partials, loads, 0, None if index is None else 1, out, (), temps)
+
+    def _spread(self, strides: tuple[int, ...]) -> tuple[int, ...]:
+        """Strides of a result over the whole loop: 0 along reduced axes."""
+        kept = iter(strides)
+        return tuple(0 if a in self.axes else next(kept) for a in range(len(self.shape)))
+
+
+def _nest(
+    shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], axes: tuple[int, ...], real: range, n_extras: int
+) -> tuple[str, list[Axis], list[Axis], Axis]:
+    """The form, the outer kept axes, the outer reduced axes (the last one a plain loop in the column form), the column.
+
+    Every list has at least one axis (of one element), so that a kernel exists once, not once for each that is missing.
+    """
+    none = Axis(1, (0,) * len(strides))
+    # axes of one element are left out, so the operand that moves along most of the others decides their order
+    by_rank = sorted(real, key=lambda k: -sum(s != 0 for s, n in zip(strides[k], shape) if n != 1))
+    loops = nest.merged(nest.ordered(nest.axes_of(shape, strides, axes), [*by_rank, 0]))
+    column = none
+    if loops:
+        column = max(reversed(loops), key=lambda axis: sum(axis.strides[k] in (0, 1) for k in real))
+    kept = [axis for axis in loops if not axis.reduced and axis is not column]
+    reduced = [axis for axis in loops if axis.reduced and axis is not column]
+    if not column.reduced and (reduced or column.extent != 1):
+        while len(reduced) < 2:
+            reduced.insert(0, none._replace(reduced=True))
+        return "column", kept or [none], reduced, column
+    elements = math.prod(axis.extent for axis in [*reduced, column])
+    form = "short" if elements <= SHORT else "row"
+    return form, kept or [none], reduced or [none._replace(reduced=True)], column
+
+
+def _cut(
+    form: str, kept: Sequence[Axis], reduced: Sequence[Axis], column: Axis, most: int
+) -> tuple[list[int], int, int, int]:
+    """Words of the tiling, chunks of the reduction, tiles (chunks included), elements of a tile."""
+    kept_total = math.prod(axis.extent for axis in kept)
+    if form == "column":
+        outer_axes, inner, columns = reduced[:-1], reduced[-1].extent, column.extent
+    else:
+        outer_axes, inner, columns = reduced, column.extent, 1
+    outer = math.prod(axis.extent for axis in outer_axes)
+    work = outer * inner * columns
+    lanes = 1 if form == "column" else LANES
+    steps = outer * -(-inner // lanes)
+    blocks = -(-columns // BLOCK)
+
+    kept_most, column_most, outer_size, inner_size = 1, columns, max(outer, 1), max(inner, 1)
+    if work <= 2 * most:
+        kept_most = max(1, most // max(work, 1))
+    elif kept_total * blocks >= ENOUGH_TILES and steps <= MOST_STEPS:
+        column_most = max(BLOCK, most // steps)
+    else:
+        column_most = min(columns, 4 * BLOCK)
+        chunk = min(max(2 * most // column_most, 64), MOST_STEPS * lanes)
+        if chunk < inner:
+            outer_size, (inner_size, _) = 1, nest.even_cut(inner, chunk, UNROLL * lanes)
+        else:
+            outer_size = min(outer, max(1, min(chunk // inner, MOST_STEPS // -(-inner // lanes))))
+    kept_size, kept_tiles = nest.even_cut(kept_total, kept_most, 1)
+    column_size, column_tiles = nest.even_cut(columns, max(column_most, 1), BLOCK)
+    outer_chunks, inner_chunks = max(1, -(-outer // outer_size)), max(1, -(-inner // inner_size))
+    chunks = outer_chunks * inner_chunks
+
+    words = [kept_size, kept_total, *(axis.extent for axis in kept[1:])]
+    if form == "column":
+        words += [column_size, column_tiles, columns]
+    words += [outer_size, outer, chunks, inner_size, inner_chunks, inner, *(axis.extent for axis in outer_axes[1:])]
+    elements = kept_size * column_size * outer_size * inner_size
+    return words, chunks, kept_tiles * column_tiles * chunks, elements

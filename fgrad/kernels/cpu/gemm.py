@@ -1,0 +1,199 @@
+"""Library kernels around the register tile: the tiled product, packing, and the sum of partial products.
+
+``gemm_{dtype}_{bits}_{MR}x{NV}`` works on a list of *records*.  A record is a set of output rows that share their
+reduction; its rows are cut into tiles of MR, and all tiles of all records are numbered through.  A task is
+
+    (batch, split of g, panel of NV*VL columns, block of row tiles),   block fastest
+
+so that the tasks a worker takes in a row share a panel of B; it runs its part of g in chunks small enough that B stays in the cache while the block's row tiles pass over it.
+The words of ``args`` and of a record are written by `gemm_plan`, which documents them next to their order.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from fgrad.kernels.cpu.gemm_words import RECORD_WORDS
+from fgrad.kernels.cpu.memory import copy_bytes, fill_zero, ld, ld_i64, st
+from fgrad.kernels.cpu.micro import brgemm_tile, stack_bytes
+
+
+def build(name: str):
+    """The kernel ``name`` as a Python function for `library.compile_kernel`."""
+    kind, *rest = name.removeprefix("gemm_").split("_")
+    if kind == "pack":
+        return _pack(np.dtype(f"i{rest[0]}").type(0))
+    if kind == "sum":
+        return _sum(np.dtype(rest[0]).type(0))
+    if kind == "inner":
+        return _inner(np.dtype(rest[0]).type(0))
+    bits, shape = rest
+    mr, nv = (int(n) for n in shape.split("x"))
+    proto = np.dtype(kind).type(0)
+    return _product(mr, nv, int(bits) // (8 * proto.itemsize), proto, proto.itemsize)
+
+
+@numba.njit(inline="always")
+def _scatter(buffer, outs, rows, lanes, width, out_cs, accumulate, proto, element):
+    """The first ``rows`` rows of a tile in ``buffer``, row i to ``outs[i]`` with ``out_cs`` bytes between columns."""
+    for i in range(rows):
+        out = ld_i64(outs, i)
+        for k in range(lanes):
+            value = ld(buffer, i * width + k, proto)
+            if accumulate != 0:
+                value += ld(out + k * out_cs, 0, proto)
+            st(out + k * out_cs, 0, element(value))
+
+
+def _product(mr: int, nv: int, vl: int, proto, itemsize: int):
+    width = nv * vl
+    row_bytes = 32 * mr  # the tile's int64[3*mr] (see brgemm_tile), then the true addresses of the output rows
+    tile_bytes = mr * nv * vl * itemsize
+    element = type(proto)  # Numba adds int32 to int64, so sums are cut back before they are stored
+
+    def kernel(args, begin, end, worker):
+        a, b, out, zero = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
+        records, row_table, taps, b_taps = ld_i64(args, 4), ld_i64(args, 5), ld_i64(args, 6), ld_i64(args, 7)
+        batches, panels, blocks, splits = ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10), ld_i64(args, 11)
+        block, tiles, g_total, g_split = ld_i64(args, 12), ld_i64(args, 13), ld_i64(args, 14), ld_i64(args, 15)
+        g_chunk, a_gs, b_gs, a_cs = ld_i64(args, 16), ld_i64(args, 17), ld_i64(args, 18), ld_i64(args, 19)
+        b_cs, b_panel, columns, out_cs = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
+        part = ld_i64(args, 24)
+        rows, buffer = stack_bytes(row_bytes), stack_bytes(tile_bytes)
+        outs = rows + 24 * mr
+        for task in range(begin, end):
+            t = task // blocks
+            first_tile = (task - t * blocks) * block
+            panel = t % panels
+            t //= panels
+            split = t % splits
+            batch = t // splits
+            a_batch = a + ld_i64(batches, 3 * batch)
+            b_batch = b + ld_i64(batches, 3 * batch + 1) + panel * b_panel
+            o_batch = out + ld_i64(batches, 3 * batch + 2) + split * part + panel * width * out_cs
+            lanes = min(columns - panel * width, width)
+            g_end = min(g_total, (split + 1) * g_split)
+            for g in range(split * g_split, g_end, g_chunk):
+                g_count = min(g_chunk, g_end - g)
+                g_full = g_total - 1 - g
+                accumulate = 1 if g > split * g_split else 0
+                record = records
+                record_first = 0
+                for tile in range(first_tile, min(first_tile + block, tiles)):
+                    while tile >= ld_i64(record, 0):
+                        record_first = ld_i64(record, 0)
+                        record += 8 * RECORD_WORDS
+                    count, per, a_ns, o_ns = ld_i64(record, 3), ld_i64(record, 4), ld_i64(record, 5), ld_i64(record, 6)
+                    table = row_table + 16 * ld_i64(record, 7)
+                    by_row = ld_i64(record, 10)
+                    row = (tile - record_first) * mr
+                    n = row // per
+                    pixel = row - n * per
+                    a_row = a_batch + ld_i64(record, 1) + n * a_ns + g * a_gs
+                    o_row = o_batch + ld_i64(record, 2) + n * o_ns
+                    for i in range(mr):
+                        st(rows, i, a_row + ld_i64(table, 2 * pixel))
+                        st(rows, mr + i, pixel * by_row)
+                        st(outs, i, o_row + ld_i64(table, 2 * pixel + 1))
+                        if row + i + 1 < count:  # rows beyond the last compute it again
+                            pixel += 1
+                            if pixel == per:
+                                pixel = 0
+                                a_row += a_ns
+                                o_row += o_ns
+                    # Columns that are not adjacent and rows beyond the last one are stored by way of the buffer.
+                    direct = out_cs == itemsize and row + mr <= count
+                    for i in range(mr):
+                        st(rows, 2 * mr + i, ld_i64(outs, i) if direct else buffer + i * width * itemsize)
+                    tap = taps + 8 * ld_i64(record, 8)
+                    b_tap = b_taps + 8 * ld_i64(record, 11)
+                    b_start = b_batch + ld_i64(record, 12) + g * b_gs
+                    ld_tab, s_count = ld_i64(record, 9), ld_i64(record, 13)
+                    c_full, c_last = ld_i64(record, 14), ld_i64(record, 15)
+                    add = accumulate if direct else 0
+                    if lanes == width:
+                        brgemm_tile(mr, nv, vl, 0, proto, rows, zero, tap, ld_tab, b_tap, b_start, g_count, g_full,
+                                    a_gs, b_gs, s_count, c_full, c_last, a_cs, b_cs, lanes, add)  # fmt: skip
+                    else:
+                        brgemm_tile(mr, nv, vl, 1, proto, rows, zero, tap, ld_tab, b_tap, b_start, g_count, g_full,
+                                    a_gs, b_gs, s_count, c_full, c_last, a_cs, b_cs, lanes, add)  # fmt: skip
+                    if not direct:
+                        _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, accumulate, proto,
+                                 element)  # fmt: skip
+
+    return kernel
+
+
+def _pack(proto):
+    itemsize = proto.itemsize
+
+    def kernel(args, begin, end, worker):
+        to, source, batches, offsets = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
+        panels, g_total, g_stride, s_count = ld_i64(args, 4), ld_i64(args, 5), ld_i64(args, 6), ld_i64(args, 7)
+        c_full, c_last, width, columns = ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10), ld_i64(args, 11)
+        stride = ld_i64(args, 12)
+        for task in range(begin, end):
+            t = task // s_count
+            s = task - t * s_count
+            g = t % g_total
+            t //= g_total
+            panel = t % panels
+            start = source + ld_i64(batches, t // panels) + g * g_stride + panel * width * stride
+            c_count = c_full if g < g_total - 1 else c_last
+            lanes = min(columns - panel * width, width)
+            first = to + task * c_full * width * itemsize
+            if lanes < width:
+                fill_zero(first, c_count * width * itemsize)
+            if stride == itemsize:
+                for c in range(c_count):
+                    copy_bytes(first + c * width * itemsize, start + ld_i64(offsets, s * c_full + c), lanes * itemsize)
+            else:
+                for k in range(lanes):
+                    column = start + k * stride
+                    for c in range(c_count):
+                        st(first, c * width + k, ld(column + ld_i64(offsets, s * c_full + c), 0, proto))
+
+    return kernel
+
+
+def _sum(proto):
+    element = type(proto)
+
+    def kernel(args, begin, end, worker):
+        out, parts, count, size = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
+        share = ld_i64(args, 4)
+        for task in range(begin, end):
+            first, last = task * share, min(size, (task + 1) * share)
+            for i in range(first, last):
+                total = ld(parts, i, proto)
+                for p in range(1, count):
+                    total += ld(parts, p * size + i, proto)
+                st(out, i, element(total))
+
+    return kernel
+
+
+def _inner(proto):
+    element = type(proto)
+
+    def kernel(args, begin, end, worker):
+        out, a, b, batches = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
+        rows, columns, length = ld_i64(args, 4), ld_i64(args, 5), ld_i64(args, 6)
+        a_rs, b_cs, out_rs, out_cs = ld_i64(args, 7), ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10)
+        blocks, block = ld_i64(args, 11), ld_i64(args, 12)
+        for task in range(begin, end):
+            batch = task // blocks
+            first = (task - batch * blocks) * block
+            a_batch, b_batch = a + ld_i64(batches, 3 * batch), b + ld_i64(batches, 3 * batch + 1)
+            o_batch = out + ld_i64(batches, 3 * batch + 2)
+            for m in range(first, min(rows, first + block)):
+                x = a_batch + m * a_rs
+                for n in range(columns):
+                    y = b_batch + n * b_cs
+                    total = proto
+                    for k in range(length):
+                        total += ld(x, k, proto) * ld(y, k, proto)
+                    st(o_batch + m * out_rs + n * out_cs, 0, element(total))
+
+    return kernel

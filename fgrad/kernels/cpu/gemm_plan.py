@@ -1,0 +1,274 @@
+"""Plans one batch-reduce product: from records of rows and a description of B to steps over the ``gemm`` kernels.
+
+    out[batch][row][k] = sum over g, s, c of A[batch](row; g, s, c) * B[batch](g, s, c)[k]
+
+`conv` and `dot` say where A's rows, B's rows and the results lie (in elements); this module chooses the tile, packs
+B where that pays, and cuts the work into tasks.  Nothing here depends on the number of threads, so neither do results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from fgrad.kernels.cpu import gemm_tiles
+from fgrad.kernels.plan import KernelPlan, Ptr, Step
+
+CHUNK_BYTES = 1 << 19  # of B worked on at a time: under half an L2 cache
+TASK_WORK = 1 << 19  # multiply-adds of a task where there are enough: some 10 microseconds
+GRAIN_WORK = 1 << 17  # and the least worth another thread
+MIN_TASKS = 16  # the reduction is split until there are so many
+PART_BYTES = 1 << 22  # bound on partial results
+
+
+class PlanBuilder:
+    """Collects steps, temporaries and tables."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.temps: list[int] = []
+        self.tables: list[np.ndarray] = []
+
+    def temp(self, nbytes: int) -> Ptr:
+        self.temps.append(max(int(nbytes), 8))
+        return Ptr("tmp", len(self.temps) - 1)
+
+    def table(self, values) -> Ptr:
+        self.tables.append(np.ascontiguousarray(values, np.int64).ravel())
+        return Ptr("tab", len(self.tables) - 1)
+
+    def zeros(self, nbytes: int) -> Ptr:
+        return self.table(np.zeros(-(-nbytes // 8) + 1, np.int64))
+
+    def step(self, kernel: object, args: Sequence[int | Ptr], extent: int, grain: int, note: str) -> None:
+        words = tuple(arg if isinstance(arg, Ptr) else int(arg) for arg in args)
+        self.steps.append(Step(kernel, words, int(extent), max(int(grain), 1), note))
+
+    def plan(self) -> KernelPlan:
+        return KernelPlan(tuple(self.steps), tuple(self.temps), tuple(self.tables))
+
+
+class Record(NamedTuple):
+    """Rows of the result that share a reduction; all numbers count elements.
+
+    Row r is pixel r % per of repeat r // per; ``row_in[pixel]`` and ``row_out[pixel]`` are its offsets in A and out,
+    ``in_stride`` and ``out_stride`` those of a repeat.  ``a_taps``: A's offset at tap s, of shape [S] or, where it
+    depends on the pixel, [S, per] with `NOWHERE` for a zero.  ``taps``: the s of B they belong to; ``c_first`` and
+    ``c_count``: the part of B's run that is used (every ``run_step``-th; ``c_last``: in the last g).
+    """
+
+    rows: int
+    row_in: np.ndarray
+    row_out: np.ndarray
+    in_stride: int
+    out_stride: int
+    a_taps: np.ndarray
+    taps: np.ndarray
+    c_count: int
+    c_last: int
+    c_first: int = 0
+
+
+#: A's offset where it reads zeros.
+NOWHERE = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class Operand:
+    """B: element [g, s, c, k] at ``base + batch offset + g*g_stride + offsets[s, c] + k*column``, in elements.
+
+    The run c is ``offsets.shape[1]`` long, ``last_run`` in the last g.
+    """
+
+    base: Ptr
+    g_stride: int
+    offsets: np.ndarray
+    column: int
+    last_run: int
+
+    @property
+    def run_stride(self) -> int | None:
+        """The constant distance from c to c+1, or None."""
+        run = np.diff(self.offsets, axis=1)
+        if run.size == 0:
+            return 0
+        return int(run.flat[0]) if (run == run.flat[0]).all() else None
+
+
+@dataclass(frozen=True)
+class Product:
+    """See the module's formula.  ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride of
+    c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be dense, or
+    0: never split the reduction."""
+
+    dtype: np.dtype
+    a: Ptr
+    b: Operand
+    out: Ptr
+    columns: int
+    out_column: int
+    records: Sequence[Record]
+    g_count: int
+    a_g_stride: int
+    a_run: int
+    out_size: int
+    run_step: int = 1
+    batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
+    note: str = "product"
+
+
+def advance(pointer: Ptr, elements: int, dtype: np.dtype) -> Ptr:
+    return pointer._replace(offset=pointer.offset + int(elements) * dtype.itemsize)
+
+
+def plan_product(builder: PlanBuilder, product: Product) -> None:
+    """Appends the steps of one product (at least one row, column and batch; the reduction may be empty)."""
+    p, size = product, product.dtype.itemsize
+    reduction = max(len(r.taps) * r.c_count for r in p.records)
+    tile = gemm_tiles.choose([r.rows for r in p.records], p.columns, reduction * p.g_count, size)
+    panels = -(-p.columns // tile.lanes)
+    all_rows = sum(r.rows for r in p.records)
+    tiles = sum(-(-r.rows // tile.mr) for r in p.records)
+
+    if _in_place(p, tile, all_rows):
+        b, run = p.b.base, p.b.run_stride or 0
+        b_words = _BWords(p.b.g_stride * size, p.run_step * run * size, tile.lanes * size, size, p.batches[:, 1] * size,
+                          p.b.offsets[:, 0] * size if p.b.offsets.size else np.zeros(1, np.int64), run * size)  # fmt: skip
+    else:
+        b, b_words = _pack(builder, p, tile, panels)
+
+    # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
+    work = all_rows * tile.lanes * max(reduction, 1)  # multiply-adds for one g, panel and batch
+    wanted = -(-MIN_TASKS // (panels * len(p.batches)))
+    splits = 1
+    tall = tiles < wanted or (p.g_count > 1 and p.g_count * reduction > 8 * all_rows)
+    if p.out_size and tall and work * p.g_count * panels * len(p.batches) > 2 * GRAIN_WORK:
+        splits = max(1, min(wanted, p.g_count, PART_BYTES // (p.out_size * size)))
+    g_split = -(-p.g_count // splits)
+    splits = -(-p.g_count // g_split)
+    # Row tiles of a task: enough to be worth a task; where the reduction is chunked, all of them share a chunk of B.
+    tile_work = tile.mr * tile.lanes * max(reduction, 1) * g_split
+    block = min(tiles, max(1, TASK_WORK // tile_work, -(-tiles * panels * splits * len(p.batches) // 4096)))
+    chunk_bytes = max(reduction, 1) * tile.lanes * size
+    if splits > 1:
+        block = -(-tiles // -(-wanted // splits))
+    if g_split > 1:
+        block = max(block, min(tiles, -(-tiles // wanted)))
+    g_chunk = max(1, min(g_split, CHUNK_BYTES // 2 // chunk_bytes))  # the other half: A, which rows may share
+    blocks = -(-tiles // block)
+
+    out, part = p.out, 0
+    if splits > 1:
+        out, part = builder.temp(splits * p.out_size * size), p.out_size * size
+    tables = _record_tables(builder, p, tile, b_words)
+    batches = p.batches * size
+    batches[:, 1] = b_words.batches
+    extent = len(p.batches) * splits * blocks * panels
+    args = (
+        p.a, b, out, _zero_row(builder, p), *tables, builder.table(batches),
+        panels, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
+        p.a_g_stride * size, b_words.g_stride, p.a_run * size, b_words.run,
+        b_words.panel, p.columns, p.out_column * size, part,
+    )  # fmt: skip
+    builder.step(tile.kernel(p.dtype), args, extent, GRAIN_WORK // max(tile_work * block, 1), p.note)
+    if splits > 1:
+        share = 4096
+        sum_args = (p.out, out, splits, p.out_size, share)
+        tasks = -(-p.out_size // share)
+        builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, -(-(1 << 14) // (share * splits)), "sum of parts")
+
+
+def _zero_row(builder: PlanBuilder, p: Product) -> Ptr:
+    """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction."""
+    if all(r.a_taps.ndim == 1 for r in p.records):
+        return builder.zeros(0)
+    reach = max(max(r.c_count, r.c_last, 1) for r in p.records) - 1
+    reach *= abs(p.a_run) * p.dtype.itemsize
+    zeros = builder.zeros(reach + p.dtype.itemsize)
+    return zeros if p.a_run >= 0 else zeros._replace(offset=reach)
+
+
+class _BWords(NamedTuple):
+    """B as the kernel reads it, in bytes: strides of g, c and panel; a row's width; offsets of batches and taps; and
+    the distance of neighbouring rows of a run (``run`` is that times run_step)."""
+
+    g_stride: int
+    run: int
+    panel: int
+    row: int
+    batches: np.ndarray
+    taps: np.ndarray
+    neighbour: int
+
+
+def _in_place(p: Product, tile: gemm_tiles.Tile, rows: int) -> bool:
+    """Whether B is read where it lies: columns adjacent, runs affine, whole vectors (or masked loads); and too few rows
+    of A to repay the packing, which makes B aligned and its rows adjacent (unaligned loads cost a third of the speed).
+    """
+    run = p.b.run_stride
+    if (p.b.column != 1 and p.columns > 1) or run is None:
+        return False
+    if p.columns % tile.lanes and not gemm_tiles.host().masks:
+        return False
+    return rows <= (1024 if abs(run) * p.dtype.itemsize <= 1024 else 96)
+
+
+def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) -> tuple[Ptr, _BWords]:
+    size, width = p.dtype.itemsize, tile.lanes
+    s_count, c_count = p.b.offsets.shape
+    starts, which = np.unique(p.batches[:, 1], return_inverse=True)  # batches may share B
+    row = width * size
+    g_stride = s_count * c_count * row
+    panel = p.g_count * g_stride
+    nbytes = len(starts) * panels * panel
+    b = builder.temp(nbytes)
+    args = (
+        b, p.b.base, builder.table(starts * size), builder.table(p.b.offsets * size),
+        panels, p.g_count, p.b.g_stride * size, s_count, c_count, p.b.last_run, width, p.columns, p.b.column * size,
+    )  # fmt: skip
+    tasks = len(starts) * panels * p.g_count * s_count
+    builder.step(f"gemm_pack_{size}", args, tasks, (1 << 13) // max(c_count * width, 1), "pack")
+    taps = np.arange(max(s_count, 1)) * (c_count * row)
+    return b, _BWords(g_stride, p.run_step * row, panel, row, which.ravel() * (panels * panel), taps, row)
+
+
+def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> tuple[Ptr, ...]:
+    """The tables of records, rows, taps of A and taps of B (`gemm_words`)."""
+    size = p.dtype.itemsize
+    records, rows, taps, b_taps = [], [], [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
+    n_rows, n_taps, n_b, tiles = 0, 1, 1, 0
+    for r in p.records:
+        tiles += -(-r.rows // tile.mr)
+        per = len(r.row_in)
+        by_row = r.a_taps.ndim == 2
+        records.append(
+            (tiles, 0, 0, r.rows, per, r.in_stride * size, r.out_stride * size, n_rows, n_taps, per if by_row else 1,
+             int(by_row), n_b, r.c_first * b.neighbour, len(r.taps), r.c_count, r.c_last)
+        )  # fmt: skip
+        rows.append(np.stack([r.row_in, r.row_out], axis=1).ravel() * size)
+        taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size).ravel())
+        b_taps.append(b.taps[r.taps])
+        n_rows += per
+        n_taps += r.a_taps.size
+        n_b += len(r.taps)
+    tables = [np.array(records), np.concatenate(rows), np.concatenate(taps), np.concatenate(b_taps)]
+    return tuple(builder.table(t) for t in tables)
+
+
+def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
+    """A result without any product to add: the sum of no parts is not a case of its own, so one zero part is summed."""
+    zero = builder.zeros(size * dtype.itemsize)
+    builder.step(f"gemm_sum_{dtype}", (out, zero, 1, size, 4096), -(-size // 4096), 4, "zeros")
+
+
+def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:
+    """(g, c, last c): a reduction of ``count`` rows of B in chunks of CHUNK_BYTES, all alike but the last."""
+    c = max(16, CHUNK_BYTES // max(row_bytes, 1))
+    g = max(1, math.ceil(count / c))
+    c = max(math.ceil(count / g), 1)
+    g = max(1, math.ceil(count / c))
+    return g, min(c, count) if g == 1 else c, count - (g - 1) * c

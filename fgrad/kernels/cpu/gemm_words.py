@@ -1,0 +1,34 @@
+"""The words of the ``gemm`` kernels' arguments and records, in order: what `gemm_plan` writes and `gemm` reads.
+
+All offsets and strides are bytes.  Of a product step:
+
+     0 A   1 B   2 out   3 zeros            addresses
+     4 records   5 row table   6 tap table   7 B tap table   8 batch table      addresses of int64 tables
+     9 panels  10 blocks  11 splits         a task is (batch, split, panel, block), block fastest
+    12 row tiles in a block  13 row tiles in all
+    14 g in all  15 g in a split  16 g in a chunk
+    17 A's stride of g  18 B's stride of g  19 A's stride of c  20 B's stride of c
+    21 B from panel to panel  22 columns of the result  23 out's stride of a column  24 out from split to split
+
+The batch table has (A, B, out) offsets for each batch; the row table pairs (A offset, out offset).  Of a record:
+
+     0 its tiles end before this number
+     1 A offset  2 out offset  3 rows  4 rows of the row table  5 A's and 6 out's stride each time those are used up
+     7 first pair in the row table
+     8 first word in the tap table  9 words to the next tap  10 words to the next row of the row table (0 or 1)
+    11 first word in the B tap table  12 B offset
+    13 taps s  14 length of the run c  15 that of the last g
+
+Of a packing step, which writes B as [batch][panel][g][s][c][width]:
+
+     0 to   1 from   2 batch table (offset each)   3 row table (offset of each s, c)
+     4 panels   5 g in all   6 stride of g   7 taps s   8 run c   9 run of the last g
+    10 width of a panel in lanes   11 columns   12 stride of a column
+
+Of a sum of parts:      0 out   1 parts   2 number of parts   3 elements   4 elements of a task
+Of inner products:      0 out   1 A   2 B   3 batch table   4 rows   5 columns   6 length
+                        7 A's stride of a row   8 B's of a column   9 out's of a row   10 out's of a column   11 blocks
+                        12 rows of a block
+"""
+
+RECORD_WORDS = 16

@@ -1,0 +1,166 @@
+"""The one LLVM engine of the process: specs of emitted kernels in, addresses of machine code out.
+
+Compiled objects are kept on disk under ``config.cache_dir()/emitted``, named by a hash of everything that determines
+them (IR text, processor, features, LLVM's version), so a second process compiles nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from fgrad import config
+from fgrad.kernels.cpu.body import Spec
+from fgrad.kernels.cpu.irtext import KERNEL
+from fgrad.kernels.cpu.scalar import LIBM
+
+_MAGIC = b"fgrad-object-1\n"
+
+
+def address(spec: Spec) -> int:
+    """The address of the kernel of a spec, compiled at most once in this process."""
+    found = _addresses.get(spec)
+    if found is None:
+        with _lock:
+            found = _addresses.get(spec)
+            if found is None:
+                found = _addresses[spec] = _get_engine().load(spec)
+    return found
+
+
+def ir_text(spec: Spec) -> str:
+    """The kernel as it is handed to LLVM, for reading."""
+    with _lock:
+        return _get_engine().text(spec)
+
+
+def assembly(spec: Spec) -> str:
+    """The kernel's machine code, for reading."""
+    with _lock:
+        engine = _get_engine()
+        return engine.machine.emit_assembly(engine.optimised(engine.text(spec)))
+
+
+_lock = threading.RLock()
+_addresses: dict[Spec, int] = {}
+_engine: _Engine | None = None
+
+
+def _get_engine() -> _Engine:
+    global _engine
+    if _engine is None:
+        _engine = _Engine()
+    return _engine
+
+
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_new_lock)
+
+
+class _Engine:
+    def __init__(self) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        target = llvm.Target.from_triple(llvm.get_process_triple())
+        self.cpu = llvm.get_host_cpu_name()
+        features = llvm.get_host_cpu_features()
+        self.features = features.flatten()
+        arch = target.triple.split("-")[0]
+        x86 = arch in ("x86_64", "i686", "i386", "amd64")
+        self.native_half = bool(features.get("f16c")) if x86 else arch in ("aarch64", "arm64")
+        self.widest = 512 if features.get("avx512f") else None
+        # as every JIT on MCJIT: x86 objects are linked in place, others are position independent
+        reloc = "static" if x86 else "default"
+        self.machine = target.create_target_machine(
+            cpu=self.cpu, features=self.features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
+        )
+        empty = llvm.parse_assembly(f'target triple = "{target.triple}"')
+        self._jit = llvm.create_mcjit_compiler(empty, self.machine)
+        self._layout = f'target datalayout = "{self.machine.target_data}"\ntarget triple = "{target.triple}"\n'
+        # level 3 and SLP make these loops no faster and compiling slower (16 and 24 ms a kernel)
+        self._options = llvm.create_pipeline_tuning_options(speed_level=2)
+        self._options.loop_vectorization = True
+        self._options.loop_interleaving = True
+        self._options.loop_unrolling = True
+        self._options.slp_vectorization = False
+        self._kept: list[object] = []
+        _add_libm()
+
+    def text(self, spec: Spec) -> str:
+        return self._layout + spec.text(self.native_half, config.vector_bits() or self.widest)
+
+    def optimised(self, text: str) -> llvm.ModuleRef:
+        module = llvm.parse_assembly(text)
+        builder = llvm.create_pass_builder(self.machine, self._options)
+        builder.getModulePassManager().run(module, builder)
+        return module
+
+    def load(self, spec: Spec) -> int:
+        text = self.text(spec)
+        what = "\0".join((text, self.cpu, self.features, llvmlite.__version__, str(llvm.llvm_version_info)))
+        digest = hashlib.sha256(what.encode()).hexdigest()
+        symbol = f"{KERNEL}_{digest[:32]}"  # kernels share one symbol table
+        path = config.cache_dir() / "emitted" / f"{digest}.o"
+        code = _read(path)
+        if code is None:
+            code = self.machine.emit_object(self.optimised(text.replace(f"@{KERNEL}(", f"@{symbol}(")))
+            _write(path, code)
+        held = llvm.ObjectFileRef.from_data(code)
+        self._jit.add_object_file(held)
+        self._kept.append(held)
+        self._jit.finalize_object()
+        return self._jit.get_function_address(symbol)
+
+
+def _add_libm() -> None:
+    """Tells LLVM where the C library's mathematics is, whether or not the process's own symbols show it."""
+    if sys.platform == "win32":
+        libraries = [ctypes.CDLL("ucrtbase"), ctypes.CDLL("msvcrt")]
+    else:
+        name = ctypes.util.find_library("m")
+        libraries = [ctypes.CDLL(None), *([ctypes.CDLL(name)] if name else [])]
+    for base in (*LIBM, "fmod", "fma", "floor", "ceil", "trunc", "rint"):
+        for symbol in (base, base + "f"):
+            function = next((getattr(lib, symbol) for lib in libraries if hasattr(lib, symbol)), None)
+            if function is not None:
+                pointer = ctypes.cast(function, ctypes.c_void_p).value
+                assert pointer is not None
+                llvm.add_symbol(symbol, pointer)
+
+
+def _read(path: Path) -> bytes | None:
+    """The object in a cache file, or None if it is absent, unreadable or damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    head, digest, code = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
+    return code if head == _MAGIC and hashlib.sha256(code).digest() == digest else None
+
+
+def _write(path: Path, code: bytes) -> None:
+    """Stores an object so that readers see all of it or nothing; a folder that cannot be written is left alone."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + hashlib.sha256(code).digest() + code)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,71 @@
+"""Loop nests for element-wise kernels: which axes remain, in which order, and what each operand does along them.
+
+An operand is here only its strides in elements, one an axis; a loop index that a kernel reads (iota) is an operand too,
+with stride 1 along its axis and 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Axis(NamedTuple):
+    """One loop: its extent, the stride of every operand along it, and whether it is reduced."""
+
+    extent: int
+    strides: tuple[int, ...]
+    reduced: bool = False
+
+
+class Operand(NamedTuple):
+    """What a spec knows of an operand: its dtype and how it moves along the innermost loop.
+
+    step: ``unit`` (stride 1), ``zero`` (one element for the whole loop), ``back`` (stride -1) or ``any``.
+    """
+
+    dtype: str
+    step: str
+
+
+def step_of(stride: int) -> str:
+    return {1: "unit", 0: "zero", -1: "back"}.get(stride, "any")
+
+
+def axes_of(shape: tuple[int, ...], operands: Sequence[tuple[int, ...]], reduced: Sequence[int] = ()) -> list[Axis]:
+    """The axes of more than one element (or none), outermost first, as given."""
+    return [
+        Axis(n, tuple(strides[a] for strides in operands), a in reduced) for a, n in enumerate(shape) if n != 1
+    ]
+
+
+def ordered(axes: Sequence[Axis], priority: Sequence[int]) -> list[Axis]:
+    """Largest strides outermost; the operands in ``priority`` decide, the first that moves along either axis first."""
+
+    def key(axis: Axis) -> tuple[int, ...]:
+        return tuple(abs(axis.strides[k]) for k in priority)
+
+    return sorted(axes, key=key, reverse=True)
+
+
+def merged(axes: Sequence[Axis]) -> list[Axis]:
+    """Joins neighbours (both reduced or neither) that every operand walks through as if they were one axis."""
+    result: list[Axis] = []
+    for axis in axes:
+        if result:
+            outer = result[-1]
+            uniform = all(s == t * axis.extent for s, t in zip(outer.strides, axis.strides))
+            if uniform and outer.reduced == axis.reduced and axis.extent:
+                result[-1] = Axis(outer.extent * axis.extent, axis.strides, axis.reduced)
+                continue
+        result.append(axis)
+    return result
+
+
+def even_cut(extent: int, most: int, multiple: int) -> tuple[int, int]:
+    """(size, count) of nearly equal parts of at most ``most``, each but the last a multiple of ``multiple``."""
+    if extent <= most:
+        return max(extent, 1), 1 if extent else 0
+    count = -(-extent // most)
+    size = -(-extent // (count * multiple)) * multiple
+    return size, -(-extent // size)

@@ -1,0 +1,170 @@
+"""Plans for gather and scatter: axes collapsed, tiles chosen, duplicates kept in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fgrad.kernels.layout import Layout, contiguous_strides
+from fgrad.kernels.plan import KernelPlan, Ptr
+from fgrad.kernels.staging import Staging, accumulator, as_pairs, collapse, real, start
+
+#: Elements that make a tile worth handing to another thread.
+TILE = 1 << 14
+#: Updates are cut into chunks of about this many elements, whose touched places scatter's tiles look up.
+CHUNK = 1 << 12
+#: Most ranges of places that scatter's tiles own; fixed, so that plans do not depend on the machine.
+RANGES = 64
+
+
+Operand = tuple[Ptr, Layout]
+
+
+def plan_gather(ins: Sequence[Layout], outs: Sequence[Layout], *, axes: tuple[int, ...], mode: str) -> KernelPlan:
+    """Steps for `reference.gather(operand, indices, axes=, mode=)`; any dtype, int32 or int64 indices."""
+    operand, indices = ins
+    _check_clip("gather", operand, indices, axes, mode)
+    staging = Staging()
+    if outs[0].size:
+        _gather(staging, (Ptr("in", 0), operand), (Ptr("in", 1), indices), Ptr("out", 0), axes, mode)
+    return staging.plan()
+
+
+def plan_scatter(
+    ins: Sequence[Layout], outs: Sequence[Layout], *, axes: tuple[int, ...], mode: str, kind: str
+) -> KernelPlan:
+    """Steps for `reference.scatter(operand, indices, updates, axes=, mode=, kind=)`; int32 or int64 indices.
+
+    Every element meets its updates in row-major order of the batch, so results are the same for any number of threads.
+    float16 and bfloat16 accumulate in float32 (not for 'set'); complex numbers can be 'set' and 'add'ed.
+    """
+    operand, indices, updates = ins
+    _check_clip("scatter", operand, indices, axes, mode)
+    staging = Staging()
+    if outs[0].size == 0:
+        return staging.plan()
+    source, target, result = (Ptr("in", 2), updates), Ptr("out", 0), Layout.contiguous(operand.dtype, operand.shape)
+    narrow = None
+    if kind == "set":
+        result, source = _as_bits(result), (source[0], _as_bits(updates))
+        _copy(staging, (Ptr("in", 0), _as_bits(operand)), target)
+    elif operand.dtype.kind == "c":
+        if kind != "add":
+            raise TypeError(
+                f"scatter: kind {kind!r} has no kernel for complex numbers, got {operand.dtype}. Use 'set' or 'add', "
+                "or scatter real and imaginary parts."
+            )
+        result, source = as_pairs(result, real(operand.dtype)), (source[0], as_pairs(updates, real(operand.dtype)))
+        _copy(staging, (Ptr("in", 0), operand), target)
+    elif accumulator(operand.dtype) != operand.dtype:
+        narrow = result
+        target, result = staging.widened(Ptr("in", 0), operand)
+        source = staging.widened(*source)
+    else:
+        _copy(staging, (Ptr("in", 0), operand), target)
+    if updates.size:
+        _scatter(staging, (target, result), (Ptr("in", 1), indices), source, axes, mode, kind)
+    if narrow is not None:
+        staging.cast(target, result, Ptr("out", 0), narrow)
+    return staging.plan()
+
+
+def _check_clip(name: str, operand: Layout, indices: Layout, axes: tuple[int, ...], mode: str) -> None:
+    sizes = tuple(operand.shape[a] for a in axes)
+    if mode == "clip" and 0 in sizes and 0 not in indices.shape[:-1]:
+        raise ValueError(
+            f"{name}: mode 'clip' needs a non-empty axis to clamp into, got indexed axes {axes} of sizes {sizes}. "
+            "Use mode 'fill' for gather, 'drop' for scatter."
+        )
+
+
+def _as_bits(layout: Layout) -> Layout:
+    """The same memory as unsigned integers of 1 to 8 bytes; elements of 16 bytes become pairs on a new last axis."""
+    if layout.dtype.itemsize == 16:
+        return as_pairs(layout, np.dtype(np.uint64))
+    return replace(layout, dtype=np.dtype(f"u{layout.dtype.itemsize}"))
+
+
+def _one_stride(
+    staging: Staging, source: Ptr, layout: Layout, batch_rank: int
+) -> tuple[Ptr, int, tuple[int, ...], tuple[int, ...]]:
+    """(address, stride from row to row, shape and strides of a row) of batch + row axes.
+
+    Copies the operand where no single stride walks over its batch axes in row-major order.
+    """
+    batch = collapse(layout.shape[:batch_rank], layout.strides[:batch_rank])
+    if len(batch) > 1:
+        dense = Layout.contiguous(layout.dtype, layout.shape)
+        copy = staging.temp(dense.size * dense.dtype.itemsize)
+        _copy(staging, (source, layout), copy)
+        source, layout = copy, dense
+        batch = collapse(layout.shape[:batch_rank], layout.strides[:batch_rank])
+    stride = batch[0][1] if batch else 0
+    return start(source, layout), stride, layout.shape[batch_rank:], layout.strides[batch_rank:]
+
+
+def _row_words(
+    staging: Staging, operand: Layout, indices: Operand, axes: tuple[int, ...], mode: str, update_strides=None
+) -> tuple[list[int | Ptr], list[int], tuple[int, ...]]:
+    """Words 0 to 9 of a kernel's args, the strides along a run, and the sizes of the indexed axes."""
+    address, row_stride, (k,), (component,) = _one_stride(staging, *indices, indices[1].ndim - 1)
+    rest = [d for d in range(operand.ndim) if d not in axes]
+    strides = [operand.strides[d] for d in rest]
+    updates = strides if update_strides is None else update_strides
+    outer = collapse([operand.shape[d] for d in rest], strides, updates)
+    run, *run_strides = outer.pop() if outer else (1, 1, 1)
+    sizes = tuple(operand.shape[a] for a in axes)
+    table = [*zip(sizes, (operand.strides[a] for a in axes), contiguous_strides(sizes)), *outer]
+    rows = math.prod(indices[1].shape[:-1])
+    width = math.prod(operand.shape[d] for d in rest)
+    words = [address, staging.table(np.array(table, np.int64).ravel()), k, rows, row_stride, component]
+    return [*words, int(mode == "clip"), width, len(outer), run], run_strides, sizes
+
+
+def _gather(staging: Staging, operand: Operand, indices: Operand, out: Ptr, axes: tuple[int, ...], mode: str) -> None:
+    base, layout = operand[0], _as_bits(operand[1])
+    words, (stride, _), _ = _row_words(staging, layout, indices, axes, mode)
+    rows, width = words[3], words[7]
+    tile_width = min(width, TILE)
+    tile_rows = max(1, TILE // tile_width)
+    tiles = -(-rows // tile_rows) * -(-width // tile_width)
+    size = layout.dtype.itemsize
+    kernel = f"gather_{size}_{indices[1].dtype.name}"
+    note = f"gather {rows} rows of {width}" if axes else f"copy {width} elements"
+    staging.step(kernel, [*words, tile_width, start(base, layout), out, stride, tile_rows], tiles, note)
+
+
+def _copy(staging: Staging, source: Operand, target: Ptr) -> None:
+    """Row-major copy: a gather of one row that indexes no axis."""
+    nowhere = Layout.contiguous(np.int64, (0,))
+    if source[1].size:
+        _gather(staging, source, (source[0], nowhere), target, (), "clip")
+
+
+def _scatter(
+    staging: Staging, out: Operand, indices: Operand, updates: Operand, axes: tuple[int, ...], mode: str, kind: str
+) -> None:
+    target, layout = out
+    source, row_stride, _, update_strides = _one_stride(staging, *updates, indices[1].ndim - 1)
+    words, (out_stride, update_stride), sizes = _row_words(staging, layout, indices, axes, mode, update_strides)
+    rows, width = words[3], words[7]
+    places = math.prod(sizes)
+    # Tiles split a wide row first; places only as far as that leaves too few of them.
+    tile_width = min(width, CHUNK)
+    across = -(-width // tile_width)
+    ranges = max(1, min(RANGES, rows * width // TILE, places) // across)
+    ranges = 1 << (ranges.bit_length() - 1)
+    chunk = max(1, CHUNK // width, -(-rows // 1024))
+    bounds: int | Ptr = 0
+    if ranges > 1:
+        chunks = -(-rows // chunk)
+        bounds = staging.temp(16 * chunks)
+        name = f"scatter_bounds_{indices[1].dtype.name}"
+        staging.step(name, [*words, 0, bounds, chunk, places], chunks, "places touched", grain=4)
+    kernel = f"scatter_{kind}_{layout.dtype.name}_{indices[1].dtype.name}"
+    tail = [start(target, layout), source, row_stride, out_stride, update_stride, bounds, chunk, places, ranges]
+    note = f"scatter-{kind} {rows} rows of {width}"
+    staging.step(kernel, [*words, tile_width, *tail], ranges * across, note)

@@ -1,0 +1,103 @@
+"""Operands of the NumPy surface: array-likes in, Arrays of one dtype and one shape out.
+
+Dtypes meet as in :mod:`fgrad.core.dtypes` (JAX's lattice; Python scalars are weak and take the width of the other
+operands).  Functions whose result is a float take integers and booleans to float32, 64-bit integers to float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fgrad.core import dtypes
+from fgrad.core.array import Array, ConcreteArray, lift
+from fgrad.primitives.broadcast import broadcast_in_dim_p
+from fgrad.primitives.convert import convert
+
+_PYTHON_SCALARS = (bool, int, float, complex)
+
+
+def cast(name: str, x: Any, dtype: np.dtype, weak: bool = False) -> Array:
+    """``x`` as an Array of ``dtype``; a Python scalar becomes a constant of that dtype, not a conversion."""
+    if type(x) in _PYTHON_SCALARS and not (type(x) is complex and dtype.kind != "c"):
+        try:
+            return ConcreteArray(np.asarray(x, dtype), weak)
+        except (OverflowError, ValueError) as e:
+            info = np.iinfo(dtype)
+            raise OverflowError(
+                f"{name}: a Python int takes the dtype of the other operand, {dtype} ({info.min} to {info.max}), "
+                f"got {x}. Convert the array with .astype first."
+            ) from e
+    array = lift(x, name)
+    return array if array.dtype == dtype else convert(array, dtype, weak)
+
+
+def common_dtype(name: str, xs: Sequence[Any]) -> tuple[np.dtype, bool]:
+    """The (dtype, weak) at which operands meet."""
+    arrays = [lift(x, name) for x in xs]
+    return dtypes.promote(*[(a.dtype, a.weak_type) for a in arrays])
+
+
+def inexact_dtype(dtype: np.dtype) -> np.dtype:
+    """Inexact dtypes as they are; 64-bit integers to float64; other integers and bool to float32."""
+    if dtypes.is_inexact(dtype):
+        return dtype
+    return dtypes.float64 if dtype.itemsize == 8 else dtypes.float32
+
+
+def promote_dtypes(name: str, *xs: Any) -> list[Array]:
+    """Operands in one dtype."""
+    dtype, weak = common_dtype(name, xs)
+    return [cast(name, x, dtype, weak) for x in xs]
+
+
+def promote_dtypes_inexact(name: str, *xs: Any) -> list[Array]:
+    """Operands in one floating-point or complex dtype."""
+    dtype, weak = common_dtype(name, xs)
+    return [cast(name, x, inexact_dtype(dtype), weak) for x in xs]
+
+
+def alike(x: Any, y: Any) -> bool:
+    """Two Arrays of equal shape and dtype: nothing to promote or broadcast."""
+    return isinstance(x, Array) and isinstance(y, Array) and x.shape == y.shape and x.dtype == y.dtype
+
+
+def promote(name: str, *xs: Any) -> list[Array]:
+    """Operands in one dtype and one shape."""
+    return broadcast(name, promote_dtypes(name, *xs))
+
+
+def promote_inexact(name: str, *xs: Any) -> list[Array]:
+    """Operands in one inexact dtype and one shape."""
+    return broadcast(name, promote_dtypes_inexact(name, *xs))
+
+
+def common_shape(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """NumPy's broadcast shape: aligned at the last axis, sizes equal or 1."""
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"{name}: shapes must broadcast (aligned at the last axis, sizes equal or 1), got "
+        f"{' and '.join(map(str, shapes))}. Reshape one, or insert axes of size 1 with x[:, None]."
+    )
+
+
+def expand_to(x: Array, shape: tuple[int, ...]) -> Array:
+    """``x`` broadcast to a shape it is known to broadcast to."""
+    if x.shape == shape:
+        return x
+    lead = len(shape) - x.ndim
+    return broadcast_in_dim_p.bind(x, shape=shape, broadcast_dimensions=tuple(range(lead, len(shape))))
+
+
+def broadcast(name: str, arrays: Sequence[Array]) -> list[Array]:
+    """Arrays in one shape."""
+    shape = common_shape(name, [a.shape for a in arrays])
+    return [expand_to(a, shape) for a in arrays]

@@ -1,0 +1,150 @@
+"""conv_general_dilated against the reference, over random parameters, layouts, sizes, dtypes and vector widths."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+
+from fgrad import config
+from fgrad.kernels.cpu.conv import plan_conv
+from fgrad.kernels.cpu.driver import from_plan
+from fgrad.kernels.layout import Layout
+from fgrad.kernels.reference.contraction import conv_general_dilated
+
+from test_dot_kernels import random_operand
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
+
+
+def spec(rng, n):
+    """(permutation for the shape, positions of the logical axes)."""
+    order = rng.permutation(n)
+    return order, tuple(int(i) for i in np.argsort(order))
+
+
+def check(lhs, rhs, params):
+    (x, x_layout, x_view), (w, w_layout, w_view) = lhs, rhs
+    expected = conv_general_dilated(x_view, w_view, **params)
+    out = Layout.contiguous(expected.dtype, expected.shape)
+    program = from_plan(plan_conv([x_layout, w_layout], [out], **params), [x_layout, w_layout], [out])
+    given = np.full(expected.shape, 99, expected.dtype)  # every element must be written
+    (result,) = program(x, w, outs=(given,))
+    np.testing.assert_array_equal(result, expected, err_msg=f"{x_layout} {w_layout} {params}")
+
+
+def draw(rng, dtype, *, few_terms=False):
+    """Operands and parameters; None where the padding crops away more than there is."""
+
+    def between(a, b):
+        return 0 if rng.random() < 0.015 else int(rng.integers(a, b + 1))
+
+    space = int(rng.choice([0, 1, 2, 2, 3]))
+    feature_groups, batch_groups = [(1, 1), (1, 1), (1, 1), (int(rng.integers(2, 4)), 1), (1, int(rng.integers(2, 4)))][
+        rng.integers(5)
+    ]
+    groups = max(feature_groups, batch_groups)
+    images = between(1, 4) * batch_groups
+    features = between(1, 2 if few_terms else 4) if few_terms or rng.random() < 0.5 else between(1, 20)
+    columns = groups * (between(10, 70) if rng.random() < 0.3 else between(1, 9))
+    sizes = [between(1, 9) for _ in range(space)]
+    window = [between(1, 2) if few_terms else between(4, 9) if rng.random() < 0.3 else between(1, 4) for _ in sizes]
+    dilated = rng.random() < 0.3
+    lhs_dilation = tuple(int(rng.integers(1, 4)) if dilated else 1 for _ in sizes)
+    rhs_dilation = tuple(int(rng.integers(1, 4)) if rng.random() < 0.3 else 1 for _ in sizes)
+    padding = tuple((int(rng.integers(-2, 5)), int(rng.integers(-2, 5))) if rng.random() < 0.5 else (0, 0) for _ in sizes)
+    if any((1 + (n - 1) * d if n else 0) + lo + hi < 0 for n, d, (lo, hi) in zip(sizes, lhs_dilation, padding)):
+        return None
+    lhs_order, lhs_spec = spec(rng, space + 2)
+    rhs_order, rhs_spec = spec(rng, space + 2)
+    _, out_spec = spec(rng, space + 2)
+    lhs_shape, rhs_shape = (images, features * feature_groups, *sizes), (columns, features, *window)
+    params = {
+        "window_strides": tuple(int(rng.integers(1, 4)) for _ in sizes), "padding": padding,
+        "lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation,
+        "dimension_numbers": (lhs_spec, rhs_spec, out_spec),
+        "feature_group_count": feature_groups, "batch_group_count": batch_groups,
+    }  # fmt: skip
+    limits = (-2, 3) if few_terms else (-8, 9)
+    lhs = random_operand(rng, tuple(lhs_shape[i] for i in lhs_order), dtype, *limits)
+    rhs = random_operand(rng, tuple(rhs_shape[i] for i in rhs_order), dtype, *limits)
+    return lhs, rhs, params
+
+
+@pytest.mark.parametrize("bits", [128, 256, 512])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
+def test_random(monkeypatch, bits, dtype):
+    monkeypatch.setattr(config, "vector_bits", lambda: bits)
+    rng = np.random.default_rng(zlib.crc32(f"{dtype}{bits}".encode()))
+    for _ in range(80):
+        case = draw(rng, np.dtype(dtype))
+        if case is not None:
+            check(*case)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", ml_dtypes.bfloat16, "int8", "int16", "uint8", "uint16", "uint32", "uint64"]
+)
+def test_random_of_cast_dtypes(dtype):
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        case = draw(rng, np.dtype(dtype), few_terms=np.dtype(dtype).kind not in "iu")
+        if case is not None:
+            check(*case)
+
+
+# batch, size, features in and out, window, padding, stride
+LAYERS = [(3, 28, 1, 6, 5, 2, 1), (2, 14, 6, 16, 5, 0, 1), (4, 8, 16, 32, 3, 1, 1), (2, 11, 5, 70, 3, 1, 2),
+          (3, 9, 64, 64, 3, 1, 3), (2, 10, 3, 20, 7, 3, 2), (2, 6, 600, 20, 3, 1, 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_layers_and_their_gradients(layer, order):
+    """Forward, and dX and dW in the form their transpose rules give them."""
+    n, size, c, k, r, pad, stride = layer
+    out = (size + 2 * pad - r) // stride + 1
+    rng = np.random.default_rng(1)
+    channels_last = order == "NHWC"
+    x_spec = (0, 3, 1, 2) if channels_last else (0, 1, 2, 3)
+    w_spec = (3, 2, 0, 1) if channels_last else (0, 1, 2, 3)
+
+    def operand(logical, positions):
+        array = rng.integers(-3, 4, [logical[positions.index(d)] for d in range(4)]).astype(np.float32)
+        return array, Layout.contiguous(array.dtype, array.shape), array
+
+    x, w = operand((n, c, size, size), x_spec), operand((k, c, r, r), w_spec)
+    dy = operand((n, k, out, out), x_spec)
+    check(x, w, {
+        "window_strides": (stride,) * 2, "padding": ((pad, pad),) * 2, "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
+        "dimension_numbers": (x_spec, w_spec, x_spec),
+    })  # fmt: skip
+    reach = (out - 1) * stride + 1
+    flipped = (w[0], w[1].rev(w_spec[2:]), np.flip(w[0], w_spec[2:]))
+    low = r - 1 - pad
+    check(dy, flipped, {
+        "window_strides": (1, 1), "padding": ((low, size - reach - low + r - 1),) * 2, "lhs_dilation": (stride,) * 2,
+        "rhs_dilation": (1, 1), "dimension_numbers": (x_spec, (w_spec[1], w_spec[0], *w_spec[2:]), x_spec),
+    })  # fmt: skip
+    swapped = (x_spec[1], x_spec[0], *x_spec[2:])
+    check(x, dy, {
+        "window_strides": (1, 1), "padding": ((pad, reach + r - 1 - size - pad),) * 2, "lhs_dilation": (1, 1),
+        "rhs_dilation": (stride,) * 2, "dimension_numbers": (swapped, swapped, (w_spec[1], w_spec[0], *w_spec[2:])),
+    })  # fmt: skip
+
+
+def test_sums_do_not_depend_on_threads(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((16, 12, 12, 24)).astype(np.float32) for _ in range(2))
+    layouts = [Layout.contiguous(np.float32, a.shape) for a in (x, dy)]
+    out = Layout.contiguous(np.float32, (3, 3, 24, 24))
+    plan = plan_conv(
+        layouts, [out], window_strides=(1, 1), padding=((1, 1), (1, 1)), lhs_dilation=(1, 1), rhs_dilation=(1, 1),
+        dimension_numbers=((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1)),
+    )  # fmt: skip
+    assert any("sum" in step.note for step in plan.steps)
+    program = from_plan(plan, layouts, [out])
+    (first,) = program(x, dy)
+    monkeypatch.setattr(config, "num_threads", lambda: 1)
+    np.testing.assert_array_equal(program(x, dy)[0], first)

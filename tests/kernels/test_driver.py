@@ -1,0 +1,152 @@
+"""The driver: patched addresses, parallel and serial loops, threads, forks and the kernel cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from fgrad import config
+from fgrad.kernels.cpu import driver, library
+from fgrad.kernels.cpu.driver import Executable, from_plan
+from fgrad.kernels.cpu.memory import ld, ld_i64, st
+from fgrad.kernels.layout import Layout
+from fgrad.kernels.plan import KernelPlan, Ptr, Step
+
+
+def _multiply_add(args, begin, end, worker):
+    """out[i] = x[i] * factor + table[i % 2], in steps of one element a tile; notes the worker in its scratch."""
+    x, out, factor, table, scratch = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3), ld_i64(args, 4)
+    st(scratch + worker * 64, 0, worker)
+    for i in range(begin, end):
+        st(out, i, ld(x, i, 0) * factor + ld_i64(table, i % 2))
+
+
+class Kernel:
+    def __init__(self):
+        self.compiled = library.compile_kernel(_multiply_add)
+
+    def address(self) -> int:
+        return self.compiled.address
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    return Kernel()
+
+
+def _program(kernel, n: int, grain: int) -> Executable:
+    """((x * 2 + t) * 3 + t) with t = 10, 20, 10, ... by way of a temporary, read and written at offsets."""
+    layout = Layout.contiguous(np.int64, (n,))
+    steps = (
+        Step(kernel, (Ptr("in", 0, 8), Ptr("tmp", 1), 2, Ptr("tab", 0), Ptr("scratch", 0)), n, grain),
+        Step(kernel, (Ptr("tmp", 1), Ptr("out", 0), 3, Ptr("tab", 0), Ptr("scratch", 0)), n, grain),
+        Step(kernel, (Ptr("tmp", 1), Ptr("out", 0), 0, Ptr("tab", 0), Ptr("scratch", 0)), 0, grain),
+    )
+    plan = KernelPlan(steps, (24, 8 * n), (np.array([10, 20]),), 64)
+    return from_plan(plan, [Layout.contiguous(np.int64, (n + 1,))], [layout])
+
+
+def _expected(x: np.ndarray) -> np.ndarray:
+    t = np.resize([10, 20], len(x) - 1)
+    return (x[1:] * 2 + t) * 3 + t
+
+
+@pytest.mark.parametrize("n,grain", [(1, 1), (7, 100), (1000, 1), (1000, 7), (4096, 64)])
+def test_steps_tables_temporaries_and_scratch(kernel, n, grain):
+    x = np.arange(n + 1)
+    program = _program(kernel, n, grain)
+    (first,) = program(x)
+    (second,) = program(x + 1)
+    np.testing.assert_array_equal(first, _expected(x))
+    np.testing.assert_array_equal(second, _expected(x + 1))
+
+
+def test_results_may_be_given(kernel):
+    out = np.zeros(5, np.int64)
+    (result,) = _program(kernel, 5, 1)(np.arange(6), outs=(out,))
+    assert result is out
+    np.testing.assert_array_equal(out, _expected(np.arange(6)))
+
+
+def test_large_results_are_aligned(kernel):
+    n = driver.LARGE
+    (result,) = _program(kernel, n, 64)(np.arange(n + 1))
+    assert result.ctypes.data % driver.ALIGNMENT == 0
+    assert result.flags.c_contiguous and result.flags.writeable
+
+
+def test_wrong_number_of_operands(kernel):
+    with pytest.raises(TypeError, match=r"Executable: takes 1 arrays, got 2\. Pass every planned operand\."):
+        _program(kernel, 5, 1)(np.arange(6), np.arange(6))
+
+
+def test_unsigned_words_keep_their_bits():
+    assert driver._as_int64(0xFFFFFFFFFFFFFFFF) == -1
+    assert driver._as_int64(-5) == -5
+
+
+def test_unknown_library_kernel():
+    with pytest.raises(KeyError, match="name must begin with one of"):
+        library.address("no_such_kernel")
+
+
+def test_calls_from_several_threads(kernel):
+    program = _program(kernel, 5000, 100)
+    wrong = []
+
+    def call(seed):
+        x = np.arange(5001) + seed
+        for _ in range(50):
+            if not np.array_equal(program(x)[0], _expected(x)):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=call, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_one_thread_gives_the_same(kernel, monkeypatch):
+    x = np.arange(1001)
+    many = _program(kernel, 1000, 1)(x)[0]
+    monkeypatch.setattr(config, "num_threads", lambda: 1)
+    np.testing.assert_array_equal(_program(kernel, 1000, 1)(x)[0], many)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_runs_serially(kernel):
+    x = np.arange(1001)
+    program = _program(kernel, 1000, 1)
+    program(x)
+    child = os.fork()
+    if child == 0:
+        right = np.array_equal(program(x)[0], _expected(x)) and np.array_equal(
+            _program(kernel, 1000, 1)(x)[0], _expected(x)
+        )
+        os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    script = (
+        "from fgrad.kernels.cpu import driver, library\n"
+        "driver._loops.serial, library.address('gemm_sum_float32')\n"
+        "hits = sum(driver._loops.serial.stats.cache_hits.values())\n"
+        "print(hits, library._kernels[0].cache_hits)\n"
+    )
+    environment = {**os.environ, "FGRAD_CACHE_DIR": str(tmp_path)}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert outputs == [["0", "0"], ["1", "1"]]

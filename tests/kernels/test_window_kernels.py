@@ -1,0 +1,137 @@
+"""Window kernels against the reference, over random draws of every parameter, dtype and memory layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from draws import BOOL, COMPLEX, FLOATS, INTEGERS, any_of, check, layout_of, strided, values
+
+from fgrad import config
+from fgrad.kernels import reference
+from fgrad.kernels.cpu.driver import from_plan
+from fgrad.kernels.layout import Layout
+from fgrad.kernels.window_plan import plan_reduce_window, plan_reduce_window_index
+
+EXACT: dict[str, float] = {}
+
+
+def run(planner, x, out_shape, out_dtype, **params):
+    ins, outs = [layout_of(x)], [Layout.contiguous(out_dtype, out_shape)]
+    return from_plan(planner(ins, outs, **params), ins, outs)(x)[0]
+
+
+def compare(x, kind, params):
+    expected = reference.reduce_window(x, kind=kind, **params)
+    check(run(plan_reduce_window, x, expected.shape, x.dtype, kind=kind, **params), expected, EXACT)
+    if kind != "add":
+        expected = reference.reduce_window_index(x, kind=kind, **params)
+        check(run(plan_reduce_window_index, x, expected.shape, np.int64, kind=kind, **params), expected)
+
+
+def finite(x):
+    return np.asarray(np.nan_to_num(x, posinf=2, neginf=-2))
+
+
+def window(rng, rank, *, most=4):
+    return {
+        "window_dimensions": tuple(rng.integers(1, most, rank).tolist()),
+        "window_strides": tuple(rng.integers(1, 4, rank).tolist()),
+        "padding": tuple((int(a), int(b)) for a, b in rng.integers(-2, 5, (rank, 2))),
+        "base_dilation": tuple(rng.integers(1, 5, rank).tolist()),
+        "window_dilation": tuple(rng.integers(1, 5, rank).tolist()),
+    }
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, BOOL], ids=str)
+@pytest.mark.parametrize("kind", ["add", "max", "min"])
+def test_every_dtype(dtype, kind):
+    rng = np.random.default_rng(1)
+    for _ in range(6):
+        rank = int(rng.integers(1, 4))
+        x = strided(rng, values(rng, rng.integers(1, 8, rank), dtype, special=kind != "add"))
+        compare(x, kind, window(rng, rank))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_window(seed):
+    rng = np.random.default_rng(seed)
+    rank = int(rng.integers(0, 5))
+    x = strided(rng, values(rng, rng.integers(0, 7, rank), np.float32, special=True))
+    params = window(rng, rank)
+    for axis in range(rank):  # about half the axes without a window, as batch and channels
+        if rng.random() < 0.5:
+            for name, plain in zip(params, (1, 1, (0, 0), 1, 1)):
+                params[name] = (*params[name][:axis], plain, *params[name][axis + 1 :])
+    compare(x, any_of(rng, "max", "min"), params)
+    compare(finite(x), "add", params)
+
+
+@pytest.mark.parametrize("dtype", COMPLEX, ids=str)
+def test_complex_sums(dtype):
+    rng = np.random.default_rng(2)
+    for _ in range(6):
+        compare(strided(rng, values(rng, (3, 5, 2), dtype)), "add", window(rng, 3))
+
+
+def test_complex_has_no_maximum():
+    x = np.zeros(3, np.complex64)
+    params = {"window_dimensions": (2,), "window_strides": (1,), "padding": ((0, 0),), "base_dilation": (1,)}
+    with pytest.raises(TypeError, match="reduce_window: kind 'max' needs an order, got complex64, whose numbers have"):
+        run(plan_reduce_window, x, (2,), x.dtype, kind="max", window_dilation=(1,), **params)
+
+
+@pytest.mark.parametrize("shape, axes", [((5, 9, 11, 70), (1, 2)), ((3, 4, 13, 10), (2, 3)), ((2, 7, 8, 1), (1, 2))])
+@pytest.mark.parametrize("size, stride", [(2, 2), (3, 2), (3, 1)])
+def test_pooling(shape, axes, size, stride):
+    rng = np.random.default_rng(3)
+    x = values(rng, shape, np.float32, special=True)
+    pick = [d in axes for d in range(4)]
+    params = {
+        "window_dimensions": tuple(size if p else 1 for p in pick),
+        "window_strides": tuple(stride if p else 1 for p in pick),
+        "padding": tuple((1, size - 2) if p else (0, 0) for p in pick),
+        "base_dilation": (1,) * 4,
+        "window_dilation": (1,) * 4,
+    }
+    compare(x, "max", params)
+    compare(finite(x), "add", params)
+
+
+def test_long_axes_and_threads():
+    """Axes longer than a tile, in rows and lanes; the same bits for one thread and for several."""
+    rng = np.random.default_rng(4)
+    plain = {"base_dilation": (1, 1), "window_dilation": (1, 1)}
+    for shape, dims, strides, padding in [
+        ((3, 5000), (1, 7), (1, 2), ((0, 0), (3, 3))),
+        ((5000, 3), (7, 1), (2, 1), ((3, 3), (0, 0))),
+        ((300, 1500), (3, 1), (1, 1), ((1, 1), (0, 0))),
+    ]:
+        x = values(rng, shape, np.float32)
+        params = {"window_dimensions": dims, "window_strides": strides, "padding": padding, **plain}
+        compare(x, "max", params)
+        compare(x, "add", params)
+
+
+def test_windows_that_hold_no_element():
+    """Windows wholly in padding, or in the holes of a dilated input, or over an empty axis."""
+    params = {"window_strides": (1,), "window_dilation": (1,)}
+    for shape, size, padding, base in [((2,), 2, (3, 3), 1), ((3,), 2, (0, 0), 4), ((0,), 1, (2, 1), 1)]:
+        x = np.full(shape, -np.inf, np.float32)
+        compare(x, "max", {"window_dimensions": (size,), "padding": (padding,), "base_dilation": (base,), **params})
+        compare(x, "add", {"window_dimensions": (size,), "padding": (padding,), "base_dilation": (base,), **params})
+
+
+def test_threads_do_not_change_results(monkeypatch):
+    x = values(np.random.default_rng(5), (8, 24, 24, 64), np.float32)
+    params = {
+        "window_dimensions": (1, 3, 3, 1),
+        "window_strides": (1, 2, 2, 1),
+        "padding": ((0, 0), (1, 1), (1, 1), (0, 0)),
+        "base_dilation": (1,) * 4,
+        "window_dilation": (1,) * 4,
+    }
+    ins, outs = [layout_of(x)], [Layout.contiguous(x.dtype, (8, 12, 12, 64))]
+    program = from_plan(plan_reduce_window(ins, outs, kind="add", **params), ins, outs)
+    several = program(x)[0]
+    monkeypatch.setattr(config, "num_threads", lambda: 1)
+    np.testing.assert_array_equal(program(x)[0], several)

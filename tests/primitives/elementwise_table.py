@@ -1,0 +1,170 @@
+"""Every element-wise function of fgrad.lax: where it is defined, on which dtypes, and how to call it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from fgrad import lax
+from fgrad.core.array import lift
+from fgrad.core.primitive import REGISTRY, Primitive
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOATS = tuple(np.dtype(d) for d in ("float16", BFLOAT16, "float32", "float64"))
+INTEGERS = tuple(np.dtype(d) for d in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"))
+BOOL = (np.dtype(bool),)
+DTYPES = {"f": FLOATS, "i": INTEGERS, "b": BOOL}
+
+
+# Domains: smooth maps of any real number into where a function is defined, away from where its values explode.
+def real(x):
+    return x
+
+
+def positive(x):
+    return lax.exp(lax.mul(x, 0.5))
+
+
+def unit(x):
+    return lax.mul(lax.tanh(x), 0.9)
+
+
+def probability(x):
+    return lax.add(lax.mul(lax.tanh(x), 0.45), 0.5)
+
+
+def above_one(x):
+    return lax.add(lax.square(x), 1.1)
+
+
+class Row(NamedTuple):
+    name: str
+    domains: tuple[Callable, ...]
+    kinds: str  # of operand dtypes: f(loat), i(nteger), b(ool)
+    make: Callable[[Any], Callable]  # fgrad.lax or jax.lax -> the function of ``len(domains)`` arrays
+    primitive: str
+    params: dict[str, Any]
+    derivative: bool  # whether it can be compared with differences
+    scipy: bool
+
+    @property
+    def function(self) -> Callable:
+        return self.make(lax)
+
+    @property
+    def prim(self) -> Primitive:
+        return REGISTRY[self.primitive]
+
+    @property
+    def dtypes(self) -> list[np.dtype]:
+        return [d for kind in self.kinds for d in DTYPES[kind]]
+
+    @property
+    def on_reals(self) -> Callable:
+        """The function, of any real numbers."""
+        return lambda *xs: self.function(*[d(x) for d, x in zip(self.domains, xs)])
+
+    def draw(self, shape, dtype=np.float64, seed=0) -> list[np.ndarray]:
+        """Random operands inside the domains."""
+        rng = np.random.default_rng(seed)
+        dtype = np.dtype(dtype)
+        if dtype.kind == "b":
+            return [rng.random(shape) < 0.5 for _ in self.domains]
+        if dtype.kind in "iu":
+            return [rng.integers(-9 * (dtype.kind == "i"), 10, shape).astype(dtype) for _ in self.domains]
+        return [np.asarray(d(lift(rng.standard_normal(shape)))).astype(dtype) for d in self.domains]
+
+
+def row(name, *domains, kinds="f", make=None, primitive=None, derivative=True, scipy=False, **params) -> Row:
+    call = make or (lambda module: getattr(module, name))
+    return Row(name, domains, kinds, call, primitive or name, params, derivative, scipy)
+
+
+def bits(name, *domains, kinds="ib", primitive=None) -> Row:
+    return row(name, *domains, kinds=kinds, primitive=primitive, derivative=False)
+
+
+AWAY, EVEN = lax.RoundingMethod
+SMALL = {"exponent_bits": 4, "mantissa_bits": 5}
+
+ROWS = [
+    row("neg", real, kinds="fi"),
+    row("add", real, real, kinds="fi"),
+    row("sub", real, real, kinds="fi"),
+    row("mul", real, real, kinds="fi"),
+    row("div", real, positive, kinds="fi"),
+    row("rem", real, positive, kinds="fi"),
+    row("max", real, real, kinds="fib"),
+    row("min", real, real, kinds="fib"),
+    row("abs", real, kinds="fi"),
+    row("sign", real, kinds="fi"),
+    row("square", real, kinds="fi"),
+    row("reciprocal", positive, primitive="integer_pow", y=-1),
+    row("integer_pow", real, kinds="fi", make=lambda m: lambda x: m.integer_pow(x, 5), y=5),
+    row("integer_pow", real, kinds="fi", make=lambda m: lambda x: m.integer_pow(x, 0), y=0),
+    row("integer_pow", positive, make=lambda m: lambda x: m.integer_pow(x, -3), y=-3),
+    row("pow", positive, real),
+    row("sqrt", positive),
+    row("rsqrt", positive),
+    row("cbrt", positive),
+    row("exp", real),
+    row("exp2", real),
+    row("expm1", real),
+    row("log", positive),
+    row("log1p", positive),
+    row("sin", real),
+    row("cos", real),
+    row("tan", unit),
+    row("asin", unit),
+    row("acos", unit),
+    row("atan", real),
+    row("atan2", real, positive),
+    row("sinh", real),
+    row("cosh", real),
+    row("tanh", real),
+    row("asinh", real),
+    row("acosh", above_one),
+    row("atanh", unit),
+    row("logistic", real),
+    *(row(name, real, real, kinds="fib", derivative=False) for name in ("eq", "ne", "lt", "le", "gt", "ge")),
+    row("is_finite", real, derivative=False),
+    row("clamp", unit, real, positive, kinds="fi"),
+    row("floor", real),
+    row("ceil", real),
+    row("round", real, make=lambda m: lambda x: m.round(x), rounding_method=AWAY),
+    row("round", real, make=lambda m: lambda x: m.round(x, m.RoundingMethod.TO_NEAREST_EVEN), rounding_method=EVEN),
+    row("nextafter", real, real, derivative=False),
+    row("reduce_precision", real, make=lambda m: lambda x: m.reduce_precision(x, **SMALL), derivative=False, **SMALL),
+    bits("bitwise_and", real, real, primitive="and"),
+    bits("bitwise_or", real, real, primitive="or"),
+    bits("bitwise_xor", real, real, primitive="xor"),
+    bits("bitwise_not", real, primitive="not"),
+    bits("shift_left", real, real, kinds="i"),
+    bits("shift_right_arithmetic", real, real, kinds="i"),
+    bits("shift_right_logical", real, real, kinds="i"),
+    bits("population_count", real, kinds="i"),
+    bits("clz", real, kinds="i"),
+    row("erf", real),
+    row("erfc", real),
+    row("erf_inv", unit),
+    row("lgamma", positive, scipy=True),  # for its derivative
+    row("digamma", positive, scipy=True),
+    row("polygamma", positive, make=lambda m: lambda x: m.polygamma(m.full_like(x, 2), x), scipy=True),
+    row("zeta", positive, make=lambda m: lambda q: m.zeta(m.full_like(q, 2.5), q), scipy=True),
+    row("igamma", positive, make=lambda m: lambda x: m.igamma(m.full_like(x, 1.5), x), scipy=True),
+    row("igammac", positive, make=lambda m: lambda x: m.igammac(m.full_like(x, 1.5), x), scipy=True),
+    row(
+        "betainc", probability, scipy=True, primitive="regularized_incomplete_beta",
+        make=lambda m: lambda x: m.betainc(m.full_like(x, 1.5), m.full_like(x, 2), x),
+    ),
+    row("bessel_i0e", real, scipy=True),
+    row("bessel_i1e", real, scipy=True),
+]  # fmt: skip
+
+
+def label(value: Any) -> str:
+    if isinstance(value, Row):
+        params = ",".join(str(getattr(v, "name", v)) for v in value.params.values())
+        return f"{value.name}[{params}]" if params else value.name
+    return str(value)

@@ -1,0 +1,183 @@
+"""gather and scatter: values, derivatives through duplicates and out-of-range rows, batching, errors."""
+
+import re
+
+import numpy as np
+import pytest
+from checks import arrays, check_jvp, check_linear_map, check_second, check_value, check_vmap
+
+from fgrad.core.array import lift
+from fgrad.primitives.indexing import gather_p, scatter_p
+from fgrad.transforms.linearize import linearize_flat
+
+# operand shape, axes, B; some indices repeat and some are out of range
+CASES = [
+    ((6,), (0,), (5,)),
+    ((6, 3), (0,), (4,)),
+    ((3, 6), (1,), (2, 3)),
+    ((4, 5, 2), (0, 1), (6,)),
+    ((4, 2, 5), (0, 2), (3, 2)),
+    ((4, 3), (), (2,)),
+    ((5, 2), (0,), ()),
+    ((5, 2), (0,), (0,)),
+]
+
+
+def indices_for(shape, axes, batch, dtype=np.int64):
+    rng = np.random.default_rng(5)
+    sizes = [shape[a] for a in axes]
+    columns = [rng.integers(-1, n + 1, batch) for n in sizes]
+    return lift(np.stack([*columns, np.zeros(batch)], axis=-1)[..., : len(axes)].astype(dtype))
+
+
+def rows_of(shape, axes, batch):
+    return (*batch, *(n for d, n in enumerate(shape) if d not in axes))
+
+
+@pytest.mark.parametrize("shape, axes, batch", CASES)
+@pytest.mark.parametrize("mode", ["clip", "fill"])
+def test_gather(shape, axes, batch, mode):
+    (x,) = arrays(shape)
+    indices = indices_for(shape, axes, batch)
+
+    def f(x, indices):
+        return gather_p.bind(x, indices, axes=axes, mode=mode)
+
+    check_value(gather_p, x, indices, axes=axes, mode=mode)
+    check_value(gather_p, x, indices_for(shape, axes, batch, np.int32), axes=axes, mode=mode)
+    check_linear_map(lambda x: f(x, indices), x)
+    check_vmap(f, x, indices)
+
+
+@pytest.mark.parametrize("shape, axes, batch", CASES)
+@pytest.mark.parametrize("mode", ["clip", "drop"])
+@pytest.mark.parametrize("kind", ["set", "add", "mul", "min", "max"])
+def test_scatter(shape, axes, batch, mode, kind):
+    x, updates = arrays(shape, rows_of(shape, axes, batch))
+    indices = indices_for(shape, axes, batch)
+    params = {"axes": axes, "mode": mode, "kind": kind}
+
+    def f(x, indices, updates):
+        return scatter_p.bind(x, indices, updates, **params)
+
+    check_value(scatter_p, x, indices, updates, exact=kind in ("set", "min", "max"), **params)
+    if kind in ("set", "add"):
+        check_linear_map(lambda x, u: f(x, indices, u), x, updates)
+    check_jvp(lambda x, u: f(x, indices, u), x, updates)
+    check_vmap(f, x, indices, updates, size=2, axes="ends")
+
+
+@pytest.mark.parametrize("kind", ["mul", "max", "min"])
+def test_scatter_second_derivatives(kind):
+    shape, axes, batch = CASES[3]
+    x, updates = arrays(shape, rows_of(shape, axes, batch))
+    indices = indices_for(shape, axes, batch)
+    check_second(
+        lambda x, u: scatter_p.bind(x, indices, u, axes=axes, mode="drop", kind=kind), x, updates
+    )
+
+
+@pytest.mark.parametrize("zeros", [(), (1,), (1, 3), (0, 1, 3), (0, 1, 2, 3)])
+@pytest.mark.parametrize("first", [0.0, 2.0])
+def test_scatter_mul_is_differentiable_through_zeros(zeros, first):
+    """Four factors at one place, some of them zero, and the operand perhaps too."""
+    updates = np.array([2.0, 3.0, 5.0, 7.0, 11.0])
+    updates[list(zeros)] = 0
+    indices = lift(np.array([[1], [1], [1], [1], [0]]))
+    x = lift(np.array([1.5, first, 4.0]))
+
+    def f(x, u):
+        return scatter_p.bind(x, indices, u, axes=(0,), mode="drop", kind="mul")
+
+    check_jvp(f, x, lift(updates))
+    check_second(f, x, lift(updates))
+
+
+def test_scatter_set_gives_the_tangent_of_the_last_duplicate():
+    indices = lift(np.array([[2], [0], [2], [7]]))
+    x, u = arrays((4,), (4,))
+    _, tape = linearize_flat(
+        lambda x, u: [scatter_p.bind(x, indices, u, axes=(0,), mode="drop", kind="set")], [x, u], [True, True]
+    )
+    x_bar, u_bar = tape.transpose([lift(np.array([1.0, 2.0, 3.0, 4.0]))])
+    np.testing.assert_array_equal(np.asarray(x_bar), [0, 2, 0, 4])
+    np.testing.assert_array_equal(np.asarray(u_bar), [0, 1, 3, 0])
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_scatter_extrema_share_ties(kind):
+    """The operand and two of the updates are equal: a third each."""
+    indices = lift(np.array([[0], [0], [0], [1]]))
+    sign = 1 if kind == "max" else -1
+    x, u = lift(np.array([5.0, 9.0]) * sign), lift(np.array([5.0, 1.0, 5.0, 0.0]) * sign)
+    _, tape = linearize_flat(
+        lambda x, u: [scatter_p.bind(x, indices, u, axes=(0,), mode="drop", kind=kind)], [x, u], [True, True]
+    )
+    x_bar, u_bar = tape.transpose([lift(np.array([3.0, 1.0]))])
+    np.testing.assert_allclose(np.asarray(x_bar), [1, 1])
+    np.testing.assert_allclose(np.asarray(u_bar), [1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8, np.int64, np.complex64, np.bool_])
+def test_dtypes(dtype):
+    rng = np.random.default_rng(1)
+    x, u = lift((rng.random((5, 3)) * 4).astype(dtype)), lift((rng.random((4, 3)) * 4).astype(dtype))
+    indices = lift(np.array([[1], [4], [1], [9]]))
+    check_value(gather_p, x, indices, axes=(0,), mode="fill")
+    for kind in ["set"] if dtype == np.bool_ else ["set", "add"]:
+        check_value(scatter_p, x, indices, u, axes=(0,), mode="drop", kind=kind)
+
+
+X, I, U = lift(np.zeros((3, 4))), lift(np.zeros((2, 1), np.int32)), lift(np.zeros((2, 4)))
+ERRORS = [
+    (
+        lambda: gather_p.bind(X, lift(np.zeros((2, 1))), axes=(0,), mode="clip"),
+        "gather: indices must be int32 or int64, got float64. Convert them with .astype.",
+    ),
+    (
+        lambda: gather_p.bind(X, I, axes=(0, 1), mode="clip"),
+        "gather: the last axis of the indices must have one entry for each of the 2 axes (0, 1), got indices of shape "
+        "(2, 1). Add or change that axis.",
+    ),
+    (
+        lambda: gather_p.bind(X, lift(np.zeros((2, 2), np.int32)), axes=(1, 0), mode="clip"),
+        "gather: axes must be strictly increasing and in [0, 2), got (1, 0) for operand shape (3, 4). Sort them, and "
+        "the last axis of the indices with them.",
+    ),
+    (
+        lambda: gather_p.bind(X, I, axes=(0,), mode="wrap"),
+        "gather: mode must be 'clip' or 'fill', got 'wrap'. Choose one of them.",
+    ),
+    (
+        lambda: gather_p.bind(lift(np.zeros((0, 4))), I, axes=(0,), mode="clip"),
+        "gather: mode 'clip' needs non-empty axes to clamp into, got sizes (0,) for axes (0,). Use mode 'fill'.",
+    ),
+    (
+        lambda: scatter_p.bind(X, I, lift(np.zeros((2, 3))), axes=(0,), mode="drop", kind="set"),
+        "scatter: updates must have shape (2, 4) ((2,) of the indices, then the operand's axes other than (0,)), got "
+        "(2, 3). Broadcast or reshape them.",
+    ),
+    (
+        lambda: scatter_p.bind(X, I, lift(np.zeros((2, 4), np.float32)), axes=(0,), mode="drop", kind="set"),
+        "scatter: operand and updates must have equal dtypes, got float64 and float32. "
+        "Convert the updates with .astype.",
+    ),
+    (
+        lambda: scatter_p.bind(X, I, U, axes=(0,), mode="drop", kind="sub"),
+        "scatter: kind must be one of 'set', 'add', 'mul', 'min', 'max', got 'sub'. Choose one.",
+    ),
+    (
+        lambda: scatter_p.bind(X, I, U, axes=(0,), mode="fill", kind="set"),
+        "scatter: mode must be 'clip' or 'drop', got 'fill'. Choose one of them.",
+    ),
+    (
+        lambda: scatter_p.bind(lift(np.zeros(3, bool)), I, lift(np.zeros(2, bool)), axes=(0,), mode="drop", kind="add"),
+        "scatter: kind 'add' needs a number operand, got bool. Convert it with .astype.",
+    ),
+]
+
+
+@pytest.mark.parametrize("call, message", ERRORS, ids=[m[:45] for _, m in ERRORS])
+def test_errors(call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+        call()

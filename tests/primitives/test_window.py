@@ -1,0 +1,156 @@
+"""reduce_window_sum, reduce_window_max, reduce_window_min and reduce_window_index."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from checks import arrays, check_jvp, check_linear_map, check_second, check_value, check_vmap
+
+from fgrad.core.array import lift
+from fgrad.primitives.window import (
+    reduce_window_index_p,
+    reduce_window_max_p,
+    reduce_window_min_p,
+    reduce_window_sum_p,
+)
+from fgrad.transforms.linearize import linearize_flat
+from fgrad.transforms.stage import stage
+
+
+def window(dims, strides=None, padding=None, base=None, dilation=None):
+    ones = (1,) * len(dims)
+    return {
+        "window_dimensions": dims,
+        "window_strides": strides or ones,
+        "padding": padding or ((0, 0),) * len(dims),
+        "base_dilation": base or ones,
+        "window_dilation": dilation or ones,
+    }
+
+
+CASES = [
+    ((6,), window((3,))),
+    ((6, 5), window((2, 3), (2, 1), ((0, 1), (1, 1)))),
+    ((6, 5), window((2, 2), (3, 2), ((-1, 0), (2, -1)), None, (2, 1))),
+    ((4, 3), window((3, 2), (2, 1), ((1, 2), (0, 0)), (2, 3), (1, 2))),
+    ((5, 2, 4), window((2, 1, 3), (1, 1, 2), ((1, 0), (0, 0), (2, 2)), (3, 1, 1), (2, 1, 1))),
+    ((3,), window((2,), (5,), ((4, 6),))),  # windows that hold no element
+    ((0, 4), window((1, 2))),
+    ((0,), window((2,), None, ((1, 2),))),  # an empty axis, padded
+    ((), window(())),
+]
+
+
+@pytest.mark.parametrize("shape, params", CASES)
+def test_sum(shape, params):
+    (x,) = arrays(shape)
+
+    def f(x):
+        return reduce_window_sum_p.bind(x, **params)
+
+    check_value(reduce_window_sum_p, x, exact=False, **params)
+    check_linear_map(f, x)
+    check_vmap(f, x)
+
+
+@pytest.mark.parametrize("shape, params", CASES)
+@pytest.mark.parametrize("prim", [reduce_window_max_p, reduce_window_min_p])
+def test_extrema(prim, shape, params):
+    (x,) = arrays(shape)
+
+    def f(x):
+        return prim.bind(x, **params)
+
+    kind = prim.name.rpartition("_")[2]
+    check_value(prim, x, **params)
+    check_value(reduce_window_index_p, x, kind=kind, **params)
+    check_vmap(lambda x: reduce_window_index_p.bind(x, kind=kind, **params), x)
+    if np.isfinite(np.asarray(f(x))).all():
+        check_jvp(f, x)
+        check_second(f, x)
+        check_vmap(f, x)
+
+
+@pytest.mark.long
+def test_sum_sweep():
+    for k, s, b, w, lo, hi, n in itertools.product((1, 3), (1, 2, 3), (1, 2, 3), (1, 2), (-1, 0, 3), (-1, 2), (4, 7)):
+        if 1 + (k - 1) * w <= 1 + (n - 1) * b + lo + hi:
+            params = window((k,), (s,), ((lo, hi),), (b,), (w,))
+            (x,) = arrays((n,))
+            check_value(reduce_window_sum_p, x, exact=False, **params)
+            check_linear_map(lambda x, params=params: reduce_window_sum_p.bind(x, **params), x)
+
+
+def test_windows_without_an_element_have_no_gradient():
+    params = window((2,), (5,), ((4, 6),))
+    (x,) = arrays((3,))
+    (out,), tape = linearize_flat(lambda x: [reduce_window_max_p.bind(x, **params)], [x], [True])
+    assert np.isneginf(np.asarray(out)).any()
+    (bar,) = tape.transpose([lift(np.ones(out.shape))])
+    assert np.asarray(bar).sum() == np.isfinite(np.asarray(out)).sum()
+
+
+@pytest.mark.parametrize("prim", [reduce_window_max_p, reduce_window_min_p])
+def test_of_ties_the_first_has_the_gradient(prim):
+    x = lift(np.zeros((2, 4)))
+    _, tape = linearize_flat(lambda x: [prim.bind(x, **window((2, 2), (2, 2)))], [x], [True])
+    (bar,) = tape.transpose([lift(np.array([[1.0, 2.0]]))])
+    np.testing.assert_array_equal(np.asarray(bar), [[1, 0, 2, 0], [0, 0, 0, 0]])
+
+
+def test_the_transpose_of_a_sum_is_a_sum():
+    """Strides and base dilation change places; nothing else appears."""
+    (x,) = arrays((7, 6))
+    params = window((3, 2), (2, 3), ((1, 1), (0, 2)))
+    out = reduce_window_sum_p.bind(x, **params)
+
+    def bar(ct):
+        _, tape = linearize_flat(lambda x: [reduce_window_sum_p.bind(x, **params)], [x], [True])
+        return tape.transpose([ct])
+
+    assert [e.primitive.name for e in stage(bar, [out.aval]).jaxpr.eqns] == ["reduce_window_sum"]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int8, np.int32, np.uint8, np.bool_])
+def test_dtypes(dtype):
+    x = lift((np.random.default_rng(0).random((6, 5)) * 4).astype(dtype))
+    params = window((2, 3), (2, 1), ((0, 1), (1, 1)))
+    for prim in (reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p):
+        if prim is not reduce_window_sum_p or dtype != np.bool_:
+            check_value(prim, x, **params)
+    check_value(reduce_window_index_p, x, kind="max", **params)
+
+
+X = lift(np.zeros((5, 6)))
+ERRORS = [
+    (
+        lambda: reduce_window_sum_p.bind(X, **window((3, 1), None, ((-1, 0), (0, 0)), None, (2, 1))),
+        "reduce_window_sum: the window must not be larger than the padded input, got window size 5 and padded input "
+        "size 4 on axis 0 (window: 1 + (3 - 1) * 2 = 5; input: -1 + (1 + (5 - 1) * 1) + 0 = 4). Pad more, or use a "
+        "smaller window.",
+    ),
+    (
+        lambda: reduce_window_max_p.bind(X, **window((3,))),
+        "reduce_window_max: window_dimensions must have one entry for each of the 2 axes, got (3,) (1). "
+        "Give 2 entries.",
+    ),
+    (
+        lambda: reduce_window_min_p.bind(X, **window((3, 0))),
+        "reduce_window_min: window_dimensions must be positive, got (3, 0). Use 1 where nothing shall change.",
+    ),
+    (
+        lambda: reduce_window_index_p.bind(X, kind="add", **window((3, 1))),
+        "reduce_window_index: kind must be 'max' or 'min', got 'add'. Choose one of them.",
+    ),
+    (
+        lambda: reduce_window_max_p.bind(lift(np.zeros(3, np.complex64)), **window((1,))),
+        "reduce_window_max: operands must be real number or bool, got complex64. Convert them with .astype.",
+    ),
+]
+
+
+@pytest.mark.parametrize("call, message", ERRORS, ids=[m[:45] for _, m in ERRORS])
+def test_errors(call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+        call()

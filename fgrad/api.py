@@ -67,7 +67,7 @@ def vmap(
             out, out_tree = flatten_output(fun(*a, **kw), "vmap", fun)
             return out
 
-        outs, out_dims = vmap_flat(flat, xs, dims, size, name=f"vmap of {function_name(fun)}", arg_names=names())
+        outs, out_dims = vmap_flat(flat, xs, dims, size, name=f"vmap of {function_name(fun)}", arg_names=names)
         try:
             wanted = tree.broadcast_prefix(out_axes, out_tree.unflatten(outs))
         except (ValueError, TypeError):

@@ -26,6 +26,7 @@ from fgrad.higher_order.arguments import (
     leaf_names,
     lift_leaves,
 )
+from fgrad.primitives.convert import convert
 from fgrad.transforms.jvp import jvp_flat
 from fgrad.transforms.linearize import linear_tape, linearize_flat
 from fgrad.transforms.zeros import instantiate
@@ -132,7 +133,9 @@ def _value_and_grad(who: str, fun: Callable[..., Any], argnums: int | Sequence[i
                     f"{flat.names()[i]}. Convert it with .astype(float), or leave it out of argnums."
                 )
         primals = [lift(x) for x in flat.leaves]
-        outs, tape = linearize_flat(flat, primals, [True] * len(primals), name=f"{who} of {function_name(fun)}")
+        outs, tape = linearize_flat(
+            flat, primals, [True] * len(primals), name=f"{who} of {function_name(fun)}", arg_names=flat.names
+        )
         _check_scalar(who, fun, flat, outs)
         ans = outs[0]
         one = ConcreteArray(np.ones((), ans.dtype))
@@ -203,7 +206,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     flat = _Flat("vjp", fun, primals, {}, tuple(range(len(primals))), has_aux)
     xs = lift_leaves(flat.leaves, "vjp", flat.names)
     mask = [dtypes.is_inexact(x.dtype) for x in xs]
-    outs, tape = linearize_flat(flat, xs, mask, name=f"vjp of {function_name(fun)}")
+    outs, tape = linearize_flat(flat, xs, mask, name=f"vjp of {function_name(fun)}", arg_names=flat.names)
     n = flat.n_out
     out_avals = [o.aval for o in outs[:n]]
     out_tree, in_tree, in_avals = flat.out_tree, flat.in_tree, [x.aval for x in xs]
@@ -244,10 +247,7 @@ def _match(who: str, what: str, of: str, c: Any, aval: ShapedArray, i: int) -> A
             f"{who}: each {what} must have the shape and dtype of its {of}, got {got} for leaf {i} of type {want}. "
             f"Reshape or convert the {what}."
         )
-    c = lift(c)
-    if c.dtype != want.dtype:
-        c = ConcreteArray(np.asarray(c, want.dtype)) if isinstance(c, ConcreteArray) else c
-    return c
+    return convert(lift(c, who), want.dtype)
 
 
 # --- forward mode ----------------------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
             f"({tree.first_difference(tuple(tangents), tuple(primals))}). Pass one tangent for each primal."
         )
     ts = [_match("jvp", "tangent", "primal", t, x.aval, i) for i, (t, x) in enumerate(zip(t_leaves, xs))]
-    outs, t_outs = jvp_flat(flat, xs, ts, name=f"jvp of {function_name(fun)}")
+    outs, t_outs = jvp_flat(flat, xs, ts, name=f"jvp of {function_name(fun)}", arg_names=flat.names)
     n = flat.n_out
     out = flat.out_tree.unflatten(outs[:n])
     t_out = flat.out_tree.unflatten([_out(t, o.aval) for t, o in zip(t_outs[:n], outs)])
@@ -297,7 +297,7 @@ def linearize(fun: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...
     flat = _Flat("linearize", fun, primals, {}, tuple(range(len(primals))), False)
     xs = lift_leaves(flat.leaves, "linearize", flat.names)
     mask = [dtypes.is_inexact(x.dtype) for x in xs]
-    outs, tape = linearize_flat(flat, xs, mask, name=f"linearize of {function_name(fun)}")
+    outs, tape = linearize_flat(flat, xs, mask, name=f"linearize of {function_name(fun)}", arg_names=flat.names)
     avals, in_tree, out_tree = [x.aval for x in xs], flat.in_tree, flat.out_tree
 
     def f_lin(*tangents: Any) -> Any:

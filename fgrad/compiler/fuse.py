@@ -35,6 +35,7 @@ class Buffer:
     at: float
     kind: str = "tmp"  # in | out | tmp
     index: int = -1
+    made_by: Group | None = None  # the group that stores it, where one does
 
     @property
     def layout(self) -> Layout:
@@ -76,11 +77,12 @@ class Group:
 
     def add(self, node: tuple, dtype: np.dtype) -> int:
         """The node's index; equal nodes are one."""
-        if node not in self.index:
-            self.index[node] = len(self.nodes)
+        key = _key(node)
+        if key not in self.index:
+            self.index[key] = len(self.nodes)
             self.nodes.append(node)
             self.dtypes.append(dtype)
-        return self.index[node]
+        return self.index[key]
 
     def load(self, view: View) -> int:
         for k, have in enumerate(self.loads):
@@ -92,6 +94,13 @@ class Group:
     @property
     def streams(self) -> int:
         return len(self.loads) + len(self.results)
+
+
+def _key(node: tuple) -> tuple:
+    """What makes two nodes one: numbers by their text, since 0.0 == -0.0 and nan != nan."""
+    if node[0] == "const":
+        return ("const", repr(node[1]), node[2])
+    return ("map", node[1], repr(node[2]), node[3]) if node[0] == "map" else node
 
 
 @dataclass(eq=False)
@@ -170,7 +179,9 @@ class _Fuser:
         if isinstance(v, Member):
             group, node = v.group, v.node
             if node not in group.results:
-                group.results[node] = Buffer(group.dtypes[node], group.shape, group.position)
+                # half a step later: what reads the memory is no part of the loop that writes it
+                at = group.position + 0.5
+                group.results[node] = Buffer(group.dtypes[node], group.shape, at, made_by=group)
             group.first_read = min(group.first_read, reader)
             return View(group.results[node], group.results[node].layout)
         key = (v.value.dtype, v.value.tobytes())
@@ -191,7 +202,11 @@ class _Fuser:
             return group.add(("const", v.value.item(), v.value.dtype.name), v.value.dtype)
         if isinstance(v, Member) and v.group is group:
             return v.node
-        return group.load(self.view(v, group.position))
+        view = self.view(v, group.position)
+        maker = view.buffer.made_by
+        if maker is not None:  # this group may stand before the equation that made the view
+            maker.first_read = min(maker.first_read, group.position)
+        return group.load(view)
 
     # --- joining groups ---------------------------------------------------------------------------------------------
     def group_for(self, shape: tuple[int, ...], operands: list[Value]) -> Group:
@@ -225,7 +240,7 @@ class _Fuser:
         for i, at in enumerate(renumber):
             self.moved[(a, i)] = (b, at)
         for stored, buffer in a.results.items():
-            buffer.at = b.position
+            buffer.at, buffer.made_by = b.position + 0.5, b
             b.results[renumber[stored]] = buffer
         b.first_read = min(b.first_read, a.first_read)
         b.names = a.names + b.names

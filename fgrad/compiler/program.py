@@ -33,7 +33,7 @@ class _Device:
         schedule = fuse(closed)
         lowered = lower(schedule, donated)
         self.scalars = tuple(np.array(s) for s in schedule.scalars)
-        self.consts = tuple(np.ascontiguousarray(c._value) for c in closed.consts)
+        self.consts = tuple(np.asarray(c._value, order="C") for c in closed.consts)
         self.aliases = lowered.aliases
         self.text = lowered.text
         self.arena_bytes = lowered.arena_bytes
@@ -81,7 +81,7 @@ class _HostCall:
         with np.errstate(all="ignore"):
             out = self.eqn.primitive.reference(*args, **self.eqn.params)
         out = out if self.eqn.primitive.multiple_results else (out,)
-        return [np.ascontiguousarray(o).reshape(v.aval.shape) for o, v in zip(out, self.eqn.outvars)]
+        return [np.asarray(o, order="C") for o, v in zip(out, self.eqn.outvars)]
 
 
 class Program:
@@ -133,7 +133,7 @@ class Program:
             return self.single(args, may_overwrite)
         jaxpr = self.simplified.jaxpr
         env: dict[Var, np.ndarray] = dict(zip(jaxpr.invars, args))
-        env.update((v, np.ascontiguousarray(c._value)) for v, c in zip(jaxpr.constvars, self.simplified.consts))
+        env.update((v, np.asarray(c._value, order="C")) for v, c in zip(jaxpr.constvars, self.simplified.consts))
 
         def read(a: Atom) -> np.ndarray:
             return np.asarray(a.val) if isinstance(a, Literal) else env[a]

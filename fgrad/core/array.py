@@ -155,7 +155,7 @@ class ConcreteArray(Array):
         # A consumer could write through the capsule, so it gets its own copy unless it can be told read-only.
         value = self._value
         if max_version is not None and max_version >= (1, 0) and not copy:
-            value = np.ascontiguousarray(value).view()
+            value = np.asarray(value, order="C").view()
             value.flags.writeable = False
             return value.__dlpack__(max_version=max_version, dl_device=dl_device)
         return np.array(value).__dlpack__(stream=stream)
@@ -164,7 +164,7 @@ class ConcreteArray(Array):
         return self._value.__dlpack_device__()
 
     def __reduce__(self):
-        return _rebuild, (np.ascontiguousarray(self._value), self._weak)
+        return _rebuild, (np.asarray(self._value, order="C"), self._weak)
 
     def __repr__(self) -> str:
         body = np.array2string(self._value, separator=", ", prefix="Array(")
@@ -184,12 +184,9 @@ class DonatedArray(ConcreteArray):
     __slots__ = ()
 
     def __getattribute__(self, name: str):
-        if name in ("__class__", "__repr__", "aval", "shape", "dtype", "ndim", "_aval", "is_deleted"):
+        if name in ("__class__", "__repr__", "aval", "shape", "dtype", "ndim", "_aval"):
             return object.__getattribute__(self, name)
-        raise DonatedArrayError(
-            f"{name}: this Array {object.__getattribute__(self, '_aval')} was donated to a jitted call "
-            "(donate_argnums) and its memory reused. Use the call's result, or do not donate the argument."
-        )
+        raise donated_error(self, "Array" if name.startswith("_") else name)
 
     shape = property(lambda self: self._aval.shape)
     dtype = property(lambda self: self._aval.dtype)
@@ -200,9 +197,17 @@ class DonatedArray(ConcreteArray):
 
 
 def donate(array: ConcreteArray) -> None:
-    """Marks the array's memory as given away."""
+    """Gives the array's memory away: from now on it holds none, and every use is an error."""
     array._aval = array.aval
+    del array._value
     array.__class__ = DonatedArray
+
+
+def donated_error(array: Array, who: str) -> DonatedArrayError:
+    return DonatedArrayError(
+        f"{who}: an Array that was donated to a jitted call must not be used again, got {array.aval} (donate_argnums: "
+        "its memory was given away). Use the call's result, or do not donate the argument."
+    )
 
 
 def _rebuild(value: np.ndarray, weak: bool) -> ConcreteArray:
@@ -224,6 +229,8 @@ def from_scalar(x: Any) -> ConcreteArray:
 def lift(x: Any, who: str = "fgrad") -> Array:
     """An Array (possibly a tracer) from what users pass: Array, NumPy array or scalar, Python scalar."""
     if isinstance(x, Array):
+        if type(x) is DonatedArray:
+            raise donated_error(x, who)
         return x
     if type(x) in (bool, int, float, complex):
         return from_scalar(x)

@@ -136,7 +136,8 @@ def _kernel_executable(prim: Any, layouts: tuple[Layout, ...], params: tuple[tup
 
 
 def _run_map(prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.ndarray:
-    values = [np.ascontiguousarray(v) for v in values]
+    # not ascontiguousarray, which makes 0-d arrays 1-d
+    values = [np.asarray(v, order="C") for v in values]
     layouts = tuple(Layout.contiguous(v.dtype, v.shape) for v in values)
     return _map_executable(prim, layouts, tuple(sorted(params.items())))(*values)[0]
 

@@ -40,7 +40,10 @@ def check_jaxpr(closed: ClosedJaxpr | Jaxpr) -> None:
             read(a, where)
         for sub in subjaxprs(eqn.params):
             check_jaxpr(sub)
-        want = eqn.primitive.abstract_eval([a.aval for a in eqn.invars], eqn.params)
+        try:
+            want = eqn.primitive.abstract_eval([a.aval for a in eqn.invars], eqn.params)
+        except (TypeError, ValueError) as e:
+            raise JaxprTypeError(f"check_jaxpr: {where} refuses its operands: {e}") from e
         want = want if eqn.primitive.multiple_results else (want,)
         got = tuple(v.aval for v in eqn.outvars)
         if len(want) != len(got) or not all(w.same_type(g) for w, g in zip(want, got)):

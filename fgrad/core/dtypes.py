@@ -95,12 +95,13 @@ def _node(dtype: np.dtype, weak: bool) -> str:
 def promote(*operands: tuple[np.dtype, bool]) -> tuple[np.dtype, bool]:
     """The (dtype, weak) that operands given as (dtype, weak) pairs meet at.
 
-    A weak operand keeps its own width where every operand is weak (a weak float64 stays float64).
+    A weak operand keeps its own width where every operand is weak (a weak float64 stays float64).  uint64 and a signed
+    integer, which no integer type holds, meet at a weak float64.
     """
     node = _join(frozenset(_node(d, w) for d, w in operands))
     if node in _WEAK:
         own = [d for d, w in operands if _node(d, w) == node]
-        return max(own, key=lambda d: d.itemsize), True
+        return max(own, key=lambda d: d.itemsize, default=float64), True
     return _STRONG[node], False
 
 

@@ -81,8 +81,12 @@ class Tracer(Array):
         return value.__index__()
 
     def __array__(self, dtype=None, copy=None):
-        value = self._need_value("numpy.asarray", "Use fgrad.numpy functions instead of NumPy's on traced values.")
-        return value.__array__(dtype, copy)
+        # refused even where the value is known: what NumPy computes of it would have no derivative
+        check_live(self, "numpy.asarray")
+        raise ConcretizationError(
+            f"numpy.asarray: NumPy cannot compute with {self.trace.describe(self)} while {self.trace.name} traces it, "
+            f"got {self.aval} at {user_location()}. Use fgrad.numpy functions instead of NumPy's on traced values."
+        )
 
     def item(self, *index: int) -> Any:
         return self._need_value("item", "Return the array and read it outside the transformation.").item(*index)
@@ -127,9 +131,6 @@ class EvalTrace(Trace):
 
 def _value_outside(a: Any, prim: Any) -> ConcreteArray:
     if isinstance(a, Tracer):
-        known = a.concrete()
-        if known is not None and a.trace.live:
-            return known
         raise escaped(a, prim.name)
     return lift(a, prim.name)  # type: ignore[return-value]
 

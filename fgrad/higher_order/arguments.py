@@ -86,7 +86,7 @@ def leaf_aval(x: Any, who: str, names: Callable[[], list[str]], i: int) -> Shape
     """The aval of argument leaf i; a leaf that is no array is an error naming the argument."""
     if isinstance(x, Array):
         check_live(x, who)
-        return x.aval
+        return lift(x, who).aval
     if not is_arraylike(x):
         raise TypeError(
             f"{who}: arguments must be arrays, scalars or pytrees of them, got {x!r} of type {type(x).__name__} "

@@ -59,7 +59,7 @@ class Jitted:
         self.static_names = frozenset(static_argnames) | {names[i] for i in static_argnums if 0 <= i < len(names)}
         self.static_nums = frozenset(self.static_argnums) | {names.index(n) for n in static_argnames if n in names}
         self.donate_nums = frozenset(donate_argnums) | {names.index(n) for n in donate_argnames if n in names}
-        self.donate_names = frozenset(donate_argnames)
+        self.donate_names = frozenset(donate_argnames) | {names[i] for i in donate_argnums if 0 <= i < len(names)}
         self.traced: dict[Any, _Traced] = {}
         self.__name__ = function_name(fun)
 
@@ -81,9 +81,9 @@ class Jitted:
                 if type(x) is not ConcreteArray:
                     if isinstance(x, Tracer):
                         break
-                    aval = leaf_aval(x, "jit", lambda: leaf_names(self.fun, args, kwargs), i)
+                    aval = leaf_aval(x, "jit", lambda: leaf_names(self.fun, *self._named(args, kwargs)), i)
                     if isinstance(x, np.ndarray) and x.dtype == aval.dtype and x.dtype.isnative:
-                        value = np.ascontiguousarray(x).reshape(x.shape)
+                        value = x if x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C")
                         borrowed = [] if borrowed is None else borrowed
                         borrowed.append(value)
                     else:
@@ -92,14 +92,15 @@ class Jitted:
                 else:
                     value = x._value
                     if not value.flags.c_contiguous:
-                        value = np.ascontiguousarray(value)
+                        value = np.asarray(value, order="C")
                     key.append((value.shape, value.dtype, x._weak))
                 values.append(value)
             else:
                 value = None
                 traced = self.traced.get(tuple(key)) or self._trace(tuple(key), static, leaves, in_tree, args, kwargs)
                 return self._run(traced, values, leaves, borrowed)
-        avals = [leaf_aval(x, "jit", lambda: leaf_names(self.fun, args, kwargs), i) for i, x in enumerate(leaves)]
+        names = lambda: leaf_names(self.fun, *self._named(args, kwargs))  # noqa: E731
+        avals = [leaf_aval(x, "jit", names, i) for i, x in enumerate(leaves)]
         full_key = (static, in_tree, *((a.shape, a.dtype, a.weak_type) for a in avals))
         traced = self.traced.get(full_key) or self._trace(full_key, static, leaves, in_tree, args, kwargs)
         out = jit_p.bind(*traced.consts, *leaves, jaxpr=traced.closed, name=self.__name__)
@@ -109,22 +110,18 @@ class Jitted:
         program = program_of(traced.closed, traced.donated)
         n = len(traced.consts)
         if n:
-            values[:0] = [np.ascontiguousarray(_concrete(c)) for c in traced.consts]
+            values[:0] = [np.asarray(_concrete(c), order="C") for c in traced.consts]
         overwrite: frozenset[int] = frozenset()
         if traced.donated:
-            # Memory another Array, view or exporter still refers to is not ours to give away.  References now:
-            # the Array's slot, ``values`` and getrefcount's own argument.
+            # References to a value now: the Array's slot, ``values`` and getrefcount's own argument.
             overwrite = frozenset(
                 i
                 for i in traced.donated
-                if type(leaves[i - n]) is ConcreteArray
-                and values[i].base is None
-                and values[i].flags.writeable
-                and sys.getrefcount(values[i]) <= 3
+                if type(leaves[i - n]) is ConcreteArray and sys.getrefcount(values[i]) <= 3 and _owns_memory(values[i])
             )
         out = program(values, overwrite)
         if borrowed:
-            out = [v.copy() if any(v is b for b in borrowed) else v for v in out]
+            out = [v.copy() if any(np.may_share_memory(v, b) for b in borrowed) else v for v in out]
         for i in traced.donated:
             if type(leaves[i - n]) is ConcreteArray:
                 donate(leaves[i - n])
@@ -183,7 +180,8 @@ class Jitted:
         args, kwargs = self._named(args, kwargs)
         out: set[int] = set()
         position = n_consts
-        items = [(i in self.donate_nums, a) for i, a in enumerate(args)]
+        nums = {n + len(args) if n < 0 else n for n in self.donate_nums}
+        items = [(i in nums, a) for i, a in enumerate(args)]
         items += [(k in self.donate_names, kwargs[k]) for k in sorted(kwargs)]
         for given, a in items:
             n = len(tree.tree_leaves(a))
@@ -264,6 +262,19 @@ def _hashable(x: Any, fun: Callable[..., Any], where: int | str) -> _Static:
             f"'{name}' of {function_name(fun)}. Pass a tuple instead of a list, or do not mark it static."
         ) from None
     return _Static(x)
+
+
+def _owns_memory(value: np.ndarray) -> bool:
+    """Whether no other array, view or exporter refers to the value's memory, so that it is ours to give away.
+
+    The memory of a larger result is an array of bytes, the ``base`` of the value: referred to by that and by
+    getrefcount's argument.  Any other base is not ours.
+    """
+    if not value.flags.writeable:
+        return False
+    return value.base is None or (
+        type(value.base) is np.ndarray and value.base.flags.owndata and sys.getrefcount(value.base) <= 2
+    )
 
 
 def _concrete(c: Any) -> np.ndarray:

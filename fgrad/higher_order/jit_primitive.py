@@ -36,11 +36,14 @@ def program_of(closed: ClosedJaxpr, donated: frozenset[int] = frozenset()) -> Pr
 
 
 def _run(values: list[np.ndarray], *, jaxpr: ClosedJaxpr, name: str) -> list[tuple[np.ndarray, bool]]:
-    out = program_of(jaxpr)([np.ascontiguousarray(v).reshape(v.shape) for v in values])
+    out = program_of(jaxpr)([np.asarray(v, order="C") for v in values])
     return [(v, a.weak_type) for v, a in zip(out, jaxpr.out_avals)]
 
 
 def _abstract(*avals: ShapedArray, jaxpr: ClosedJaxpr, name: str) -> tuple[ShapedArray, ...]:
+    wanted = jaxpr.in_avals
+    if len(avals) != len(wanted) or not all([a.same_type(w) for a, w in zip(avals, wanted)]):
+        raise TypeError(f"jit: operands of {name} must have the types {wanted}, got {avals}. Trace it anew for these.")
     return jaxpr.out_avals
 
 

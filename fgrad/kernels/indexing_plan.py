@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ Operand = tuple[Ptr, Layout]
 
 
 def plan_gather(ins: Sequence[Layout], outs: Sequence[Layout], *, axes: tuple[int, ...], mode: str) -> KernelPlan:
-    """Steps for `reference.gather(operand, indices, axes=, mode=)`; any dtype, int32 or int64 indices."""
+    """Steps for `reference.gather(operand, indices, axes=, mode=)`; any dtype, indices of any integer dtype."""
     operand, indices = ins
     _check_clip("gather", operand, indices, axes, mode)
     staging = Staging()
@@ -36,7 +37,7 @@ def plan_gather(ins: Sequence[Layout], outs: Sequence[Layout], *, axes: tuple[in
 def plan_scatter(
     ins: Sequence[Layout], outs: Sequence[Layout], *, axes: tuple[int, ...], mode: str, kind: str
 ) -> KernelPlan:
-    """Steps for `reference.scatter(operand, indices, updates, axes=, mode=, kind=)`; int32 or int64 indices.
+    """Steps for `reference.scatter(operand, indices, updates, axes=, mode=, kind=)`; indices of any integer dtype.
 
     Every element meets its updates in row-major order of the batch, so results are the same for any number of threads.
     float16 and bfloat16 accumulate in float32 (not for 'set'); complex numbers can be 'set' and 'add'ed.
@@ -61,8 +62,8 @@ def plan_scatter(
         _copy(staging, (Ptr("in", 0), operand), target)
     elif accumulator(operand.dtype) != operand.dtype:
         narrow = result
-        target, result = staging.widened(Ptr("in", 0), operand)
-        source = staging.widened(*source)
+        target, result = staging.converted(Ptr("in", 0), operand, accumulator(operand.dtype))
+        source = staging.converted(*source, result.dtype)
     else:
         _copy(staging, (Ptr("in", 0), operand), target)
     if updates.size:
@@ -106,33 +107,47 @@ def _one_stride(
     return start(source, layout), stride, layout.shape[batch_rank:], layout.strides[batch_rank:]
 
 
-def _row_words(
-    staging: Staging, operand: Layout, indices: Operand, axes: tuple[int, ...], mode: str, update_strides=None
-) -> tuple[list[int | Ptr], list[int], tuple[int, ...]]:
-    """Words 0 to 9 of a kernel's args, the strides along a run, and the sizes of the indexed axes."""
+class _Rows(NamedTuple):
+    """What gather and scatter know of their rows."""
+
+    words: tuple[int | Ptr, ...]  # words 0 to 9 of the kernel's args
+    rows: int
+    width: int
+    strides: tuple[int, ...]  # along a run: the operand's, the updates'
+    places: int
+
+
+def _rows(
+    staging: Staging,
+    operand: Layout,
+    indices: Operand,
+    axes: tuple[int, ...],
+    mode: str,
+    update_strides: Sequence[int] | None = None,
+) -> _Rows:
+    indices = staging.converted(*indices, np.dtype(np.int64))
     address, row_stride, (k,), (component,) = _one_stride(staging, *indices, indices[1].ndim - 1)
     rest = [d for d in range(operand.ndim) if d not in axes]
     strides = [operand.strides[d] for d in rest]
-    updates = strides if update_strides is None else update_strides
-    outer = collapse([operand.shape[d] for d in rest], strides, updates)
+    outer = collapse([operand.shape[d] for d in rest], strides, strides if update_strides is None else update_strides)
     run, *run_strides = outer.pop() if outer else (1, 1, 1)
     sizes = tuple(operand.shape[a] for a in axes)
     table = [*zip(sizes, (operand.strides[a] for a in axes), contiguous_strides(sizes)), *outer]
     rows = math.prod(indices[1].shape[:-1])
     width = math.prod(operand.shape[d] for d in rest)
-    words = [address, staging.table(np.array(table, np.int64).ravel()), k, rows, row_stride, component]
-    return [*words, int(mode == "clip"), width, len(outer), run], run_strides, sizes
+    where = staging.table(np.array(table, np.int64).ravel())
+    words = (address, where, k, rows, row_stride, component, int(mode == "clip"), width, len(outer), run)
+    return _Rows(words, rows, width, tuple(run_strides), math.prod(sizes))
 
 
 def _gather(staging: Staging, operand: Operand, indices: Operand, out: Ptr, axes: tuple[int, ...], mode: str) -> None:
     base, layout = operand[0], _as_bits(operand[1])
-    words, (stride, _), _ = _row_words(staging, layout, indices, axes, mode)
-    rows, width = words[3], words[7]
+    words, rows, width, (stride, _), _ = _rows(staging, layout, indices, axes, mode)
     tile_width = min(width, TILE)
     tile_rows = max(1, TILE // tile_width)
     tiles = -(-rows // tile_rows) * -(-width // tile_width)
     size = layout.dtype.itemsize
-    kernel = f"gather_{size}_{indices[1].dtype.name}"
+    kernel = f"gather_{size}"
     note = f"gather {rows} rows of {width}" if axes else f"copy {width} elements"
     staging.step(kernel, [*words, tile_width, start(base, layout), out, stride, tile_rows], tiles, note)
 
@@ -149,9 +164,7 @@ def _scatter(
 ) -> None:
     target, layout = out
     source, row_stride, _, update_strides = _one_stride(staging, *updates, indices[1].ndim - 1)
-    words, (out_stride, update_stride), sizes = _row_words(staging, layout, indices, axes, mode, update_strides)
-    rows, width = words[3], words[7]
-    places = math.prod(sizes)
+    words, rows, width, strides, places = _rows(staging, layout, indices, axes, mode, update_strides)
     # Tiles split a wide row first; places only as far as that leaves too few of them.
     tile_width = min(width, CHUNK)
     across = -(-width // tile_width)
@@ -162,9 +175,8 @@ def _scatter(
     if ranges > 1:
         chunks = -(-rows // chunk)
         bounds = staging.temp(16 * chunks)
-        name = f"scatter_bounds_{indices[1].dtype.name}"
-        staging.step(name, [*words, 0, bounds, chunk, places], chunks, "places touched", grain=4)
-    kernel = f"scatter_{kind}_{layout.dtype.name}_{indices[1].dtype.name}"
-    tail = [start(target, layout), source, row_stride, out_stride, update_stride, bounds, chunk, places, ranges]
+        staging.step("scatter_bounds", [*words, 0, bounds, chunk, places], chunks, "places touched", grain=4)
+    kernel = f"scatter_{kind}_{layout.dtype.name}"
+    tail = [start(target, layout), source, row_stride, *strides, bounds, chunk, places, ranges]
     note = f"scatter-{kind} {rows} rows of {width}"
     staging.step(kernel, [*words, tile_width, *tail], ranges * across, note)

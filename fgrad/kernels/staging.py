@@ -57,15 +57,14 @@ class Staging:
         nodes = (("load", 0), ("map", cast_rule, (("dtype", result.dtype),), (0,)))
         self.splice(map_plan(layout.shape, [layout], nodes, [(result, 1)]), [source], [target])
 
-    def widened(self, source: Ptr, layout: Layout) -> tuple[Ptr, Layout]:
-        """A contiguous float32 copy of a float16 or bfloat16 operand; any other operand itself."""
-        dtype = accumulator(layout.dtype)
+    def converted(self, source: Ptr, layout: Layout, dtype: np.dtype) -> tuple[Ptr, Layout]:
+        """The operand in ``dtype``: itself, or a contiguous copy."""
         if dtype == layout.dtype:
             return source, layout
-        wide = Layout.contiguous(dtype, layout.shape)
-        target = self.temp(wide.size * dtype.itemsize)
-        self.cast(source, layout, target, wide)
-        return target, wide
+        result = Layout.contiguous(dtype, layout.shape)
+        target = self.temp(result.size * dtype.itemsize)
+        self.cast(source, layout, target, result)
+        return target, result
 
     def plan(self) -> KernelPlan:
         return KernelPlan(tuple(self.steps), tuple(self._temps), tuple(self._tables), self.scratch)

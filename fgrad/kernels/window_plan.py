@@ -15,7 +15,10 @@ import numpy as np
 
 from fgrad.kernels.layout import Layout, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr
-from fgrad.kernels.staging import Staging, as_pairs, real, start
+from fgrad.kernels.staging import Staging, accumulator, as_pairs, real, start
+
+#: Window dimensions, window strides, padding, base dilation, window dilation: an entry of each for every axis.
+Window = tuple[tuple, ...]
 
 #: Combined elements that make a tile worth handing to another thread.
 TILE = 1 << 14
@@ -39,7 +42,7 @@ def plan_reduce_window(
     float16 and bfloat16 are computed in float32; integers and booleans in their own dtype, where they wrap.
     """
     x, (out,) = ins[0], outs
-    window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    window: Window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
     staging = Staging()
     source, target = Ptr("in", 0), Ptr("out", 0)
     if out.size == 0:
@@ -48,7 +51,7 @@ def plan_reduce_window(
         _reject_complex("reduce_window", kind, x.dtype, allowed="add")
         x, out = as_pairs(x, real(x.dtype)), as_pairs(out, real(x.dtype))
         window = tuple((*param, alone) for param, alone in zip(window, (1, 1, (0, 0), 1, 1)))
-    source, wide = staging.widened(source, x)
+    source, wide = staging.converted(source, x, accumulator(x.dtype))
     if wide.dtype != out.dtype:
         target = staging.temp(out.size * wide.dtype.itemsize)
     _windows(staging, f"reduce_window_{kind}_{wide.dtype.name}", kind, source, wide, target, out.shape, window)
@@ -71,10 +74,10 @@ def plan_reduce_window_index(
     """Steps for `reference.reduce_window_index`: 'max' or 'min' of any real dtype; the result is int64."""
     x, (out,) = ins[0], outs
     _reject_complex("reduce_window_index", kind, x.dtype)
-    window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    window: Window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
     staging = Staging()
     if out.size:
-        source, wide = staging.widened(Ptr("in", 0), x)
+        source, wide = staging.converted(Ptr("in", 0), x, accumulator(x.dtype))
         kernel = f"reduce_window_index_{kind}_{wide.dtype.name}"
         _windows(staging, kernel, kind, source, wide, Ptr("out", 0), out.shape, window)
     return staging.plan()
@@ -112,7 +115,7 @@ class _Axis(NamedTuple):
         return self.window_dilation // math.gcd(self.window_dilation, self.base_dilation)
 
 
-def _axes(x: Layout, out_shape: tuple[int, ...], window: tuple[tuple, ...]) -> list[_Axis]:
+def _axes(x: Layout, out_shape: tuple[int, ...], window: Window) -> list[_Axis]:
     """Two axes or more; neighbours without a window that are uniform in memory are one axis."""
     axes: list[_Axis] = []
     per_axis = zip(x.shape, x.strides, contiguous_strides(x.shape), out_shape, *window, strict=True)
@@ -187,7 +190,7 @@ def _identity(kind: str, dtype: np.dtype) -> int:
 
 def _windows(
     staging: Staging, kernel: str, kind: str, source: Ptr, x: Layout, target: Ptr, out_shape: tuple[int, ...],
-    window: tuple[tuple, ...],
+    window: Window,
 ) -> None:  # fmt: skip
     *rows, lane = _axes(x, out_shape, window)
     lane_words = _lane_table(lane)
@@ -198,7 +201,7 @@ def _windows(
     row_tile = max(1, min(row_count, TILE // (lanes * taps)))
     scratch = 8 * 4 * len(rows) + 8 * lanes
     staging.scratch = -(-scratch // 64) * 64
-    args = [start(source, x), target, table, len(rows), lane.out_size, lanes, row_count, row_tile, lane.stride,
+    args: list[int | Ptr] = [start(source, x), target, table, len(rows), lane.out_size, lanes, row_count, row_tile, lane.stride,
             lane.taps, _identity(kind, x.dtype), x.dtype.itemsize, Ptr("scratch", 0), staging.scratch]  # fmt: skip
     extent = -(-row_count // row_tile) * -(-lane.out_size // lanes)
     staging.step(kernel, args, extent, f"{kind} over windows of {taps}")

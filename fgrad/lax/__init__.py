@@ -15,6 +15,14 @@ from fgrad.lax.bitwise import (
     shift_right_logical,
 )
 from fgrad.lax.compare import clamp, eq, ge, gt, is_finite, le, lt, ne, select, select_n
+from fgrad.lax.convolution import (
+    conv,
+    conv_dimension_numbers,
+    conv_general_dilated,
+    conv_general_shape_tuple,
+    conv_transpose,
+    conv_with_general_padding,
+)
 from fgrad.lax.creation import (
     bitcast_convert_type,
     convert_element_type,
@@ -22,6 +30,19 @@ from fgrad.lax.creation import (
     full_like,
     stop_gradient,
     zeros_like_array,
+)
+from fgrad.lax.dot import (
+    batch_matmul,
+    dot,
+    dot_general,
+)
+from fgrad.lax.dynamic import (
+    dynamic_index_in_dim,
+    dynamic_slice,
+    dynamic_slice_in_dim,
+    dynamic_update_index_in_dim,
+    dynamic_update_slice,
+    dynamic_update_slice_in_dim,
 )
 from fgrad.lax.elementwise import (
     abs,
@@ -42,7 +63,43 @@ from fgrad.lax.elementwise import (
     square,
     sub,
 )
+from fgrad.lax.indexing import (
+    gather,
+    index_take,
+    scatter,
+)
+from fgrad.lax.reductions import (
+    argmax,
+    argmin,
+    reduce,
+    reduce_and,
+    reduce_max,
+    reduce_min,
+    reduce_or,
+    reduce_prod,
+    reduce_sum,
+    reduce_xor,
+)
 from fgrad.lax.rounding import RoundingMethod, ceil, floor, nextafter, reduce_precision, round
+from fgrad.lax.shape import (
+    broadcast,
+    broadcast_in_dim,
+    broadcast_shapes,
+    broadcasted_iota,
+    concatenate,
+    dilate,
+    expand_dims,
+    index_in_dim,
+    iota,
+    pad,
+    reshape,
+    rev,
+    slice,
+    slice_in_dim,
+    squeeze,
+    transpose,
+    undilate,
+)
 from fgrad.lax.special import (
     bessel_i0e,
     bessel_i1e,
@@ -78,6 +135,11 @@ from fgrad.lax.transcendental import (
     tan,
     tanh,
 )
+from fgrad.lax.windows import (
+    padtype_to_pads,
+    reduce_window,
+)
+from fgrad.primitives.conv import ConvDimensionNumbers
 
 __all__ = [
     # bitwise
@@ -101,6 +163,14 @@ __all__ = [
     "ne",
     "select",
     "select_n",
+    # convolution
+    "ConvDimensionNumbers",
+    "conv",
+    "conv_dimension_numbers",
+    "conv_general_dilated",
+    "conv_general_shape_tuple",
+    "conv_transpose",
+    "conv_with_general_padding",
     # creation
     "bitcast_convert_type",
     "convert_element_type",
@@ -108,6 +178,17 @@ __all__ = [
     "full_like",
     "stop_gradient",
     "zeros_like_array",
+    # dot
+    "batch_matmul",
+    "dot",
+    "dot_general",
+    # dynamic
+    "dynamic_index_in_dim",
+    "dynamic_slice",
+    "dynamic_slice_in_dim",
+    "dynamic_update_index_in_dim",
+    "dynamic_update_slice",
+    "dynamic_update_slice_in_dim",
     # elementwise
     "abs",
     "add",
@@ -126,6 +207,21 @@ __all__ = [
     "sqrt",
     "square",
     "sub",
+    # indexing
+    "gather",
+    "index_take",
+    "scatter",
+    # reductions
+    "argmax",
+    "argmin",
+    "reduce",
+    "reduce_and",
+    "reduce_max",
+    "reduce_min",
+    "reduce_or",
+    "reduce_prod",
+    "reduce_sum",
+    "reduce_xor",
     # rounding
     "RoundingMethod",
     "ceil",
@@ -133,6 +229,24 @@ __all__ = [
     "nextafter",
     "reduce_precision",
     "round",
+    # shape
+    "broadcast",
+    "broadcast_in_dim",
+    "broadcast_shapes",
+    "broadcasted_iota",
+    "concatenate",
+    "dilate",
+    "expand_dims",
+    "index_in_dim",
+    "iota",
+    "pad",
+    "reshape",
+    "rev",
+    "slice",
+    "slice_in_dim",
+    "squeeze",
+    "transpose",
+    "undilate",
     # special
     "bessel_i0e",
     "bessel_i1e",
@@ -166,4 +280,7 @@ __all__ = [
     "sinh",
     "tan",
     "tanh",
+    # windows
+    "padtype_to_pads",
+    "reduce_window",
 ]

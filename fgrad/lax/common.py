@@ -26,13 +26,21 @@ def promote_operands(name: str, *xs: ArrayLike) -> list[Array]:
     Python scalars and weak arrays take the dtype of the others where it can hold their kind; a strong array is never
     converted.  0-d operands are broadcast.  What still differs is for the primitive to refuse, under its own name.
     """
+    arrays = promote_dtypes(name, *xs)
+    if any([a.ndim != arrays[0].ndim for a in arrays]):
+        shape = next(a.shape for a in arrays if a.ndim)
+        arrays = [a if a.ndim else full_from(a, shape) for a in arrays]
+    return arrays
+
+
+def promote_dtypes(name: str, *xs: ArrayLike) -> list[Array]:
+    """``promote_operands`` for operands whose shapes may differ: only dtypes are made to agree."""
     arrays = [lift(x, name) for x in xs]
+    if not arrays:
+        return arrays
     first = arrays[0]
     if any([a.dtype != first.dtype or a.weak_type != first.weak_type for a in arrays]):
         arrays = _with_common_dtype(arrays)
-    if any([a.ndim != first.ndim for a in arrays]):
-        shape = next(a.shape for a in arrays if a.ndim)
-        arrays = [a if a.ndim else full_from(a, shape) for a in arrays]
     return arrays
 
 

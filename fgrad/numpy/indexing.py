@@ -283,7 +283,9 @@ def write(x: Array, p: Parsed, value: Any, kind: str, mode: str) -> Array:
     if order != tuple(range(len(order))):
         updates = lax.transpose(updates, order)
     axes, indices = _scatter_indices(p, part)
-    out = scatter_p.bind(y, indices, updates, axes=axes, mode=mode, kind=kind) if axes else _everywhere(y, updates, kind)
+    out = (
+        scatter_p.bind(y, indices, updates, axes=axes, mode=mode, kind=kind) if axes else _everywhere(y, updates, kind)
+    )
     return out if out.shape == x.shape else lax.reshape(out, x.shape)
 
 

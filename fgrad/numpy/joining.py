@@ -144,7 +144,9 @@ def tile(A: Any, reps: Any) -> Array:
     shape = (1,) * (n - x.ndim) + x.shape
     reps = (1,) * (n - len(reps)) + reps
     # [r0, n0, r1, n1, ...] merged pairwise
-    wide = lax.broadcast_in_dim(lax.reshape(x, shape), tuple(m for p in zip(reps, shape) for m in p), range(1, 2 * n, 2))
+    wide = lax.broadcast_in_dim(
+        lax.reshape(x, shape), tuple(m for p in zip(reps, shape) for m in p), range(1, 2 * n, 2)
+    )
     return lax.reshape(wide, tuple(r * m for r, m in zip(reps, shape)))
 
 
@@ -198,7 +200,9 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Array:
         n = x.shape[i]
         if n and s % n:
             k = n - int(s) % n
-            x = lax.concatenate([lax.slice_in_dim(x, k, n, axis=int(i)), lax.slice_in_dim(x, 0, k, axis=int(i))], int(i))
+            x = lax.concatenate(
+                [lax.slice_in_dim(x, k, n, axis=int(i)), lax.slice_in_dim(x, 0, k, axis=int(i))], int(i)
+            )
     return x
 
 

@@ -212,4 +212,3 @@ def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
     if k == 1:
         return swapaxes(flip(x, j), i, j)
     return flip(swapaxes(x, i, j), j) if k == 3 else x
-

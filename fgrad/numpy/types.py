@@ -70,8 +70,7 @@ def issubdtype(a: Any, b: Any) -> bool:
     a = dtypes.canonical(a)
     if a == dtypes.bfloat16:
         return b in (np.floating, np.inexact, np.number, np.generic) or (
-            not (isinstance(b, type) and issubclass(b, np.generic) and b is not bfloat16)
-            and dtypes.canonical(b) == a
+            not (isinstance(b, type) and issubclass(b, np.generic) and b is not bfloat16) and dtypes.canonical(b) == a
         )
     return bool(np.issubdtype(a, b))
 

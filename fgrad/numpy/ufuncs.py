@@ -5,14 +5,13 @@ Functions marked *float* take integers and booleans to float32 (64-bit integers 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 from fgrad import lax
 from fgrad.core import dtypes
-from fgrad.core.array import Array, ConcreteArray, lift
+from fgrad.core.array import Array, lift
 from fgrad.numpy.promotion import alike, promote, promote_dtypes, promote_dtypes_inexact, promote_inexact
 from fgrad.primitives.arithmetic import add_p, div_p, mul_p, sub_p
 from fgrad.primitives.broadcast import full_like

@@ -1,6 +1,6 @@
 """Bits of integers: and or xor not (of bools too), shifts, population_count, clz.
 
-A shift by the width or more (or by a negative amount) gives 0; shift_right_arithmetic then gives the top bit everywhere.
+A shift by the width or more (or by a negative amount) gives 0, or the top bit copied if it is arithmetic.
 """
 
 from __future__ import annotations

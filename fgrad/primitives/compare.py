@@ -29,9 +29,7 @@ def _comparison(name: str, ufunc: Callable[..., Any], domain: str) -> Primitive:
     def rule(s, x, y):
         return s.cmp(name, x, y)
 
-    return elementwise(
-        name, rule, reference=ufunc, ufunc=ufunc, domain=domain, partials=NO_TANGENT, result=_to_bool
-    )  # fmt: skip
+    return elementwise(name, rule, reference=ufunc, ufunc=ufunc, domain=domain, partials=NO_TANGENT, result=_to_bool)
 
 
 def _is_finite(s, x):

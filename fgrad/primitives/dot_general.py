@@ -26,6 +26,10 @@ DotDimensionNumbers = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple
 
 
 # --- what sums of products share with conv ---------------------------------------------------------------------------
+def _kind(dtype: np.dtype) -> str:
+    return "f" if dtypes.is_float(dtype) else dtype.kind
+
+
 def product_dtype(name: str, lhs: ShapedArray, rhs: ShapedArray, preferred: np.dtype | None) -> np.dtype:
     """The result's dtype: the operands' common one, or the one asked for if it is as wide and of the same kind."""
     dtype = lhs.dtype
@@ -34,12 +38,11 @@ def product_dtype(name: str, lhs: ShapedArray, rhs: ShapedArray, preferred: np.d
             f"{name}: operands must have equal dtypes, got {dtype} and {rhs.dtype}. Convert one with .astype."
         )
     if not (dtypes.is_float(dtype) or dtypes.is_integer(dtype)):
-        hint = "fgrad.lax splits complex operands into real ones" if dtype.kind == "c" else "Convert them with .astype"
+        hint = "Multiply real and imaginary parts" if dtype.kind == "c" else "Convert them with .astype"
         raise TypeError(f"{name}: operands must be real numbers, got {dtype}. {hint}.")
     if preferred is None:
         return dtype
-    kind = ("f", "i", "u")[0 if dtypes.is_float(preferred) else 1 + (preferred.kind == "u")]
-    if kind != ("f" if dtypes.is_float(dtype) else dtype.kind) or not dtypes.is_number(preferred):
+    if _kind(preferred) != _kind(dtype):
         raise TypeError(
             f"{name}: preferred_element_type must be of the operands' kind, got {preferred} for {dtype}. "
             "Convert the result with .astype instead."

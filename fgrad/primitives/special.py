@@ -148,7 +148,7 @@ def _scipy(name: str, function: str, partials: Sequence[Callable[..., Any]]) -> 
 
     return elementwise(
         name, Host("it is SciPy's function"), reference=reference, ufunc=None, domain="float", partials=partials
-    )  # fmt: skip
+    )
 
 
 def _gamma_density(a: Any, x: Any) -> Any:
@@ -160,9 +160,7 @@ def _gamma_density(a: Any, x: Any) -> Any:
 def _beta_density(a: Any, b: Any, x: Any) -> Any:
     """x^(a-1) (1-x)^(b-1) gamma(a+b) / (gamma(a) gamma(b)), the derivative of betainc in x."""
     log_beta = sub_p.bind(add_p.bind(lgamma_p.bind(a), lgamma_p.bind(b)), lgamma_p.bind(add_p.bind(a, b)))
-    powers = add_p.bind(
-        mul_p.bind(_plus(a, -1), log_p.bind(x)), mul_p.bind(_plus(b, -1), log1p_p.bind(neg_p.bind(x)))
-    )  # fmt: skip
+    powers = add_p.bind(mul_p.bind(_plus(a, -1), log_p.bind(x)), mul_p.bind(_plus(b, -1), log1p_p.bind(neg_p.bind(x))))
     return exp_p.bind(sub_p.bind(powers, log_beta))
 
 
@@ -205,9 +203,7 @@ lgamma_p = elementwise(
     "lgamma", _libm("lgamma"), reference=_each(_lgamma), ufunc=None, domain="float",
     partials=(lambda t, ans, x: mul_p.bind(t, digamma_p.bind(x)),),
 )  # fmt: skip
-digamma_p = _scipy(
-    "digamma", "digamma", (lambda t, ans, x: mul_p.bind(t, polygamma_p.bind(full_like(x, 1), x)),)
-)  # fmt: skip
+digamma_p = _scipy("digamma", "digamma", (lambda t, ans, x: mul_p.bind(t, polygamma_p.bind(full_like(x, 1), x)),))
 polygamma_p = _scipy(
     "polygamma", "polygamma",
     (_refuse("polygamma", "m"), lambda t, ans, m, x: mul_p.bind(t, polygamma_p.bind(_plus(m, 1), x))),

@@ -13,9 +13,9 @@ from fgrad.transforms.zeros import add_tangents, instantiate
 
 
 class JVPTracer(Tracer):
-    """A primal value with a tangent that is not known to be zero."""
+    """A primal value with a tangent that is not known to be zero; ``position`` is set if it is an argument."""
 
-    __slots__ = ("primal", "tangent")
+    __slots__ = ("position", "primal", "tangent")
 
     def __init__(self, trace: Trace, primal: Any, tangent: Any):
         self.trace = trace
@@ -28,11 +28,11 @@ class JVPTracer(Tracer):
 
 
 class JVPTrace(Trace):
-    """Pushes tangents through; rules run in the parent trace."""
+    """Pushes tangents through; rules run in the parent trace.  ``arg_names()`` names the arguments in errors."""
 
     __slots__ = ("arg_names",)
 
-    def __init__(self, name: str, parent: Trace, arg_names: Sequence[str] = ()):
+    def __init__(self, name: str, parent: Trace, arg_names: Callable[[], Sequence[str]] | None = None):
         super().__init__(name, parent)
         self.arg_names = arg_names
 
@@ -60,6 +60,9 @@ class JVPTrace(Trace):
         return primal if type(tangent) is Zero else JVPTracer(self, primal, tangent)
 
     def describe(self, tracer: Tracer) -> str:
+        position = getattr(tracer, "position", None)
+        if position is not None and self.arg_names is not None:
+            return f"argument {self.arg_names()[position]}"
         if isinstance(tracer, JVPTracer) and isinstance(tracer.primal, Tracer):
             return tracer.primal.trace.describe(tracer.primal)
         return super().describe(tracer)
@@ -93,10 +96,15 @@ def jvp_flat(
     *,
     name: str = "jvp",
     parent: Trace | None = None,
+    arg_names: Callable[[], Sequence[str]] | None = None,
 ) -> tuple[list[Any], list[Any]]:
     """fun on flat lists -> (outputs, tangents); tangents may be Zero on both sides."""
-    trace = JVPTrace(name, parent or _trace.current_trace.get())
+    trace = JVPTrace(name, parent or _trace.current_trace.get(), arg_names)
+    tracers = [trace.join(p, t) for p, t in zip(primals, tangents)]
+    for i, x in enumerate(tracers):
+        if type(x) is JVPTracer and x.trace is trace:
+            x.position = i
     with tracing(trace):
-        outs = fun(*[trace.join(p, t) for p, t in zip(primals, tangents)])
+        outs = fun(*tracers)
         pairs = [trace.split(o) for o in outs]
     return [p for p, _ in pairs], [t for _, t in pairs]

@@ -109,7 +109,12 @@ class Tape(NamedTuple):
 
 
 def linearize_flat(
-    fun: Callable[..., Sequence[Any]], primals: Sequence[Any], mask: Sequence[bool], *, name: str = "grad"
+    fun: Callable[..., Sequence[Any]],
+    primals: Sequence[Any],
+    mask: Sequence[bool],
+    *,
+    name: str = "grad",
+    arg_names: Callable[[], Sequence[str]] | None = None,
 ) -> tuple[list[Any], Tape]:
     """(outputs, tape) of fun at primals; the tape's inputs are the tangents where ``mask`` is true."""
     tape = TapeTrace(name, _trace.current_trace.get())
@@ -117,7 +122,7 @@ def linearize_flat(
     it = iter(inputs)
     tangents = [next(it) if m else Zero(p.aval.tangent()) for p, m in zip(primals, mask)]
     with tracing(tape):
-        outs, t_outs = jvp_flat(fun, primals, tangents, name=name, parent=tape)
+        outs, t_outs = jvp_flat(fun, primals, tangents, name=name, parent=tape, arg_names=arg_names)
     return outs, Tape(tape, inputs, tuple(_own(tape, t) for t in t_outs))
 
 

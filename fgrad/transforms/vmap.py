@@ -14,9 +14,11 @@ from fgrad.primitives.transpose import moveaxis
 
 
 class BatchTracer(Tracer):
-    """A value with a hidden axis ``dim``; the user sees the shape without it."""
+    """A value with a hidden axis ``dim``; the user sees the shape without it.  ``position`` is set if it is an
+    argument.
+    """
 
-    __slots__ = ("dim", "val")
+    __slots__ = ("dim", "position", "val")
 
     def __init__(self, trace: Trace, val: Any, dim: int):
         shape = val.aval.shape
@@ -29,12 +31,12 @@ class BatchTracer(Tracer):
 class BatchTrace(Trace):
     """Carries the hidden axis through the primitives' batch rules, which run in the parent trace."""
 
-    __slots__ = ("arg_names", "names", "size")
+    __slots__ = ("arg_names", "size")
 
-    def __init__(self, name: str, parent: Trace, size: int):
+    def __init__(self, name: str, parent: Trace, size: int, arg_names: Callable[[], Sequence[str]] | None):
         super().__init__(name, parent)
         self.size = size
-        self.names: dict[int, str] = {}
+        self.arg_names = arg_names
 
     def split(self, x: Any) -> tuple[Any, int | None]:
         if type(x) is BatchTracer and x.trace is self:
@@ -59,8 +61,10 @@ class BatchTrace(Trace):
         return val if dim is None else BatchTracer(self, val, dim)
 
     def describe(self, tracer: Tracer) -> str:
-        name = self.names.get(id(tracer))
-        return f"argument {name}" if name else super().describe(tracer)
+        position = getattr(tracer, "position", None)
+        if position is None or self.arg_names is None:
+            return super().describe(tracer)
+        return f"argument {self.arg_names()[position]}"
 
 
 def materialize(x: Any, dim: int | None, size: int, to: int) -> Any:
@@ -79,12 +83,14 @@ def vmap_flat(
     size: int,
     *,
     name: str = "vmap",
-    arg_names: Sequence[str] = (),
+    arg_names: Callable[[], Sequence[str]] | None = None,
 ) -> tuple[list[Any], list[int | None]]:
-    """fun on flat lists -> (values with their batch axes, the axes)."""
-    trace = BatchTrace(name, _trace.current_trace.get(), size)
+    """fun on flat lists -> (values with their batch axes, the axes).  ``arg_names()`` names the arguments in errors."""
+    trace = BatchTrace(name, _trace.current_trace.get(), size, arg_names)
     tracers = [trace.join(a, d) for a, d in zip(args, dims)]
-    trace.names = {id(t): n for t, n in zip(tracers, arg_names)}
+    for i, x in enumerate(tracers):
+        if dims[i] is not None:
+            x.position = i
     with tracing(trace):
         pairs = [trace.split(o) for o in fun(*tracers)]
     return [v for v, _ in pairs], [d for _, d in pairs]

@@ -6,14 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
+from test_dot_kernels import random_operand
 
 from fgrad import config
 from fgrad.kernels.cpu.conv import plan_conv
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.reference.contraction import conv_general_dilated
-
-from test_dot_kernels import random_operand
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
@@ -53,7 +52,9 @@ def draw(rng, dtype, *, few_terms=False):
     dilated = rng.random() < 0.3
     lhs_dilation = tuple(int(rng.integers(1, 4)) if dilated else 1 for _ in sizes)
     rhs_dilation = tuple(int(rng.integers(1, 4)) if rng.random() < 0.3 else 1 for _ in sizes)
-    padding = tuple((int(rng.integers(-2, 5)), int(rng.integers(-2, 5))) if rng.random() < 0.5 else (0, 0) for _ in sizes)
+    padding = tuple(
+        (int(rng.integers(-2, 5)), int(rng.integers(-2, 5))) if rng.random() < 0.5 else (0, 0) for _ in sizes
+    )
     if any((1 + (n - 1) * d if n else 0) + lo + hi < 0 for n, d, (lo, hi) in zip(sizes, lhs_dilation, padding)):
         return None
     lhs_order, lhs_spec = spec(rng, space + 2)
@@ -72,12 +73,16 @@ def draw(rng, dtype, *, few_terms=False):
     return lhs, rhs, params
 
 
-@pytest.mark.parametrize("bits", [128, 256, 512])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
-def test_random(monkeypatch, bits, dtype):
+# None: as wide as the host's registers.
+@pytest.mark.parametrize(
+    "dtype,bits,draws",
+    [("float32", 128, 80), ("float32", 256, 80), ("float32", 512, 80), ("int64", 128, 25), ("float64", None, 25),
+     ("int32", None, 25)],
+)  # fmt: skip
+def test_random(monkeypatch, dtype, bits, draws):
     monkeypatch.setattr(config, "vector_bits", lambda: bits)
     rng = np.random.default_rng(zlib.crc32(f"{dtype}{bits}".encode()))
-    for _ in range(80):
+    for _ in range(draws):
         case = draw(rng, np.dtype(dtype))
         if case is not None:
             check(*case)

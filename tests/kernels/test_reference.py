@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 import pytest
+from draws import BOOL, FLOATS, INTEGERS, any_of, check, values
 
 from fgrad.kernels import reference
 
 jax = pytest.importorskip("jax")
 lax = jax.lax
 pytestmark = pytest.mark.oracle
-
-FLOATS = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
-INTEGERS = [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64]
-TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 
 
 @pytest.fixture(autouse=True)
@@ -23,39 +19,8 @@ def _x64():
         yield
 
 
-def draw(rng, shape, dtype, special=False):
-    """Random values; `special` adds ties, infinities and NaNs."""
-    dtype = np.dtype(dtype)
-    if dtype == np.bool_:
-        return rng.integers(0, 2, shape).astype(bool)
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        span = rng.choice([2, 30])
-        near = rng.integers(max(info.min, -span), span, shape).astype(dtype)
-        far = rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
-        return np.where(rng.random(shape) < 0.5, near, far)
-    x = rng.standard_normal(shape)
-    if special:
-        x = np.where(rng.random(shape) < 0.5, np.round(x), x)
-        x = np.where(rng.random(shape) < 0.1, rng.choice([np.nan, np.inf, -np.inf], shape), x)
-    return x.astype(dtype)
-
-
-def check(actual, expected):
-    expected = np.asarray(expected)
-    assert actual.shape == expected.shape
-    assert actual.dtype == expected.dtype
-    name = actual.dtype.name
-    if name in TOLERANCE:
-        tolerance = TOLERANCE[name]
-        np.testing.assert_allclose(actual.astype(float), expected.astype(float), rtol=tolerance, atol=tolerance)
-    else:
-        np.testing.assert_array_equal(actual, expected)
-
-
 def any_dtype(rng, *more):
-    kinds = [*FLOATS, *INTEGERS, *more]
-    return np.dtype(kinds[rng.integers(len(kinds))])
+    return any_of(rng, *FLOATS, *INTEGERS, *more)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -73,7 +38,7 @@ def test_conv(seed):
     lhs_shape[list(lhs_spec)] = n, c * feature_groups, *space
     rhs_shape[list(rhs_spec)] = o, c, *kernel
     dtype = any_dtype(rng)
-    x, w = draw(rng, lhs_shape, dtype), draw(rng, rhs_shape, dtype)
+    x, w = values(rng, lhs_shape, dtype), values(rng, rhs_shape, dtype)
     params = {
         "window_strides": tuple(rng.integers(1, 4, rank).tolist()),
         "padding": tuple((int(a), int(b)) for a, b in rng.integers(-1, 4, (rank, 2))),
@@ -101,20 +66,20 @@ def test_dot_general(seed):
         (tuple(lhs_order[:b].tolist()), tuple(rhs_order[:b].tolist())),
     )
     dtype = any_dtype(rng)
-    x, y = draw(rng, lhs_shape, dtype), draw(rng, rhs_shape, dtype)
+    x, y = values(rng, lhs_shape, dtype), values(rng, rhs_shape, dtype)
     check(reference.dot_general(x, y, dimension_numbers=numbers), lax.dot_general(x, y, dimension_numbers=numbers))
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_pad(seed):
     rng = np.random.default_rng(seed)
-    x = draw(rng, rng.integers(0, 5, rng.integers(0, 4)), any_dtype(rng, np.bool_))
+    x = values(rng, rng.integers(0, 5, rng.integers(0, 4)), any_dtype(rng, BOOL))
     config = []
     for n in x.shape:
         lo, interior = int(rng.integers(-3, 4)), int(rng.integers(0, 3))
         spread = n + max(n - 1, 0) * interior
         config.append((lo, max(int(rng.integers(-3, 4)), -lo - spread), interior))
-    value = draw(rng, (), x.dtype)[()]
+    value = values(rng, (), x.dtype)[()]
     check(reference.pad(x, value, padding_config=config), lax.pad(x, value, config))
 
 
@@ -133,7 +98,7 @@ def test_gather_scatter(seed):
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(1, 5))
     axes = tuple(sorted(rng.choice(rank, int(rng.integers(1, rank + 1)), replace=False).tolist()))
-    operand = draw(rng, rng.integers(1, 4, rank), any_dtype(rng))
+    operand = values(rng, rng.integers(1, 4, rank), any_dtype(rng))
     batch = tuple(rng.integers(0, 4, rng.integers(0, 3)).tolist())
     indices = rng.integers(-1, 4, (*batch, len(axes))).astype(rng.choice([np.int32, np.int64]))
     rest = [d for d in range(rank) if d not in axes]
@@ -147,7 +112,7 @@ def test_gather_scatter(seed):
     expected = lax.gather(operand, indices, numbers, sizes, mode=out_of_range, fill_value=0)
     check(reference.gather(operand, indices, axes=axes, mode=out_of_range), expected)
 
-    updates = draw(rng, (*batch, *rest_shape), operand.dtype)
+    updates = values(rng, (*batch, *rest_shape), operand.dtype)
     kind = rng.choice(["set", "add", "mul", "min", "max"])
     if kind == "set":  # XLA leaves the winner of duplicates open: keep only the last of each
         flat = np.zeros(batch, int)
@@ -182,7 +147,7 @@ def test_reduce_window(seed):
     rank = int(rng.integers(1, 4))
     kind = str(rng.choice(["add", "max", "min"]))
     dtype = any_dtype(rng)
-    x = draw(rng, rng.integers(1, 7, rank), dtype, special=kind != "add")
+    x = values(rng, rng.integers(1, 7, rank), dtype, special=kind != "add")
     window = rng.integers(1, 4, rank)
     params = {
         "window_dimensions": tuple(window.tolist()),
@@ -191,8 +156,8 @@ def test_reduce_window(seed):
         "base_dilation": tuple(rng.integers(1, 4, rank).tolist()),
         "window_dilation": tuple(rng.integers(1, 4, rank).tolist()),
     }
-    start = reference.numerics.identity(kind, dtype) if dtype.kind in "iu" else {"max": -np.inf, "min": np.inf}.get(
-        kind, 0
+    start = (
+        reference.numerics.identity(kind, dtype) if dtype.kind in "iu" else {"max": -np.inf, "min": np.inf}.get(kind, 0)
     )
     combine = {"add": lax.add, "max": lax.max, "min": lax.min}[kind]
     expected = lax.reduce_window(x, np.asarray(start, dtype), combine, **params)
@@ -224,8 +189,8 @@ def test_reduce_window_index_without_elements():
 def test_reductions(seed):
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(0, 4))
-    dtype = any_dtype(rng, np.bool_)
-    x = draw(rng, rng.integers(0, 5, rank), dtype, special=True)
+    dtype = any_dtype(rng, BOOL)
+    x = values(rng, rng.integers(0, 5, rank), dtype, special=True)
     axes = tuple(d for d in range(rank) if rng.random() < 0.5)
     names = ["max", "min"]
     names += ["and", "or"] if dtype.kind not in "fV" else []

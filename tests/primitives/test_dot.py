@@ -110,7 +110,7 @@ ERRORS = [
     ),
     (
         lambda: dot(C, C, ((1,), (1,))),
-        "dot_general: operands must be real numbers, got complex64. fgrad.lax splits complex operands into real ones.",
+        "dot_general: operands must be real numbers, got complex64. Multiply real and imaginary parts.",
     ),
     (
         lambda: dot(A, A, ((1,), (1,)), preferred=np.dtype(np.float32)),

@@ -72,9 +72,7 @@ def test_scatter_second_derivatives(kind):
     shape, axes, batch = CASES[3]
     x, updates = arrays(shape, rows_of(shape, axes, batch))
     indices = indices_for(shape, axes, batch)
-    check_second(
-        lambda x, u: scatter_p.bind(x, indices, u, axes=axes, mode="drop", kind=kind), x, updates
-    )
+    check_second(lambda x, u: scatter_p.bind(x, indices, u, axes=axes, mode="drop", kind=kind), x, updates)
 
 
 @pytest.mark.parametrize("zeros", [(), (1,), (1, 3), (0, 1, 3), (0, 1, 2, 3)])
@@ -128,14 +126,14 @@ def test_dtypes(dtype):
         check_value(scatter_p, x, indices, u, axes=(0,), mode="drop", kind=kind)
 
 
-X, I, U = lift(np.zeros((3, 4))), lift(np.zeros((2, 1), np.int32)), lift(np.zeros((2, 4)))
+X, ROWS, U = lift(np.zeros((3, 4))), lift(np.zeros((2, 1), np.int32)), lift(np.zeros((2, 4)))
 ERRORS = [
     (
         lambda: gather_p.bind(X, lift(np.zeros((2, 1))), axes=(0,), mode="clip"),
         "gather: indices must be int32 or int64, got float64. Convert them with .astype.",
     ),
     (
-        lambda: gather_p.bind(X, I, axes=(0, 1), mode="clip"),
+        lambda: gather_p.bind(X, ROWS, axes=(0, 1), mode="clip"),
         "gather: the last axis of the indices must have one entry for each of the 2 axes (0, 1), got indices of shape "
         "(2, 1). Add or change that axis.",
     ),
@@ -145,33 +143,35 @@ ERRORS = [
         "the last axis of the indices with them.",
     ),
     (
-        lambda: gather_p.bind(X, I, axes=(0,), mode="wrap"),
+        lambda: gather_p.bind(X, ROWS, axes=(0,), mode="wrap"),
         "gather: mode must be 'clip' or 'fill', got 'wrap'. Choose one of them.",
     ),
     (
-        lambda: gather_p.bind(lift(np.zeros((0, 4))), I, axes=(0,), mode="clip"),
+        lambda: gather_p.bind(lift(np.zeros((0, 4))), ROWS, axes=(0,), mode="clip"),
         "gather: mode 'clip' needs non-empty axes to clamp into, got sizes (0,) for axes (0,). Use mode 'fill'.",
     ),
     (
-        lambda: scatter_p.bind(X, I, lift(np.zeros((2, 3))), axes=(0,), mode="drop", kind="set"),
+        lambda: scatter_p.bind(X, ROWS, lift(np.zeros((2, 3))), axes=(0,), mode="drop", kind="set"),
         "scatter: updates must have shape (2, 4) ((2,) of the indices, then the operand's axes other than (0,)), got "
         "(2, 3). Broadcast or reshape them.",
     ),
     (
-        lambda: scatter_p.bind(X, I, lift(np.zeros((2, 4), np.float32)), axes=(0,), mode="drop", kind="set"),
+        lambda: scatter_p.bind(X, ROWS, lift(np.zeros((2, 4), np.float32)), axes=(0,), mode="drop", kind="set"),
         "scatter: operand and updates must have equal dtypes, got float64 and float32. "
         "Convert the updates with .astype.",
     ),
     (
-        lambda: scatter_p.bind(X, I, U, axes=(0,), mode="drop", kind="sub"),
+        lambda: scatter_p.bind(X, ROWS, U, axes=(0,), mode="drop", kind="sub"),
         "scatter: kind must be one of 'set', 'add', 'mul', 'min', 'max', got 'sub'. Choose one.",
     ),
     (
-        lambda: scatter_p.bind(X, I, U, axes=(0,), mode="fill", kind="set"),
+        lambda: scatter_p.bind(X, ROWS, U, axes=(0,), mode="fill", kind="set"),
         "scatter: mode must be 'clip' or 'drop', got 'fill'. Choose one of them.",
     ),
     (
-        lambda: scatter_p.bind(lift(np.zeros(3, bool)), I, lift(np.zeros(2, bool)), axes=(0,), mode="drop", kind="add"),
+        lambda: scatter_p.bind(
+            lift(np.zeros(3, bool)), ROWS, lift(np.zeros(2, bool)), axes=(0,), mode="drop", kind="add"
+        ),
         "scatter: kind 'add' needs a number operand, got bool. Convert it with .astype.",
     ),
 ]

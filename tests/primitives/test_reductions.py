@@ -105,8 +105,7 @@ ERRORS = [
     ),
     (
         lambda: argmin_p.bind(lift(np.zeros(300)), axes=(0,), index_dtype=np.dtype(np.uint8)),
-        "argmin: index_dtype must hold every index, got uint8 (at most 255) for axis 0 of size 300. "
-        "Use a wider dtype.",
+        "argmin: index_dtype must hold every index, got uint8 (at most 255) for axis 0 of size 300. Use a wider dtype.",
     ),
     (
         lambda: argmin_p.bind(lift(np.zeros(3)), axes=(0,), index_dtype=np.dtype(np.float32)),

@@ -1,4 +1,4 @@
-"""What map and fold kernels share: the expression evaluated at each loop index, and the operands it reads and writes."""
+"""What map and fold kernels share: the expression evaluated at each loop index, and the operands it uses."""
 
 from __future__ import annotations
 

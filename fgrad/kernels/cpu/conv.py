@@ -65,7 +65,8 @@ def plan_conv(
 
 
 def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -> None:
-    lhs, rhs, result = *ins, outs[0]
+    lhs, rhs = ins
+    (result,) = outs
     dtype = result.dtype
     if result.size == 0:
         return
@@ -128,9 +129,7 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         by_feature = groups > 1 and batches[1, 0] == geo.features * geo.lhs_feature
         features = geo.features * groups if by_feature else geo.features
         images = geo.rows if by_feature else geo.rows * groups
-        a, dims, image = _padded_copy(
-            builder, dtype, a, geo.dims, images, geo.lhs_row, features, geo.lhs_feature
-        )
+        a, dims, image = _padded_copy(builder, dtype, a, geo.dims, images, geo.lhs_row, features, geo.lhs_feature)
         batches = batches.copy()
         batches[:, 0] = np.arange(groups) * (geo.features if by_feature else geo.rows * image)
         geo = geo._replace(dims=dims, lhs_row=image, lhs_feature=1, batches=batches)
@@ -168,7 +167,7 @@ def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
     taps = window[np.ix_(*(taps for _, taps in phase))].ravel()
     if taps.size == 0:
         return Record(geo.rows * len(out), np.zeros_like(out), out, geo.lhs_row, geo.out_row, taps, taps, run, last_run)
-    index = [d.index(pixels, taps_) for d, (pixels, taps_) in zip(geo.dims, phase)]
+    index = [d.reads(pixels, taps_) for d, (pixels, taps_) in zip(geo.dims, phase)]
     inside = [(i >= 0) & (i < d.size) for d, i in zip(geo.dims, index)]
     if all(i.all() for i in inside):  # offsets are a sum over tap and pixel
         a_taps = _sums([i[:, 0] * d.lhs_stride for d, i in zip(geo.dims, index)])
@@ -184,19 +183,17 @@ def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
 
 
 def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
-    batches, groups = geo.batches, len(geo.batches)
-    if geo.rows < FEW and groups == 1 and any(d.is_padded() for d in geo.dims):
-        if any(d.extent() != (0, 0) for d in geo.dims):
-            a, dims, image = _padded_copy(
-                builder, dtype, a, geo.dims, geo.features, geo.lhs_feature, geo.rows, geo.lhs_row
-            )
-            geo = geo._replace(dims=dims, lhs_feature=image, lhs_row=1)
+    reads = any(d.extent() != (0, 0) for d in geo.dims)
+    if reads and geo.rows < FEW and len(geo.batches) == 1 and any(d.is_padded() for d in geo.dims):
+        # Few rows a pixel: without a border all pixels share one reduction, and tiles fill with rows of several.
+        a, dims, image = _padded_copy(builder, dtype, a, geo.dims, geo.features, geo.lhs_feature, geo.rows, geo.lhs_row)
+        geo = geo._replace(dims=dims, lhs_feature=image, lhs_row=1)
     *outer, last = geo.dims
     step = last.tap_step()
     outer_window = np.arange(geo.window // last.window).reshape([d.window for d in outer])
     records = []
     for group in itertools.product(*(d.clipped() for d in geo.dims)):
-        index = [d.index(pixels, taps) for d, (pixels, taps) in zip(geo.dims, group)]
+        index = [d.reads(pixels, taps) for d, (pixels, taps) in zip(geo.dims, group)]
         row_out = _sums([*(p * d.out_stride for d, (p, _) in zip(geo.dims, group)), np.arange(geo.rows) * geo.out_row])
         if any(taps.size == 0 for _, taps in group):
             none = np.zeros(0, np.int64)

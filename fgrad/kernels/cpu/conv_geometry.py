@@ -32,7 +32,7 @@ class Dim(NamedTuple):
     rhs_stride: int
     out_stride: int
 
-    def index(self, pixels: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    def reads(self, pixels: np.ndarray, taps: np.ndarray) -> np.ndarray:
         """i(o, t) of shape [taps, pixels] where the division is exact for all of them."""
         position = np.add.outer(taps * self.rhs_dilation, pixels * self.stride) - self.low
         return position // self.lhs_dilation
@@ -53,7 +53,7 @@ class Dim(NamedTuple):
         for first in range(min(period, self.out)):
             pixels = np.arange(first, self.out, period)
             meets = (first * self.stride + taps * self.rhs_dilation - self.low) % self.lhs_dilation == 0
-            index = self.index(pixels, taps)
+            index = self.reads(pixels, taps)
             useful = meets & ((index >= 0) & (index < self.size)).any(axis=1)
             found.append((pixels, taps[meets if border else useful]))
         return found
@@ -71,7 +71,7 @@ class Dim(NamedTuple):
 
     def extent(self) -> tuple[int, int]:
         """Smallest and one more than the largest i(o, t) of all phases; (0, 0) where nothing meets."""
-        reached = [self.index(pixels, taps) for pixels, taps in self.phases(border=True) if taps.size]
+        reached = [self.reads(pixels, taps) for pixels, taps in self.phases(border=True) if taps.size]
         if not reached:
             return 0, 0
         return min(int(i.min()) for i in reached), max(int(i.max()) for i in reached) + 1
@@ -83,14 +83,13 @@ class Dim(NamedTuple):
     def padded(self, lhs_stride: int) -> Dim:
         """The same dimension over a copy of the input that begins at `extent` and has no border left."""
         first, end = self.extent()
-        return self._replace(
-            size=end - first, low=self.low + first * self.lhs_dilation, lhs_stride=lhs_stride
-        )
+        return self._replace(size=end - first, low=self.low + first * self.lhs_dilation, lhs_stride=lhs_stride)
 
 
 class Geometry(NamedTuple):
     """A convolution in canonical order; strides in elements.  ``features``: of lhs in a group; ``columns``: of the
-    result in a group; ``rows``: images of the result."""
+    result in a group; ``rows``: images of the result.
+    """
 
     dims: tuple[Dim, ...]
     rows: int

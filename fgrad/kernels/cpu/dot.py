@@ -1,6 +1,6 @@
 """Plans `dot_general` over operands of any strides: axes are merged, then given to the batch-reduce product.
 
-    out[b..., m..., n...] = sum over k... of lhs[b, m, k] * rhs[b, n, k]        (axes in any order in the operands)
+out[b..., m..., n...] = sum over k... of lhs[b, m, k] * rhs[b, n, k]        (axes in any order in the operands)
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def plan_dot_general(
 
 
 def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, *, dimension_numbers) -> None:
-    lhs, rhs, result = *ins, outs[0]
+    lhs, rhs = ins
+    (result,) = outs
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
     dtype = result.dtype
     if result.size == 0:
@@ -138,7 +139,8 @@ def _product(builder, dtype, pointers, rows, columns, contract, batches, out_siz
     if len(contract) <= 1:
         k = contract[0] if contract else Axis(1, 0, 0)
         g_count, run, last = blocks_of(k.size, 64 * dtype.itemsize)
-        a_taps, b_taps, outer = np.zeros(1, np.int64), np.zeros(1, np.int64), Axis(g_count, run * k.first, run * k.second)
+        a_taps, b_taps = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        outer = Axis(g_count, run * k.first, run * k.second)
     else:
         outer, *middle, k = contract
         g_count, run, last = outer.size, k.size, k.size
@@ -150,10 +152,8 @@ def _product(builder, dtype, pointers, rows, columns, contract, batches, out_siz
         a_taps, np.arange(len(a_taps)), run, last,
     )  # fmt: skip
     operand = Operand(b, outer.second, np.add.outer(b_taps, np.arange(run) * k.second), column.first, last)
-    plan_product(
-        builder,
-        Product(
-            dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second, records=[record],
-            g_count=g_count, a_g_stride=outer.first, a_run=k.first, out_size=out_size, batches=batches, note="dot",
-        ),  # fmt: skip
-    )
+    product = Product(
+        dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second, records=[record],
+        g_count=g_count, a_g_stride=outer.first, a_run=k.first, out_size=out_size, batches=batches, note="dot",
+    )  # fmt: skip
+    plan_product(builder, product)

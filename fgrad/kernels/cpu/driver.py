@@ -16,6 +16,7 @@ import math
 import os
 import threading
 from collections.abc import Sequence
+from typing import Protocol, cast
 
 import numba
 import numpy as np
@@ -158,14 +159,21 @@ def _as_int64(value: int) -> int:
 
 def _empty_aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """`np.empty` on a cache line's border: malloc places large arrays 16 bytes after one, and kernels that then read
-    them as vectors run at two thirds of their speed."""
+    them as vectors run at two thirds of their speed.
+    """
     return np.ndarray(shape, dtype, _aligned(math.prod(shape) * dtype.itemsize))
+
+
+class _Emitted(Protocol):
+    """The spec of an emitted kernel."""
+
+    def address(self) -> int: ...
 
 
 class _Frame:
     """Memory for one call at a time."""
 
-    __slots__ = ("address", "workers", "_alive")
+    __slots__ = ("_alive", "address", "workers")
 
     def __init__(self, program: Executable, workers: int) -> None:
         arena, scratch = _aligned(program._arena_bytes), _aligned(program._scratch * workers)
@@ -209,7 +217,8 @@ class Executable:
     ) -> None:
         self._n_in = n_in
         self._outs = tuple(
-            (np.empty if out.size * out.dtype.itemsize < LARGE else _empty_aligned, out.shape, out.dtype) for out in outs
+            (np.empty if out.size * out.dtype.itemsize < LARGE else _empty_aligned, out.shape, out.dtype)
+            for out in outs
         )
         self._arena_bytes = arena_bytes
         self._tables = tuple(np.ascontiguousarray(t, np.int64) for t in tables)
@@ -223,7 +232,7 @@ class Executable:
         self._fixed: list[tuple[int, Ptr]] = []
         for step in steps:
             kernel = step.kernel
-            address = library.address(kernel) if isinstance(kernel, str) else kernel.address()
+            address = library.address(kernel) if isinstance(kernel, str) else cast(_Emitted, kernel).address()
             code.append((address, len(words), step.extent, max(step.grain, 1)))
             for arg in step.args:
                 if not isinstance(arg, Ptr):
@@ -282,6 +291,4 @@ def from_plan(plan: KernelPlan, ins: Sequence[Layout], outs: Sequence[Layout]) -
         return arg
 
     steps = [step._replace(args=tuple(place(arg) for arg in step.args)) for step in plan.steps]
-    return Executable(
-        steps, n_in=len(ins), outs=outs, arena_bytes=total, tables=plan.tables, scratch=plan.scratch
-    )
+    return Executable(steps, n_in=len(ins), outs=outs, arena_bytes=total, tables=plan.tables, scratch=plan.scratch)

@@ -164,7 +164,7 @@ class MapSpec(Spec):
                     for k, (x, start) in enumerate(zip(ins, starts[len(outs) :]))
                     if x.step == "zero"
                 }
-                with code.loop(low, high, parallel=True) as column:
+                with code.loop(low, high, kind="parallel") as column:
 
                     def load(k: int) -> Value:
                         x = ins[k]

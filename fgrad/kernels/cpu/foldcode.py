@@ -133,22 +133,24 @@ class _Writer:
         while lanes > 1:
             half = lanes // 2
             s = Scalar(self.code, self.s.native_half, half)
-            parts = []
-            for start in (0, half):
-                mask = ", ".join(f"i32 {start + i}" for i in range(half))
-                parts.append(tuple(self._shuffled(x, lanes, half, mask) for x in pair))
-            pair = self.combine(s, parts[0], parts[1])
+            pair = self.combine(s, self._part_of(pair, lanes, 0), self._part_of(pair, lanes, half))
             lanes = half
         return pair
 
-    def _shuffled(self, x: Value | None, lanes: int, half: int, mask: str) -> Value | None:
-        if x is None:
-            return None
-        kind = register_type(x.dtype)
-        if half == 1:
-            return Value(x.dtype, self.code.op(f"extractelement <{lanes} x {kind}> {x.ref}, {mask}"))
-        source = f"<{lanes} x {kind}> {x.ref}, <{lanes} x {kind}> poison"
-        return Value(x.dtype, self.code.op(f"shufflevector {source}, <{half} x i32> <{mask}>"))
+    def _part_of(self, pair: Pair, lanes: int, start: int) -> Pair:
+        """Half of a vector of ``lanes``, from ``start`` on."""
+        half = lanes // 2
+        mask = ", ".join(f"i32 {start + i}" for i in range(half))
+
+        def part(x: Value) -> Value:
+            whole = f"<{lanes} x {register_type(x.dtype)}>"
+            if half == 1:
+                return Value(x.dtype, self.code.op(f"extractelement {whole} {x.ref}, {mask}"))
+            return Value(
+                x.dtype, self.code.op(f"shufflevector {whole} {x.ref}, {whole} poison, <{half} x i32> <{mask}>")
+            )
+
+        return part(pair[0]), None if pair[1] is None else part(pair[1])
 
     # ---- the nest
 
@@ -210,7 +212,7 @@ class _Writer:
                         for r in rows
                     ]
                     self._lanes(width, [(c, o, column) for c, o in places])
-        with code.loop("0", width, parallel=True, lean=True) as lane:
+        with code.loop("0", width, kind="lean") as lane:
             self._store(self._sum(self.s, lane, group=True), code.add(column, lane), group=True)
 
     def _row(self) -> None:
@@ -232,7 +234,7 @@ class _Writer:
         self.first.put(s, "0", self.start)
         with code.loop(*self.outer_range) as outer:
             coordinates, starts = self._outer(outer)
-            with code.loop(*self.inner_range) as column:
+            with code.loop(*self.inner_range, kind="free") as column:
                 pair = self._evaluate(coordinates, starts, column, {}, group=False)
                 self.first.put(s, "0", self.combine(s, self.first.get(s, "0"), pair))
         self._store(self.first.get(s, "0"), "0")
@@ -282,7 +284,7 @@ class _Writer:
         """One step: accumulator j takes the elements at ``first + j`` of every place (coordinates, offsets, first)."""
         held = [self._held(starts) for _, starts, _ in places]
         s = self.s
-        with self.code.loop("0", width, parallel=True, lean=True) as lane:
+        with self.code.loop("0", width, kind="lean") as lane:
             pairs = [
                 self._evaluate(coordinates, starts, self.code.add(first, lane), kept, group=True)
                 for (coordinates, starts, first), kept in zip(places, held)

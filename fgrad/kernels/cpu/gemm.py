@@ -5,8 +5,8 @@ reduction; its rows are cut into tiles of MR, and all tiles of all records are n
 
     (batch, split of g, panel of NV*VL columns, block of row tiles),   block fastest
 
-so that the tasks a worker takes in a row share a panel of B; it runs its part of g in chunks small enough that B stays in the cache while the block's row tiles pass over it.
-The words of ``args`` and of a record are written by `gemm_plan`, which documents them next to their order.
+so that the tasks a worker takes in a row share a panel of B.  It runs its part of g in chunks small enough that B stays
+in the cache while the block's row tiles pass over it.  The words of ``args`` and of a record are in `gemm_words`.
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ def _sum(proto):
         for task in range(begin, end):
             first, last = task * share, min(size, (task + 1) * share)
             for i in range(first, last):
-                total = ld(parts, i, proto)
-                for p in range(1, count):
+                total = proto
+                for p in range(count):
                     total += ld(parts, p * size + i, proto)
                 st(out, i, element(total))
 

@@ -23,6 +23,7 @@ TASK_WORK = 1 << 19  # multiply-adds of a task where there are enough: some 10 m
 GRAIN_WORK = 1 << 17  # and the least worth another thread
 MIN_TASKS = 16  # the reduction is split until there are so many
 PART_BYTES = 1 << 22  # bound on partial results
+SUM_SHARE = 4096  # elements of a task that sums parts
 
 
 class PlanBuilder:
@@ -103,7 +104,8 @@ class Operand:
 class Product:
     """See the module's formula.  ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride of
     c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be dense, or
-    0: never split the reduction."""
+    0: never split the reduction.
+    """
 
     dtype: np.dtype
     a: Ptr
@@ -136,8 +138,11 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
 
     if _in_place(p, tile, all_rows):
         b, run = p.b.base, p.b.run_stride or 0
-        b_words = _BWords(p.b.g_stride * size, p.run_step * run * size, tile.lanes * size, size, p.batches[:, 1] * size,
-                          p.b.offsets[:, 0] * size if p.b.offsets.size else np.zeros(1, np.int64), run * size)  # fmt: skip
+        taps = p.b.offsets[:, 0] if p.b.offsets.size else np.zeros(1, np.int64)
+        b_words = _BWords(
+            p.b.g_stride * size, p.run_step * run * size, tile.lanes * size, p.batches[:, 1] * size, taps * size,
+            run * size,
+        )  # fmt: skip
     else:
         b, b_words = _pack(builder, p, tile, panels)
 
@@ -168,7 +173,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     batches = p.batches * size
     batches[:, 1] = b_words.batches
     extent = len(p.batches) * splits * blocks * panels
-    args = (
+    args: tuple[int | Ptr, ...] = (
         p.a, b, out, _zero_row(builder, p), *tables, builder.table(batches),
         panels, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
         p.a_g_stride * size, b_words.g_stride, p.a_run * size, b_words.run,
@@ -176,10 +181,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     )  # fmt: skip
     builder.step(tile.kernel(p.dtype), args, extent, GRAIN_WORK // max(tile_work * block, 1), p.note)
     if splits > 1:
-        share = 4096
-        sum_args = (p.out, out, splits, p.out_size, share)
-        tasks = -(-p.out_size // share)
-        builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, -(-(1 << 14) // (share * splits)), "sum of parts")
+        sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
+        tasks = -(-p.out_size // SUM_SHARE)
+        builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, -(-(1 << 14) // (SUM_SHARE * splits)), "sum of parts")
 
 
 def _zero_row(builder: PlanBuilder, p: Product) -> Ptr:
@@ -193,13 +197,13 @@ def _zero_row(builder: PlanBuilder, p: Product) -> Ptr:
 
 
 class _BWords(NamedTuple):
-    """B as the kernel reads it, in bytes: strides of g, c and panel; a row's width; offsets of batches and taps; and
-    the distance of neighbouring rows of a run (``run`` is that times run_step)."""
+    """B as the kernel reads it, in bytes: strides of g, c and panel; offsets of batches and taps; and
+    the distance of neighbouring rows of a run (``run`` is that times run_step).
+    """
 
     g_stride: int
     run: int
     panel: int
-    row: int
     batches: np.ndarray
     taps: np.ndarray
     neighbour: int
@@ -233,7 +237,7 @@ def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) 
     tasks = len(starts) * panels * p.g_count * s_count
     builder.step(f"gemm_pack_{size}", args, tasks, (1 << 13) // max(c_count * width, 1), "pack")
     taps = np.arange(max(s_count, 1)) * (c_count * row)
-    return b, _BWords(g_stride, p.run_step * row, panel, row, which.ravel() * (panels * panel), taps, row)
+    return b, _BWords(g_stride, p.run_step * row, panel, which.ravel() * (panels * panel), taps, row)
 
 
 def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> tuple[Ptr, ...]:
@@ -260,9 +264,8 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
 
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
-    """A result without any product to add: the sum of no parts is not a case of its own, so one zero part is summed."""
-    zero = builder.zeros(size * dtype.itemsize)
-    builder.step(f"gemm_sum_{dtype}", (out, zero, 1, size, 4096), -(-size // 4096), 4, "zeros")
+    """A result without any product to add: the sum of no parts."""
+    builder.step(f"gemm_sum_{dtype}", (out, out, 0, size, SUM_SHARE), -(-size // SUM_SHARE), 4, "zeros")
 
 
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:

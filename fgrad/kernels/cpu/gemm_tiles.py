@@ -12,7 +12,7 @@ import numpy as np
 from fgrad import config
 
 #: Rows a tile may have, by its number of vectors (a few, so that few kernels are ever compiled).
-ROWS = {4: (1, 2, 4, 6), 3: (1, 2, 4, 6, 8), 2: (1, 2, 4, 6, 8), 1: (1, 2, 4, 8)}
+ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
 
 
 L1_BYTES = 1 << 15

@@ -81,7 +81,7 @@ def round_to_half(code: Code, x: str) -> str:
 
 
 def float_to_half(code: Code, x: str) -> str:
-    """The i16 of a float32 that is a float16 already: 8 exponent bits become 5 (bias 127 -> 15), 23 fraction bits 10."""
+    """The i16 of a float32 that is a float16 already: 8 exponent bits become 5 (bias 127 -> 15), 23 fraction 10."""
     magnitude, sign = _magnitude(code, x)
     normal = code.op(f"lshr i32 {magnitude}, 13")
     normal = code.op(f"sub i32 {normal}, {112 << 10}")

@@ -3,8 +3,8 @@
 Both see B rows of indices, k to a row, and under each a *row* of ``width`` elements: the remaining axes, as runs of
 ``run`` elements at a constant stride under outer axes.  Words of ``args`` that gather and scatter share:
 
-    0 indices   1 table   2 k   3 rows (B)   4 stride of indices between rows   5 between the k   6 clip (1) or drop (0)
-    7 width   8 outer axes   9 run   10 elements of a row to a tile
+    0 indices (int64)   1 table   2 k   3 rows (B)   4 stride of indices between rows   5 between the k
+    6 clip (1) or drop (0)   7 width   8 outer axes   9 run   10 elements of a row to a tile
 
 and of the table:
 
@@ -28,7 +28,7 @@ AXIS_WORDS = 3
 
 
 @njit(**INLINED)
-def _locate(args, b, index):
+def _locate(args, b):
     """Row b of the indices: (offset in the operand, place), the place being -1 for a row to drop."""
     indices, table, k, clip = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 6)
     base, step = b * ld_i64(args, 4), ld_i64(args, 5)
@@ -36,13 +36,21 @@ def _locate(args, b, index):
     inside = True
     for j in range(k):
         size = ld_i64(table, AXIS_WORDS * j)
-        i = np.int64(ld(indices, base + j * step, index))
+        i = ld_i64(indices, base + j * step)
         if clip:
             i = max(0, min(i, size - 1))
         inside &= (i >= 0) & (i < size)
         offset += i * ld_i64(table, AXIS_WORDS * j + 1)
         place += i * ld_i64(table, AXIS_WORDS * j + 2)
     return offset, place if inside else -1
+
+
+@njit(**INLINED)
+def _locate_one(i, size, clip):
+    """Position of index i on the only indexed axis, -1 for a row to drop."""
+    if clip:
+        return max(0, min(i, size - 1))
+    return i if (i >= 0) & (i < size) else -1
 
 
 @njit(**INLINED)
@@ -73,7 +81,17 @@ def _copy_run(target, source, stride, n, item):
 
 
 @njit(**INLINED)
-def _gather(args, tile_begin, tile_end, index, item, size):
+def _gather_elements(args, first_row, last_row, item):
+    """Rows of one element, found by one index."""
+    indices, step, operand, out = ld_i64(args, 0), ld_i64(args, 4), ld_i64(args, 11), ld_i64(args, 12)
+    size, stride, clip = ld_i64(ld_i64(args, 1), 0), ld_i64(ld_i64(args, 1), 1), ld_i64(args, 6)
+    for b in range(first_row, last_row):
+        place = _locate_one(ld_i64(indices, b * step), size, clip)
+        st(out, b, ld(operand, place * stride, item) if place >= 0 else item)
+
+
+@njit(**INLINED)
+def _gather(args, tile_begin, tile_end, item, size):
     """Words 11.. of args: 11 operand   12 out   13 stride of a run   14 rows to a tile."""
     rows, width, run, tile_width = ld_i64(args, 3), ld_i64(args, 7), ld_i64(args, 9), ld_i64(args, 10)
     operand, out, stride, tile_rows = ld_i64(args, 11), ld_i64(args, 12), ld_i64(args, 13), ld_i64(args, 14)
@@ -82,15 +100,16 @@ def _gather(args, tile_begin, tile_end, index, item, size):
         begin = tile % across * tile_width
         end = min(width, begin + tile_width)
         first_row = tile // across * tile_rows
-        for b in range(first_row, min(rows, first_row + tile_rows)):
-            offset, place = _locate(args, b, index)
+        last_row = min(rows, first_row + tile_rows)
+        if width == 1 and ld_i64(args, 2) == 1:
+            _gather_elements(args, first_row, last_row, item)
+            continue
+        for b in range(first_row, last_row):
+            offset, place = _locate(args, b)
             target = out + size * b * width
             if place < 0:
                 for e in range(begin, end):
                     st(target, e, item)
-                continue
-            if width == 1:
-                st(target, 0, ld(operand, offset, item))
                 continue
             e = begin
             while e < end:
@@ -114,8 +133,21 @@ def _combine_run(kind, target, target_stride, source, source_stride, n, proto):
 
 
 @njit(**INLINED)
+def _scatter_elements(args, first_row, last_row, low, high, kind, proto):
+    """Rows of one element, found by one index: those whose place is in [low, high)."""
+    indices, step, out, updates = ld_i64(args, 0), ld_i64(args, 4), ld_i64(args, 11), ld_i64(args, 12)
+    size, stride, clip = ld_i64(ld_i64(args, 1), 0), ld_i64(ld_i64(args, 1), 1), ld_i64(args, 6)
+    row_stride = ld_i64(args, 13)
+    for b in range(first_row, last_row):
+        place = _locate_one(ld_i64(indices, b * step), size, clip)
+        if (place >= low) & (place < high):
+            at, value = place * stride, ld(updates, b * row_stride, proto)
+            st(out, at, value if kind == SET else combine(kind, ld(out, at, proto), value))
+
+
+@njit(**INLINED)
 def _count_ranges(bounds, chunks, places, ranges):
-    """The most ranges, at most ``ranges``, under which tiles visit no more than twice as many chunks as there are.
+    """The most ranges, at most ``ranges``, under which tiles visit few chunks (1.5 times as many as there are) twice.
 
     Scattered indices put every chunk into every range; then fewer ranges, and one in the end, do the same work sooner.
     """
@@ -126,14 +158,14 @@ def _count_ranges(bounds, chunks, places, ranges):
             low, high = ld_i64(bounds, 2 * c), ld_i64(bounds, 2 * c + 1)
             if low <= high:
                 visits += high // length - low // length + 1
-        if visits <= 2 * chunks:
+        if 2 * visits <= 3 * chunks:
             break
         ranges //= 2
     return ranges
 
 
 @njit(**INLINED)
-def _scatter(args, tile_begin, tile_end, kind, index, proto, size):
+def _scatter(args, tile_begin, tile_end, kind, proto, size):
     """Words 11.. of args: 11 out, which holds the operand   12 updates   13 their stride between rows   14 out's stride
     in a run   15 the updates' stride in a run   16 bounds   17 updates a chunk   18 places   19 ranges at most.
     """
@@ -157,15 +189,15 @@ def _scatter(args, tile_begin, tile_end, kind, index, proto, size):
         for c in range(chunks):
             if bounded and (ld_i64(bounds, 2 * c) >= high or ld_i64(bounds, 2 * c + 1) < low):
                 continue
-            for b in range(c * chunk, min(rows, c * chunk + chunk)):
-                offset, place = _locate(args, b, index)
+            last_row = min(rows, c * chunk + chunk)
+            if width == 1 and ld_i64(args, 2) == 1:
+                _scatter_elements(args, c * chunk, last_row, low, high, kind, proto)
+                continue
+            for b in range(c * chunk, last_row):
+                offset, place = _locate(args, b)
                 if place < low or place >= high:
                     continue
                 update = b * row_stride
-                if width == 1:
-                    value = ld(updates, update, proto)
-                    st(out, offset, value if kind == SET else combine(kind, ld(out, offset, proto), value))
-                    continue
                 e = begin
                 while e < end:
                     number, skipped = e // run, e % run
@@ -177,47 +209,51 @@ def _scatter(args, tile_begin, tile_end, kind, index, proto, size):
 
 
 @njit(**INLINED)
-def _scatter_bounds(args, tile_begin, tile_end, index):
+def _scatter_bounds(args, tile_begin, tile_end):
     """Words 11.. of args: 11 bounds   12 updates a chunk   13 places.
 
     bounds[c] = (least, greatest) place that chunk c of the updates touches; (places, -1) where it touches none.
     """
     rows, bounds, chunk, places = ld_i64(args, 3), ld_i64(args, 11), ld_i64(args, 12), ld_i64(args, 13)
+    indices, k, step, clip = ld_i64(args, 0), ld_i64(args, 2), ld_i64(args, 4), ld_i64(args, 6)
     for c in range(tile_begin, tile_end):
         low, high = places, -1
-        for b in range(c * chunk, min(rows, c * chunk + chunk)):
-            _, place = _locate(args, b, index)
-            low = min(low, place if place >= 0 else low)
-            high = max(high, place)
+        last_row = min(rows, c * chunk + chunk)
+        if k == 1:
+            for b in range(c * chunk, last_row):
+                place = _locate_one(ld_i64(indices, b * step), places, clip)
+                low, high = min(low, place if place >= 0 else places), max(high, place)
+        else:
+            for b in range(c * chunk, last_row):
+                _, place = _locate(args, b)
+                low, high = min(low, place if place >= 0 else places), max(high, place)
         st(bounds, 2 * c, low)
         st(bounds, 2 * c + 1, high)
 
 
 def build(name: str):
-    """``gather_{bytes of an element}_{index dtype}``, ``scatter_bounds_{index dtype}`` and
-    ``scatter_{set,add,mul,max,min}_{dtype}_{index dtype}``.
-    """
-    operation, *what, index_name = name.split("_")
-    index = np.dtype(index_name).type(0)
+    """``gather_{bytes of an element}``, ``scatter_bounds`` and ``scatter_{set,add,mul,max,min}_{dtype}``."""
+    if name == "scatter_bounds":
+
+        def scatter_bounds(args, begin, end, worker):
+            _scatter_bounds(args, begin, end)
+
+        return scatter_bounds
+
+    operation, *what = name.split("_")
     if operation == "gather":
         size = int(what[0])
         item = np.dtype(f"u{size}").type(0)
 
         def gather(args, begin, end, worker):
-            _gather(args, begin, end, index, item, size)
+            _gather(args, begin, end, item, size)
 
         return gather
-    if what == ["bounds"]:
-
-        def scatter_bounds(args, begin, end, worker):
-            _scatter_bounds(args, begin, end, index)
-
-        return scatter_bounds
 
     kind, dtype = KINDS.index(what[0]), np.dtype(what[1])
     proto, size = dtype.type(0), dtype.itemsize
 
     def scatter(args, begin, end, worker):
-        _scatter(args, begin, end, kind, index, proto, size)
+        _scatter(args, begin, end, kind, proto, size)
 
     return scatter

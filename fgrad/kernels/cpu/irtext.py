@@ -13,6 +13,8 @@ KERNEL = "fgrad_kernel"  # the name in `Code.module`; the engine gives each comp
 
 _PURE = "nounwind willreturn memory(none)"
 
+# loop metadata by the kind of a loop (see `Code.loop`); !0 is the access group
+_LOOP_KINDS = {"still": "!3", "free": "", "parallel": "!1", "lean": "!1, !2, !4"}
 _LOOP_HINTS = (
     "!0 = distinct !{}",
     '!1 = !{!"llvm.loop.parallel_accesses", !0}',
@@ -102,12 +104,14 @@ class Code:
         self._block = name
 
     @contextmanager
-    def loop(self, low: str, high: str, step: int = 1, parallel: bool = False, lean: bool = False) -> Iterator[str]:
+    def loop(self, low: str, high: str, step: int = 1, kind: str = "still") -> Iterator[str]:
         """``for i in range(low, high, step)``; yields ``i``.
 
-        ``parallel`` promises that no iteration touches memory that another one writes, through accesses in the access
-        group.  That holds for an element-wise loop even in place, where ``noalias`` would be a lie.
-        ``lean`` loops are vectorised but not unrolled, ordinary ones are left as they are: it compiles faster.
+        ``parallel`` loops are vectorised: they promise that no iteration touches memory that another one writes,
+        through accesses in the access group.  That holds for an element-wise loop even in place, where ``noalias``
+        would be a lie.  ``lean`` loops are parallel ones that are not unrolled and, where vectors have masks, end in
+        a masked step: half the code to compile, and good for few iterations.  ``free`` loops are LLVM's to unroll,
+        ``still`` ones are left as they are.
         """
         name = self.fresh("loop")
         some = self.op(f"icmp slt i64 {low}, {high}")
@@ -121,9 +125,8 @@ class Code:
         self._label(f"{name}.latch")
         self.line(f"{following} = add nsw i64 {index}, {step}")
         again = self.op(f"icmp slt i64 {following}, {high}")
-        node = len(_LOOP_HINTS) + len(self._loop_nodes)
-        hints = "!1, !2" if lean else "!1" if parallel else "!3"
-        self._loop_nodes.append(f"!{node} = distinct !{{!{node}, {hints}}}")
+        node = len(_LOOP_HINTS) + 1 + len(self._loop_nodes)
+        self._loop_nodes.append(f"!{node} = distinct !{{{', '.join(filter(None, (f'!{node}', _LOOP_KINDS[kind])))}}}")
         self.line(f"br i1 {again}, label %{name}.body, label %{name}.exit, !llvm.loop !{node}")
         self._label(f"{name}.exit")
 
@@ -152,6 +155,7 @@ class Code:
             # no-builtins: loops over a few elements stay loops, not calls of memset; libm calls are left as written
             f'attributes #0 = {{ nounwind "no-builtins" "no-trapping-math"="true"{wide} }}',
             *_LOOP_HINTS,
+            f'!4 = !{{!"llvm.loop.vectorize.predicate.enable", i1 {str(vector_bits == 512).lower()}}}',
             *self._loop_nodes,
             "",
         ]

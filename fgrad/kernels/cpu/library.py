@@ -31,7 +31,7 @@ MODULES = {
 }
 
 #: Modules compiled into the kernels of others: a change in one of them outdates every cached kernel.
-SHARED = ("memory.py", "micro.py")
+SHARED = ("library.py", "memory.py", "micro.py")
 
 #: NaN and infinities keep their meaning; contraction to FMA and reassociation are allowed.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
@@ -43,12 +43,12 @@ _kernels: list[ccallback.CFunc] = []  # keeps the compiled code alive
 
 def address(name: str) -> int:
     """Address of the library kernel ``name``, compiled (or read from disk) at its first use."""
-    found = _addresses.get(name)
-    if found is None:
+    if name not in _addresses:
         kernel = compile_kernel(_build(name))
         _kernels.append(kernel)
-        found = _addresses[name] = kernel.address
-    return found
+        assert kernel.address is not None
+        _addresses[name] = kernel.address
+    return _addresses[name]
 
 
 def _build(name: str) -> Callable:
@@ -109,7 +109,7 @@ class _Locator(UserProvidedCacheLocator):
 
 
 class _CacheImpl(CompileResultCacheImpl):
-    _locator_classes = [_Locator]
+    _locator_classes = (_Locator,)
 
 
 class _Cache(FunctionCache):

@@ -99,9 +99,7 @@ def _reduce_run(e: _Emitter, rows, b_start, count, a_cs, b_cs, masks, acc) -> No
     b.cbranch(b.icmp_signed(">", left, I64(0)), body, tail)
     b.position_at_end(body)
     step = e.lanes * e.itemsize
-    vectors = [
-        e.load(e.at(b_start, b.add(b_offset, I64(v * step)), e.vector), mask) for v, mask in enumerate(masks)
-    ]
+    vectors = [e.load(e.at(b_start, b.add(b_offset, I64(v * step)), e.vector), mask) for v, mask in enumerate(masks)]
     for pointer, row in zip(rows, acc):
         a = e.splat(b.load(e.at(pointer, a_offset, e.element), typ=e.element))
         for vector, slot in zip(vectors, row):

@@ -34,9 +34,7 @@ def step_of(stride: int) -> str:
 
 def axes_of(shape: tuple[int, ...], operands: Sequence[tuple[int, ...]], reduced: Sequence[int] = ()) -> list[Axis]:
     """The axes of more than one element (or none), outermost first, as given."""
-    return [
-        Axis(n, tuple(strides[a] for strides in operands), a in reduced) for a, n in enumerate(shape) if n != 1
-    ]
+    return [Axis(n, tuple(strides[a] for strides in operands), a in reduced) for a, n in enumerate(shape) if n != 1]
 
 
 def ordered(axes: Sequence[Axis], priority: Sequence[int]) -> list[Axis]:

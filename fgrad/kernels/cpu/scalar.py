@@ -23,18 +23,18 @@ import numpy as np
 
 from fgrad.kernels.cpu import half
 from fgrad.kernels.cpu.irtext import Code
+from fgrad.kernels.cpu.vecmath import VECTOR_FUNCTIONS
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _BOOL, _HALF, _FLOAT, _DOUBLE = (np.dtype(t) for t in (np.bool_, np.float16, np.float32, np.float64))
 NARROW = (_HALF, BFLOAT16)
 
 # functions of the C library by number of arguments; the float32 ones have an "f" appended
-LIBM = {
-    **dict.fromkeys("exp exp2 expm1 log log1p sin cos tan asin acos atan sinh cosh tanh".split(), 1),
-    **dict.fromkeys("asinh acosh atanh cbrt erf erfc lgamma".split(), 1),
-    "atan2": 2,
-    "pow": 2,
-}
+UNARY = (
+    "exp", "exp2", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh",
+    "asinh", "acosh", "atanh", "cbrt", "erf", "erfc", "lgamma",
+)  # fmt: skip
+LIBM = dict.fromkeys(UNARY, 1) | {"atan2": 2, "pow": 2}
 
 _COMPARISONS = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
 
@@ -79,7 +79,7 @@ def memory_type(dtype: np.dtype) -> str:
 
 
 def literal(dtype: np.dtype, value) -> Value:
-    """A constant, converted to ``dtype`` as ``np.asarray(value).astype(dtype)`` (wrapping integers, rounding floats)."""
+    """A constant, converted to ``dtype`` as ``np.asarray(value).astype(dtype)``: integers wrap, floats round."""
     if dtype == _BOOL:
         return Value(dtype, "true" if value else "false", bool(value))
     if is_float(dtype):
@@ -421,15 +421,22 @@ class Scalar:
         return self.cmp("lt", self.abs(x), literal(x.dtype, np.inf))
 
     def call(self, name: str, *xs: Value) -> Value:
-        """A libm function by its C name without suffix; in float32 for 16-bit floats, rounded at the end."""
+        """A libm function by its C name without suffix, or our own version of it that vectorises (see vecmath).
+
+        In float32 for 16-bit floats, rounded at the end.
+        """
         dtype = self._same(*xs)
         if not is_float(dtype):
             raise TypeError(f"{name}: a float is needed, got {dtype}. Cast it first.")
         if name == "nextafter":
             return self._nextafter(*xs)
         if LIBM.get(name) != len(xs):
-            raise ValueError(f"call: no libm function of {len(xs)} arguments, got {name!r}. Choose from {sorted(LIBM)}.")
+            raise ValueError(
+                f"call: no libm function of {len(xs)} arguments, got {name!r}. Choose from {sorted(LIBM)}."
+            )
         kind = register_type(dtype)
+        if kind == "float" and name in VECTOR_FUNCTIONS:
+            return self._fit(dtype, VECTOR_FUNCTIONS[name](self, Value(_FLOAT, xs[0].ref)).ref)
         symbol = name if kind == "double" else name + "f"
         return self._fit(dtype, self.code.call(kind, symbol, *((kind, x.ref) for x in xs)))
 

@@ -14,7 +14,13 @@ KINDS = ("set", "add", "mul", "max", "min")
 SET, ADD, MUL, MAX, MIN = range(5)
 
 #: njit options of every function inlined into a kernel.  LLVM inlines it, so constant arguments specialise it.
-INLINED = {"inline": "always", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy", "fastmath": {"contract"}}
+INLINED = {
+    "forceinline": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
 
 
 @intrinsic

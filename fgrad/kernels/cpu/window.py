@@ -34,6 +34,12 @@ def _ceil_div(a, b):
 
 
 @njit(**INLINED)
+def _steps(distance, step):
+    """The least number of steps that cover ``distance``; most windows step by 1, and a division is slow."""
+    return distance if step == 1 else _ceil_div(distance, step)
+
+
+@njit(**INLINED)
 def _lane_outputs(table, t):
     return ld_i64(table, LANE_WORDS * t), ld_i64(table, LANE_WORDS * t + 1), ld_i64(table, LANE_WORDS * t + 2)
 
@@ -53,7 +59,7 @@ def _combine_lanes(kind, proto, table, taps, x, stride, out, begin, end):
             for o in range(max(begin, first), min(end, first + count)):
                 st(out, o, combine(kind, ld(out, o, proto), ld(x, i * stride - first + o, proto)))
         else:
-            for q in range(max(0, _ceil_div(begin - first, step)), min(count, _ceil_div(end - first, step))):
+            for q in range(max(0, _steps(begin - first, step)), min(count, _steps(end - first, step))):
                 o = first + q * step
                 st(out, o, combine(kind, ld(out, o, proto), ld(x, (i + q * advance) * stride, proto)))
 
@@ -78,7 +84,7 @@ def _compare_lanes(kind, proto, table, taps, x, stride, index, best, where, begi
                 value = ld(x, i * stride - first + o, proto)
                 _compare(kind, proto, best, where, o, value, index + i + (o - first) * advance)
         else:
-            for q in range(max(0, _ceil_div(begin - first, step)), min(count, _ceil_div(end - first, step))):
+            for q in range(max(0, _steps(begin - first, step)), min(count, _steps(end - first, step))):
                 value = ld(x, (i + q * advance) * stride, proto)
                 _compare(kind, proto, best, where, first + q * step, value, index + i + q * advance)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def gather(operand: np.ndarray, indices: np.ndarray, *, axes: Sequence[int], mod
     return out
 
 
-_COMBINE = {
+_COMBINE: dict[str, Callable] = {
     "set": lambda old, new: new,
     "add": np.add,
     "mul": np.multiply,

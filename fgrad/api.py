@@ -72,8 +72,8 @@ def vmap(
             wanted = tree.broadcast_prefix(out_axes, out_tree.unflatten(outs))
         except (ValueError, TypeError):
             raise TreeMismatchError(
-                f"vmap: out_axes must be a prefix of the result's structure, got {out_axes!r} for {out_tree}. "
-                "Use an int, None, or a matching tuple or dict."
+                f"vmap: out_axes must be a prefix of the result's structure, got {out_axes!r} for "
+                f"{tree.structure_text(out_tree)}. Use an int, None, or a matching tuple or dict."
             ) from None
         return out_tree.unflatten([_place(fun, o, d, w, size) for o, d, w in zip(outs, out_dims, wanted)])
 

@@ -152,7 +152,7 @@ def _value_and_grad(who: str, fun: Callable[..., Any], argnums: int | Sequence[i
 def _check_scalar(who: str, fun: Callable[..., Any], flat: _Flat, outs: Sequence[Any]) -> None:
     if flat.n_out != 1 or flat.out_tree.num_nodes != 1:
         raise TypeError(
-            f"{who}: the function must return a scalar, got {flat.n_out} arrays in {flat.out_tree} from "
+            f"{who}: the function must return a scalar, got {tree.structure_text(flat.out_tree)} from "
             f"{function_name(fun)}. Return one scalar, pass has_aux=True for (scalar, aux), or use vjp."
         )
     aval = outs[0].aval
@@ -225,7 +225,8 @@ def _cotangents(who: str, ct: Any, out_tree: Any, avals: Sequence[ShapedArray]) 
     if got != out_tree:
         want = out_tree.unflatten([0] * len(avals))
         raise TreeMismatchError(
-            f"{who}: the cotangent must have the structure of the result, got {got} for {out_tree} "
+            f"{who}: the cotangent must have the structure of the result, got "
+            f"{tree.structure_text(got)} for {tree.structure_text(out_tree)} "
             f"({tree.first_difference(ct, want)}). Pass one array for each result."
         )
     return [_match(who, "cotangent", "result", c, a, i) for i, (c, a) in enumerate(zip(leaves, avals))]
@@ -272,7 +273,8 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     t_leaves, t_tree = tree.tree_flatten(tuple(tangents))
     if t_tree != flat.in_tree:
         raise TreeMismatchError(
-            f"jvp: tangents must have the structure of the primals, got {t_tree} for {flat.in_tree} "
+            f"jvp: tangents must have the structure of the primals, got "
+            f"{tree.structure_text(t_tree)} for {tree.structure_text(flat.in_tree)} "
             f"({tree.first_difference(tuple(tangents), tuple(primals))}). Pass one tangent for each primal."
         )
     ts = [_match("jvp", "tangent", "primal", t, x.aval, i) for i, (t, x) in enumerate(zip(t_leaves, xs))]
@@ -304,8 +306,8 @@ def linearize(fun: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...
         leaves, got = tree.tree_flatten(tangents)
         if got != in_tree:
             raise TreeMismatchError(
-                f"linearize: tangents must have the structure of the primals, got {got} for {in_tree}. "
-                "Pass one tangent for each primal."
+                f"linearize: tangents must have the structure of the primals, got "
+                f"{tree.structure_text(got)} for {tree.structure_text(in_tree)}. Pass one tangent for each primal."
             )
         ts = [_match("linearize", "tangent", "primal", t, a, i) for i, (t, a) in enumerate(zip(leaves, avals))]
         t_outs = tape.apply([t for t, m in zip(ts, mask) if m])

@@ -39,6 +39,15 @@ def tree_structure(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> P
     return optree.tree_structure(tree, is_leaf, namespace=_NAMESPACE)
 
 
+def structure_text(treedef: PyTreeDef) -> str:
+    """A structure as errors show it, leaves as stars.
+
+    >>> structure_text(tree_structure({"w": 1, "b": (2, None)}))
+    "{'b': (*, None), 'w': *}"
+    """
+    return repr(treedef).removeprefix("PyTreeSpec(").removesuffix(")").removesuffix(f", namespace={_NAMESPACE!r}")
+
+
 def tree_map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
     """f on corresponding leaves; trees that differ raise TreeMismatchError naming the first difference.
 
@@ -53,7 +62,8 @@ def tree_map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Callable[[An
         except (ValueError, TypeError) as e:
             raise TreeMismatchError(
                 f"tree_map: argument {i + 2} must have the structure of the first tree, got "
-                f"{tree_structure(other)} for {treedef} ({first_difference(tree, other)}). Pass matching trees."
+                f"{structure_text(tree_structure(other))} for {structure_text(treedef)} "
+                f"({first_difference(tree, other)}). Pass matching trees."
             ) from e
     return treedef.unflatten([f(*xs) for xs in zip(*columns)])
 

@@ -44,3 +44,12 @@ def jax():
 def torch():
     """PyTorch; for tests marked ``oracle("torch")``."""
     return _import_oracle("torch")
+
+
+@pytest.fixture(autouse=True)
+def evaluating_afterwards():
+    """No test, failed or not, leaves a transformation's trace behind."""
+    yield
+    from fgrad.core.trace import EVAL, current_trace
+
+    assert current_trace.get() is EVAL

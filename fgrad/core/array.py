@@ -152,13 +152,13 @@ class ConcreteArray(Array):
         return self
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
-        # A consumer could write through the capsule, so it gets its own copy unless it can be told read-only.
-        value = self._value
-        if max_version is not None and max_version >= (1, 0) and not copy:
-            value = np.asarray(value, order="C").view()
-            value.flags.writeable = False
-            return value.__dlpack__(max_version=max_version, dl_device=dl_device)
-        return np.array(value).__dlpack__(stream=stream)
+        # Consumers write through the capsule (PyTorch does even where it is flagged read-only), so they get memory of
+        # their own, but for one that insists on sharing.
+        if copy is not False:
+            return np.array(self._value, order="C").__dlpack__(max_version=max_version, dl_device=dl_device)
+        value = self._value.view()
+        value.flags.writeable = False
+        return value.__dlpack__(max_version=max_version, dl_device=dl_device)
 
     def __dlpack_device__(self):
         return self._value.__dlpack_device__()

@@ -51,4 +51,4 @@ def check_jaxpr(closed: ClosedJaxpr | Jaxpr) -> None:
         for v in eqn.outvars:
             define(v, where)
     for a in jaxpr.outvars:
-        read(a, "the outputs")
+        read(a, "the list of outputs")

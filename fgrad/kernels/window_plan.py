@@ -199,9 +199,12 @@ def _windows(
     taps = math.prod(axis.taps for axis in rows) * lane.taps
     lanes = min(lane.out_size, LANES)
     row_tile = max(1, min(row_count, TILE // (lanes * taps)))
-    scratch = 8 * 4 * len(rows) + 8 * lanes
-    staging.scratch = -(-scratch // 64) * 64
-    args: list[int | Ptr] = [start(source, x), target, table, len(rows), lane.out_size, lanes, row_count, row_tile, lane.stride,
-            lane.taps, _identity(kind, x.dtype), x.dtype.itemsize, Ptr("scratch", 0), staging.scratch]  # fmt: skip
+    scratch = -(-(8 * 4 * len(rows) + 8 * lanes) // 64) * 64
+    staging.scratch = max(staging.scratch, scratch)
+    args = (
+        *(start(source, x), target, table, len(rows)),
+        *(lane.out_size, lanes, row_count, row_tile, lane.stride, lane.taps),
+        *(_identity(kind, x.dtype), x.dtype.itemsize, Ptr("scratch", 0), scratch),
+    )
     extent = -(-row_count // row_tile) * -(-lane.out_size // lanes)
     staging.step(kernel, args, extent, f"{kind} over windows of {taps}")

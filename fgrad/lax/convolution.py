@@ -225,7 +225,7 @@ def conv_with_general_padding(
     )  # fmt: skip
 
 
-def _transposed_pads(k: int, stride: int, padding: str | tuple[int, int]) -> tuple[int, int]:
+def _transposed_pads(k: int, stride: int, padding: Any) -> tuple[int, int]:
     """Padding of the dilated input of a transposed convolution for that of the forward one; k as dilated."""
     if padding == "SAME":
         lo = k - 1 if stride > k - 1 else -(-(k + stride - 2) // 2)

@@ -264,7 +264,7 @@ def broadcasted_iota(dtype: DTypeLike, shape: ShapeLike, dimension: int) -> Arra
     return iota_p.bind(dtype=dtypes.canonical(dtype), shape=sizes, dimension=axis)
 
 
-def concatenate(operands: Array | Sequence[ArrayLike], dimension: int) -> Array:
+def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Array:
     """Arrays one after another along an axis.
 
     Args:
@@ -283,7 +283,7 @@ def concatenate(operands: Array | Sequence[ArrayLike], dimension: int) -> Array:
     >>> lax.concatenate([np.int32([1, 2]), np.int32([3])], 0)
     Array([1, 2, 3], dtype=int32)
     """
-    xs = promote_dtypes("concatenate", *operands) if len(operands) else []
+    xs = promote_dtypes("concatenate", *operands)
     if len(xs) == 1:
         canonical_axis("concatenate", dimension, xs[0].ndim)
         return xs[0]

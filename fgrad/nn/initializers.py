@@ -53,7 +53,7 @@ def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
     default = dtype
 
     def init(key: Any, shape: Any, dtype: Any = None) -> Array:
-        return random.uniform(key, shape, _dtype(dtype, default)) * scale
+        return fnp.multiply(random.uniform(key, shape, _dtype(dtype, default)), scale)
 
     return init
 
@@ -63,7 +63,7 @@ def normal(stddev: float = 1e-2, dtype: Any = None) -> Initializer:
     default = dtype
 
     def init(key: Any, shape: Any, dtype: Any = None) -> Array:
-        return random.normal(key, shape, _dtype(dtype, default)) * stddev
+        return fnp.multiply(random.normal(key, shape, _dtype(dtype, default)), stddev)
 
     return init
 
@@ -73,7 +73,7 @@ def truncated_normal(stddev: float = 1e-2, dtype: Any = None, lower: float = -2.
     default = dtype
 
     def init(key: Any, shape: Any, dtype: Any = None) -> Array:
-        return random.truncated_normal(key, lower, upper, shape, _dtype(dtype, default)) * stddev
+        return fnp.multiply(random.truncated_normal(key, lower, upper, shape, _dtype(dtype, default)), stddev)
 
     return init
 
@@ -128,10 +128,10 @@ def variance_scaling(
         n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode]
         std = math.sqrt(scale / max(n, 1e-30))
         if distribution == "normal":
-            return random.normal(key, sizes, target) * std
+            return fnp.multiply(random.normal(key, sizes, target), std)
         if distribution == "uniform":
-            return random.uniform(key, sizes, target, -1.0) * (math.sqrt(3) * std)
-        return random.truncated_normal(key, -2.0, 2.0, sizes, target) * (std / _TRUNCATED_STD)
+            return fnp.multiply(random.uniform(key, sizes, target, -1.0) * (math.sqrt(3), std))
+        return fnp.multiply(random.truncated_normal(key, -2.0, 2.0, sizes, target), (std / _TRUNCATED_STD))
 
     return init
 

@@ -191,7 +191,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
             raise TypeError(f"arange: {what} must be a scalar, got {value!r}. Pass numbers.")
     if dtype is None:
         dtype = promote_dtypes("arange", start, stop, step)[0].dtype
-    start, stop, step = (x.item() if isinstance(x, Array | np.generic | np.ndarray) else x for x in (start, stop, step))
+    start, stop, step = (x.item() if hasattr(x, "item") else x for x in (start, stop, step))
     if step == 0:
         raise ValueError(f"arange: step must not be 0, got start={start}, stop={stop}. Give a step that moves.")
     n = max(0, math.ceil((stop - start) / step))
@@ -222,8 +222,8 @@ def linspace(
     lo, hi = expand_to(lo, shape), expand_to(hi, shape)
     parts = num - 1 if endpoint else num
     # start (1 - t) + stop t: both ends are exact
-    t = np.arange(num, dtype=np.float64) / max(parts, 1)
-    t = expand_to(from_numpy(t.reshape((num,) + (1,) * len(shape)), work), (num, *shape))
+    line = np.arange(num, dtype=np.float64) / max(parts, 1)
+    t = expand_to(from_numpy(line.reshape((num,) + (1,) * len(shape)), work), (num, *shape))
     lo_n, hi_n = (lax.broadcast_in_dim(v, (num, *shape), tuple(range(1, len(shape) + 1))) for v in (lo, hi))
     out = lax.add(lax.mul(lo_n, lax.sub(_full(t.shape, 1, work), t)), lax.mul(hi_n, t))
     if dtype is not None and dtypes.is_integer(dtypes.canonical(dtype)):

@@ -19,8 +19,8 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import dtypes
-from fgrad.core.array import Array, from_numpy, lift
-from fgrad.core.trace import Tracer
+from fgrad.core.array import Array, ConcreteArray, from_numpy, lift
+from fgrad.core.trace import EVAL, Tracer, current_trace
 from fgrad.lax.common import canonical_axis
 from fgrad.numpy.logic import concrete
 from fgrad.numpy.promotion import cast, common_shape, expand_to
@@ -30,11 +30,11 @@ from fgrad.primitives.indexing import gather_p, scatter_p
 
 
 class Span(NamedTuple):
-    """A slice of an axis: ``count`` elements from ``start`` in steps of ``step`` (never 0)."""
+    """A slice of an axis: ``size`` elements from ``start`` in steps of ``step`` (never 0)."""
 
     start: int
     step: int
-    count: int
+    size: int
 
 
 class Parsed(NamedTuple):
@@ -84,7 +84,7 @@ def parse(shape: tuple[int, ...], index: Any) -> Parsed:
     first = positions[0] if together else 0
 
     result: list[int] = []
-    spans = iter(e.count for e in entries if isinstance(e, Span))
+    spans = iter(e.size for e in entries if isinstance(e, Span))
     block_at = 0
     for at, item in enumerate(items):
         if arrays and at == first and (together or at == 0):
@@ -157,7 +157,7 @@ def _array_items(item: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
     if not dtypes.is_integer(array.dtype):
         raise TypeError(f"index: arrays must hold integers or booleans, got {array.aval}. Convert with .astype(int).")
     if array.ndim == 0 and not isinstance(array, Tracer):
-        return [int(array)]
+        return [array.__index__()]  # type: ignore[attr-defined]
     return [array]
 
 
@@ -179,7 +179,20 @@ def _span(item: slice, n: int) -> Span:
 # --- reading ---------------------------------------------------------------------------------------------------------
 def getitem(x: Array, index: Any) -> Array:
     """``x[index]``; see the module's first lines."""
+    if type(x) is ConcreteArray and current_trace.get() is EVAL and _is_basic(index):
+        try:
+            return ConcreteArray(np.asarray(x._value[index]), x._weak)  # a view, as NumPy has it
+        except (IndexError, ValueError):
+            pass  # parse says what is wrong
     return read(x, parse(x.shape, index), "clip", None)
+
+
+_BASIC = (int, slice, type(None), type(Ellipsis))
+
+
+def _is_basic(index: Any) -> bool:
+    items = index if type(index) is tuple else (index,)
+    return all([type(i) in _BASIC for i in items])
 
 
 def read(x: Array, p: Parsed, mode: str, fill_value: Any) -> Array:
@@ -208,12 +221,12 @@ def _take_spans(x: Array, p: Parsed) -> Array:
             e = Span(e, 1, 1)
         if isinstance(e, Array):
             e = Span(0, 1, n)
-        last = e.start + (e.count - 1) * e.step
+        last = e.start + (e.size - 1) * e.step
         lo, hi = (e.start, last) if e.step > 0 else (last, e.start)
-        starts.append(lo if e.count else 0)
-        limits.append(hi + 1 if e.count else 0)
+        starts.append(lo if e.size else 0)
+        limits.append(hi + 1 if e.size else 0)
         strides.append(abs(e.step))
-        if e.step < 0 and e.count > 1:
+        if e.step < 0 and e.size > 1:
             backwards.append(d)
     if any(starts) or tuple(limits) != p.shape or any(s != 1 for s, n in zip(strides, p.shape) if n > 1):
         x = lax.slice(x, tuple(starts), tuple(limits), tuple(strides))
@@ -274,7 +287,7 @@ def write(x: Array, p: Parsed, value: Any, kind: str, mode: str) -> Array:
     updates = _fitting(value, x.dtype, p.result)
     # Without the axes of None and integers: the span axes with B among them; then B first.
     spans = [d for d, e in enumerate(p.entries) if isinstance(e, Span)]
-    sizes = [p.entries[d].count for d in spans]  # type: ignore[union-attr]
+    sizes = [p.entries[d].size for d in spans]  # type: ignore[union-attr]
     updates = lax.reshape(updates, (*sizes[: p.block_at], *p.block, *sizes[p.block_at :]))
     whole = [d for d in spans if p.entries[d] == Span(0, 1, p.shape[d])]
     part = [d for d in spans if d not in whole]
@@ -291,7 +304,7 @@ def write(x: Array, p: Parsed, value: Any, kind: str, mode: str) -> Array:
 
 def _scatter_indices(p: Parsed, part: Sequence[int]) -> tuple[tuple[int, ...], Array]:
     """(axes, indices of shape B + (sizes of the partial spans) + (k,))."""
-    batch = (*p.block, *(p.entries[d].count for d in part))  # type: ignore[union-attr]
+    batch = (*p.block, *(p.entries[d].size for d in part))  # type: ignore[union-attr]
     arrays = [e for e in p.entries if isinstance(e, Array)]
     dtype = _index_dtype(arrays)
     columns: dict[int, Array] = {}
@@ -302,7 +315,7 @@ def _scatter_indices(p: Parsed, part: Sequence[int]) -> tuple[tuple[int, ...], A
             column = expand_to(wrapped(e, p.shape[d], dtype), p.block)
             columns[d] = lax.broadcast_in_dim(column, batch, tuple(range(len(p.block))))
         elif d in part:
-            line = from_numpy(e.start + e.step * np.arange(e.count), dtype)
+            line = from_numpy(e.start + e.step * np.arange(e.size), dtype)
             columns[d] = lax.broadcast_in_dim(line, batch, (len(p.block) + part.index(d),))
     axes = tuple(sorted(columns))
     return axes, joined([columns[d] for d in axes]) if axes else full((0,), 0, dtype)

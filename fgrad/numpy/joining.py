@@ -13,12 +13,13 @@ from fgrad import lax
 from fgrad.core.array import Array, lift
 from fgrad.lax.common import canonical_axis
 from fgrad.numpy import shaping
+from fgrad.numpy.creation import asarray
 from fgrad.numpy.promotion import cast, promote_dtypes
 
 
 def _sequence(name: str, arrays: Any) -> list[Any]:
-    if isinstance(arrays, Array | np.ndarray):
-        return [arrays[i] for i in range(arrays.shape[0])] if arrays.ndim else [arrays]
+    if isinstance(arrays, Array | np.ndarray) and arrays.ndim:
+        return list(arrays)  # type: ignore[arg-type]
     if not isinstance(arrays, Sequence) or not arrays:
         raise ValueError(f"{name}: needs a non-empty sequence of arrays, got {arrays!r}. Pass at least one.")
     return list(arrays)
@@ -33,7 +34,7 @@ def concatenate(arrays: Any, axis: int | None = 0, dtype: Any = None) -> Array:
     """
     parts = promote_dtypes("concatenate", *_sequence("concatenate", arrays))
     if dtype is not None:
-        parts = [p.astype(dtype) for p in parts]
+        parts = [asarray(p, dtype) for p in parts]
     if axis is None:
         parts, axis = [shaping.ravel(p) for p in parts], 0
     if parts[0].ndim == 0:
@@ -91,7 +92,7 @@ def _cut(name: str, ary: Any, indices_or_sections: Any, axis: int, even: bool) -
     x = lift(ary, name)
     axis = canonical_axis(name, axis, x.ndim)
     n = x.shape[axis]
-    if isinstance(indices_or_sections, Sequence | np.ndarray | Array) and np.ndim(indices_or_sections):
+    if isinstance(indices_or_sections, Sequence) or getattr(indices_or_sections, "ndim", 0):
         edges = [slice(None, operator.index(i)).indices(n)[1] for i in indices_or_sections]
     else:
         parts = operator.index(indices_or_sections)

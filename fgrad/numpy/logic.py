@@ -10,6 +10,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, from_numpy, lift
+from fgrad.core.primitive import Primitive
 from fgrad.core.trace import Tracer
 from fgrad.errors import ConcretizationError
 from fgrad.numpy.promotion import (
@@ -17,16 +18,25 @@ from fgrad.numpy.promotion import (
     broadcast,
     cast,
     common_shape,
+    eager,
     expand_to,
     promote,
     promote_dtypes,
     promote_inexact,
 )
 from fgrad.primitives.broadcast import full, full_like
+from fgrad.primitives.compare import eq_p, ge_p, gt_p, le_p, lt_p, ne_p
 from fgrad.primitives.convert import convert
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------
+def _compared(name: str, prim: Primitive, x1: Any, x2: Any) -> Array:
+    out = eager(prim, x1, x2)
+    if out is not None:
+        return out
+    return prim.bind(x1, x2) if alike(x1, x2) else prim.bind(*promote(name, x1, x2))
+
+
 def equal(x1: Any, x2: Any) -> Array:
     """x1 == x2, as bool; False on NaN.
 
@@ -34,32 +44,32 @@ def equal(x1: Any, x2: Any) -> Array:
     >>> fnp.equal(fnp.arange(3), 1)
     Array([False,  True, False], dtype=bool)
     """
-    return lax.eq(x1, x2) if alike(x1, x2) else lax.eq(*promote("equal", x1, x2))
+    return _compared("equal", eq_p, x1, x2)
 
 
 def not_equal(x1: Any, x2: Any) -> Array:
     """x1 != x2, as bool; True on NaN."""
-    return lax.ne(x1, x2) if alike(x1, x2) else lax.ne(*promote("not_equal", x1, x2))
+    return _compared("not_equal", ne_p, x1, x2)
 
 
 def less(x1: Any, x2: Any) -> Array:
     """x1 < x2, as bool."""
-    return lax.lt(x1, x2) if alike(x1, x2) else lax.lt(*promote("less", x1, x2))
+    return _compared("less", lt_p, x1, x2)
 
 
 def less_equal(x1: Any, x2: Any) -> Array:
     """x1 <= x2, as bool."""
-    return lax.le(x1, x2) if alike(x1, x2) else lax.le(*promote("less_equal", x1, x2))
+    return _compared("less_equal", le_p, x1, x2)
 
 
 def greater(x1: Any, x2: Any) -> Array:
     """x1 > x2, as bool."""
-    return lax.gt(x1, x2) if alike(x1, x2) else lax.gt(*promote("greater", x1, x2))
+    return _compared("greater", gt_p, x1, x2)
 
 
 def greater_equal(x1: Any, x2: Any) -> Array:
     """x1 >= x2, as bool."""
-    return lax.ge(x1, x2) if alike(x1, x2) else lax.ge(*promote("greater_equal", x1, x2))
+    return _compared("greater_equal", ge_p, x1, x2)
 
 
 # --- logic and bits --------------------------------------------------------------------------------------------------

@@ -157,6 +157,8 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "repeat": joining.repeat,
 }
 
+_PROPERTIES: dict[str, Callable[[Any], Any]] = {"T": shaping.transpose, "mT": shaping.matrix_transpose, "at": At}
+
 
 def attach() -> None:
     """Puts the operators and methods on Array."""
@@ -169,5 +171,5 @@ def attach() -> None:
         setattr(Array, f"__{name}__", lambda self, fun=unary: fun(self))
     for name, method in _METHODS.items():
         setattr(Array, name, method)
-    for name, getter in {"T": shaping.transpose, "mT": shaping.matrix_transpose, "at": At}.items():
+    for name, getter in _PROPERTIES.items():
         setattr(Array, name, property(getter))

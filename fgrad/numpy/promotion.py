@@ -13,6 +13,7 @@ import numpy as np
 
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, lift
+from fgrad.core.trace import EVAL, current_trace
 from fgrad.primitives.broadcast import broadcast_in_dim_p
 from fgrad.primitives.convert import convert
 
@@ -62,6 +63,45 @@ def promote_dtypes_inexact(name: str, *xs: Any) -> list[Array]:
 def alike(x: Any, y: Any) -> bool:
     """Two Arrays of equal shape and dtype: nothing to promote or broadcast."""
     return isinstance(x, Array) and isinstance(y, Array) and x.shape == y.shape and x.dtype == y.dtype
+
+
+def eager(prim: Any, x: Any, y: Any) -> Array | None:
+    """``prim(x, y)`` at once where there is nothing to promote, else None: the short way for everyday arithmetic.
+
+    Nothing is to promote between Arrays of one dtype, or an Array and a Python number that its dtype holds.  NumPy's
+    ufunc, which is what evaluation would run, broadcasts by itself.  Only dtypes that the primitive has accepted
+    before come this way.
+    """
+    if current_trace.get() is not EVAL:
+        return None
+    if type(x) is ConcreteArray:
+        a, weak = x._value, x._weak
+        if type(y) is ConcreteArray:
+            b, weak = y._value, weak and y._weak
+        elif _holds(a.dtype, y):
+            b = y
+        else:
+            return None
+    elif type(y) is ConcreteArray and _holds(y._value.dtype, x):
+        a, b, weak = x, y._value, y._weak
+    else:
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            if a is x:
+                a = b.dtype.type(x)
+            elif b is y:
+                b = a.dtype.type(y)
+            if (a.dtype, b.dtype) not in prim.checked:
+                return None
+            return ConcreteArray(np.asarray(prim.cpu.ufunc(a, b)), weak)
+    except (OverflowError, ValueError):  # out of range, shapes that do not broadcast: the long way says so
+        return None
+
+
+def _holds(dtype: np.dtype, x: Any) -> bool:
+    """Whether a Python number takes this dtype without a change of kind."""
+    return (type(x) is float and dtype.kind == "f") or (type(x) is int and dtype.kind in "fi")
 
 
 def promote(name: str, *xs: Any) -> list[Array]:

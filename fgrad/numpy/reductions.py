@@ -165,8 +165,8 @@ def _mean(name: str, x: Array, axes: tuple[int, ...], where: Any, ddof: float = 
     """Sum / (count - ddof); NaN if no element is left."""
     total = lax.reduce_sum(_masked(name, x, where, 0), axes)
     if where is None:
-        n = _count(x, axes) - ddof
-        return lax.div(total, full_like(total, n if n > 0 else math.nan))
+        left = _count(x, axes) - ddof
+        return lax.div(total, full_like(total, left if left > 0 else math.nan))
     mask = expand_to(logic.as_bool(name, where), x.shape)
     n = lax.sub(lax.reduce_sum(convert(mask, x.dtype), axes), full_like(total, ddof))
     return lax.div(total, n)

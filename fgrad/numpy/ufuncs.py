@@ -12,7 +12,7 @@ from typing import Any
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
-from fgrad.numpy.promotion import alike, promote, promote_dtypes, promote_dtypes_inexact, promote_inexact
+from fgrad.numpy.promotion import alike, eager, promote, promote_dtypes, promote_dtypes_inexact, promote_inexact
 from fgrad.primitives.arithmetic import add_p, div_p, mul_p, sub_p
 from fgrad.primitives.broadcast import full_like
 
@@ -25,6 +25,9 @@ def add(x1: Any, x2: Any) -> Array:
     >>> fnp.add(fnp.ones((2, 1), int), fnp.arange(3)).tolist()
     [[1, 2, 3], [1, 2, 3]]
     """
+    out = eager(add_p, x1, x2)
+    if out is not None:
+        return out
     if not alike(x1, x2):
         x1, x2 = promote("add", x1, x2)
     return add_p.bind(x1, x2) if x1.dtype != dtypes.bool_ else lax.bitwise_or(x1, x2)
@@ -32,6 +35,9 @@ def add(x1: Any, x2: Any) -> Array:
 
 def subtract(x1: Any, x2: Any) -> Array:
     """x1 - x2; integers wrap, booleans are refused (use ``logical_xor``)."""
+    out = eager(sub_p, x1, x2)
+    if out is not None:
+        return out
     if not alike(x1, x2):
         x1, x2 = promote("subtract", x1, x2)
     return sub_p.bind(x1, x2)
@@ -39,9 +45,16 @@ def subtract(x1: Any, x2: Any) -> Array:
 
 def multiply(x1: Any, x2: Any) -> Array:
     """x1 x2; integers wrap, booleans combine with *and*."""
+    out = eager(mul_p, x1, x2)
+    if out is not None:
+        return out
     if not alike(x1, x2):
         x1, x2 = promote("multiply", x1, x2)
     return mul_p.bind(x1, x2) if x1.dtype != dtypes.bool_ else lax.bitwise_and(x1, x2)
+
+
+def _is_float_array(x: Any) -> bool:
+    return isinstance(x, Array) and dtypes.is_inexact(x.dtype)
 
 
 def true_divide(x1: Any, x2: Any) -> Array:
@@ -51,6 +64,9 @@ def true_divide(x1: Any, x2: Any) -> Array:
     >>> fnp.true_divide(fnp.array([1, 2]), 4)
     Array([0.25, 0.5 ], dtype=float32)
     """
+    out = eager(div_p, x1, x2) if _is_float_array(x1) or _is_float_array(x2) else None
+    if out is not None:
+        return out
     if not (alike(x1, x2) and dtypes.is_inexact(x1.dtype)):
         x1, x2 = promote_inexact("true_divide", x1, x2)
     return div_p.bind(x1, x2)
@@ -255,8 +271,8 @@ def logaddexp(x1: Any, x2: Any) -> Array:
     """log(exp(x1) + exp(x2)) without overflow, *float*: max + log1p(exp(-|x1 - x2|)).
 
     >>> import fgrad.numpy as fnp
-    >>> round(float(fnp.logaddexp(1000.0, 1000.0)), 3)
-    1000.693
+    >>> f"{float(fnp.logaddexp(1000.0, 1000.0)):.3f}"
+    '1000.693'
     """
     x1, x2 = promote_inexact("logaddexp", x1, x2)
     delta = lax.sub(x1, x2)

@@ -37,8 +37,8 @@ def adam(
     >>> import fgrad, fgrad.numpy as fnp
     >>> optimiser = fgrad.optim.adam(0.1)
     >>> updates, _ = optimiser.update(fnp.array(3.0), optimiser.init(fnp.array(1.0)))
-    >>> round(float(updates), 6)  # the first step has length learning_rate whatever the gradient
-    -0.1
+    >>> f"{float(updates):.4f}"  # the first step has length learning_rate, whatever the gradient
+    '-0.1000'
     """
     return chain(scale_by_adam(b1, b2, eps, eps_root, nesterov), scale_by_learning_rate(learning_rate))
 

@@ -28,7 +28,7 @@ def scale(step_size: Any) -> GradientTransformation:
 class ScaleByScheduleState(NamedTuple):
     """``count``: updates made so far, int32."""
 
-    count: Array
+    count: Array  # type: ignore[assignment]  # optax's name; NamedTuple has a method of it
 
 
 def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
@@ -50,7 +50,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> GradientTransform
     if callable(learning_rate):
         schedule = learning_rate
         return scale_by_schedule(lambda count: fnp.negative(schedule(count)))
-    return scale(-learning_rate)
+    return scale(fnp.negative(learning_rate))
 
 
 class TraceState(NamedTuple):
@@ -83,7 +83,7 @@ def trace(decay: float, nesterov: bool = False) -> GradientTransformation:
 class ScaleByAdamState(NamedTuple):
     """``count``: updates made, int32; ``mu``, ``nu``: running means of the gradient and of its square."""
 
-    count: Array
+    count: Array  # type: ignore[assignment]  # optax's name; NamedTuple has a method of it
     mu: Params
     nu: Params
 

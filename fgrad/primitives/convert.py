@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import dtypes
+from fgrad.core.array import ConcreteArray
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import ScalarMap
 from fgrad.core.primitive import Primitive, Zero
@@ -55,6 +56,10 @@ def convert(x: Any, dtype: np.dtype, weak_type: bool = False) -> Any:
     """X in another dtype; x itself if nothing changes."""
     if x.dtype == dtype and x.weak_type == weak_type:
         return x
+    if type(x) is ConcreteArray and x.ndim == 0:  # a constant stays one, also while tracing
+        abstract = _abstract(x.aval, new_dtype=dtype, weak_type=weak_type)
+        value = _reference(x._value, new_dtype=abstract.dtype, weak_type=weak_type)
+        return ConcreteArray(np.asarray(value), weak_type)
     return convert_p.bind(x, new_dtype=dtype, weak_type=weak_type)
 
 

@@ -31,9 +31,7 @@ def run_plan(plan, ins, outs, tile_by_tile=False):
     temps = [np.full(n, 0xA5, np.uint8) for n in plan.temps]
     bases = {"in": ins, "out": outs, "tmp": temps}
     for step in plan.steps:
-        words = [
-            bases[a.kind][a.index].ctypes.data + a.offset if isinstance(a, Ptr) else int(a) for a in step.args
-        ]
+        words = [bases[a.kind][a.index].ctypes.data + a.offset if isinstance(a, Ptr) else int(a) for a in step.args]
         block = np.array(words, np.int64)
         call = SIGNATURE(step.kernel.address())
         if tile_by_tile:

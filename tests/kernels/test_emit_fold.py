@@ -70,7 +70,20 @@ def test_every_dtype(combine, dtype):
             np.testing.assert_array_equal(got, want, err_msg=f"{shape} {axes}")
 
 
-SHAPES = [(), (1,), (7,), (300,), (1, 5, 1), (3, 4, 5), (2, 70, 300), (300, 70), (5, 1, 7, 9), (0, 4), (4, 0), (3, 0, 2)]
+SHAPES = [
+    (),
+    (1,),
+    (7,),
+    (300,),
+    (1, 5, 1),
+    (3, 4, 5),
+    (2, 70, 300),
+    (300, 70),
+    (5, 1, 7, 9),
+    (0, 4),
+    (4, 0),
+    (3, 0, 2),
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

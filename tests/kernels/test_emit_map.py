@@ -259,7 +259,7 @@ def test_threads_compile_once(empty_cache, monkeypatch):
 
 @pytest.mark.parametrize("bits", ["128", "256"])
 def test_narrower_vectors(bits, empty_cache):
-    code = f"""
+    code = """
         import numpy as np
         from emitted import run_fold, run_map
         def relu(s, x): return s.max(x, s.const(0, x.dtype))

@@ -74,10 +74,10 @@ def tanh(s: Scalar, x: Value) -> Value:
     n, rest = _reduced(s, s.add(size, size))
     scale = _power_of_two(s, n)
     t = s.add(s.mul(scale, rest), s.sub(scale, _c(s, 1.0)))
-    large = s.copysign(s.div(t, s.add(t, _c(s, 2.0))), x)
+    large = s.div(t, s.add(t, _c(s, 2.0)))
     x2 = s.mul(x, x)
-    small = s.add(s.mul(s.mul(x2, _polynomial(s, x2, _TANH_SERIES)), x), x)
-    return s.select(s.cmp("lt", size, _c(s, 0.35)), small, large)
+    small = s.add(s.mul(s.mul(x2, _polynomial(s, x2, _TANH_SERIES)), size), size)
+    return s.copysign(s.select(s.cmp("lt", size, _c(s, 0.35)), small, large), x)
 
 
 def log(s: Scalar, x: Value) -> Value:

@@ -1,0 +1,139 @@
+"""Compares fgrad with PyTorch and JAX in one process: results first, then times in turn, as ratios.
+
+    make bench                              everything
+    make bench ARGS="--only digits"         the rows whose name contains a word
+
+Prints a table and writes it with the machine and the commit to benchmarks/results/latest.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+THREADS = 2
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "FGRAD_NUM_THREADS"):
+    os.environ[name] = str(THREADS)
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads=2"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import numpy as np  # noqa: E402
+from cnn_step import steps  # noqa: E402
+from timing import interleaved, ratio  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+
+
+def small_add() -> dict[str, Callable[[], object]]:
+    """A jitted 8x8 add: what a call costs."""
+    import jax
+    import torch
+
+    import fgrad
+    import fgrad.numpy as fnp
+
+    a = np.random.default_rng(0).random((8, 8), np.float32)
+    ours, theirs, tensor = fnp.asarray(a), jax.numpy.asarray(a), torch.tensor(a)
+    f, g = fgrad.jit(lambda x, y: x + y), jax.jit(lambda x, y: x + y)
+    assert np.array_equal(f(ours, ours), a + a) and np.array_equal(g(theirs, theirs), a + a)
+    return {
+        "fgrad": lambda: f(ours, ours),
+        "PyTorch": lambda: tensor + tensor,
+        "JAX": lambda: g(theirs, theirs).block_until_ready(),
+    }
+
+
+def eager_grad() -> dict[str, Callable[[], object]]:
+    """The eager gradient of sum(sin(x) x) on 8x8."""
+    import jax
+    import torch
+
+    import fgrad
+    import fgrad.numpy as fnp
+
+    a = np.random.default_rng(0).random((8, 8), np.float32)
+    ours, theirs = fnp.asarray(a), jax.numpy.asarray(a)
+    f = fgrad.grad(lambda x: fnp.sum(fnp.sin(x) * x))
+    g = jax.grad(lambda x: jax.numpy.sum(jax.numpy.sin(x) * x))
+
+    def torch_grad():
+        x = torch.tensor(a, requires_grad=True)
+        (torch.sin(x) * x).sum().backward()
+        return x.grad
+
+    assert np.allclose(f(ours), g(theirs), atol=1e-6) and np.allclose(f(ours), torch_grad(), atol=1e-6)
+    return {"fgrad": lambda: f(ours), "PyTorch": torch_grad, "JAX": lambda: g(theirs).block_until_ready()}
+
+
+CASES: dict[str, Callable[[], dict[str, Callable[[], object]]]] = {
+    "digits CNN, training step, batch 64": lambda: steps("digits", 64),
+    "MNIST CNN, training step, batch 64": lambda: steps("mnist", 64),
+    "jitted 8x8 add": small_add,
+    "eager gradient of sum(sin(x) x), 8x8": eager_grad,
+}
+
+
+def import_seconds(module: str) -> float:
+    """Median seconds of importing a module in a new process."""
+    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    runs = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(7)]
+    return statistics.median(runs)
+
+
+def machine() -> dict[str, str]:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    cpu = next((x.split(":")[1].strip() for x in _cpuinfo() if x.startswith("model name")), platform.processor())
+    return {"commit": commit, "cpu": cpu, "python": platform.python_version(), "threads": str(THREADS)}
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(THREADS)
+    print(f"{'':<42}{'fgrad':>12}{'PyTorch':>12}{'JAX':>12}   PyTorch/fgrad         JAX/fgrad")
+    rows = []
+    for name, make in CASES.items():
+        if options.only not in name:
+            continue
+        times = interleaved(make(), rounds=options.rounds)
+        ratios = {peer: ratio(times[peer], times["fgrad"]) for peer in ("PyTorch", "JAX")}
+        rows.append(
+            {"name": name, "seconds": {k: t.median for k, t in times.items()}, "ratio": ratios, "when": time.time()}
+        )
+        figures = "".join(f"{_duration(times[k].median):>12}" for k in ("fgrad", "PyTorch", "JAX"))
+        spread = "".join(f"{r[0]:>8.2f} ({r[1]:.2f}-{r[2]:.2f})" for r in ratios.values())
+        print(f"{name:<42}{figures}{spread}", flush=True)
+    if options.only in "import":
+        seconds = {name: import_seconds(name) for name in ("fgrad", "torch", "jax")}
+        rows.append({"name": "import", "seconds": seconds})
+        print(f"{'import':<42}" + "".join(f"{_duration(s):>12}" for s in seconds.values()))
+    out = ROOT / "benchmarks" / "results" / "latest.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    print(f"\nabove 1: fgrad is faster; quartiles in brackets; written to {out.relative_to(ROOT)}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms" if seconds >= 1e-4 else f"{seconds * 1e6:.1f} us"
+
+
+if __name__ == "__main__":
+    main()

@@ -57,9 +57,7 @@ def _counted(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """The two words of every element of ``shape``: its counter is its row-major index."""
     n = math.prod(shape)
     if n > 2**32:
-        raise ValueError(
-            f"random: at most 2**32 elements can be drawn at once, got {n} for {shape}. Split the key."
-        )
+        raise ValueError(f"random: at most 2**32 elements can be drawn at once, got {n} for {shape}. Split the key.")
     low = lax.reshape(lax.iota(dtypes.uint32, n), shape)
     return _threefry(key, full_like(low, 0), low)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import string
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+
+WIDTH = 100  # longer equations have their parameters on lines of their own
 
 
 def _letters() -> Iterator[str]:
@@ -67,7 +70,11 @@ def _eqn_lines(eqn: Eqn, names: _Names, source: bool) -> list[str]:
     where = f"  # {eqn.source}" if source and eqn.source else ""
     params = " ".join(f"{k}={_format_param(v)}" for k, v in plain.items())
     if not nested:
-        return [f"{outs} = {eqn.primitive.name}{f'[{params}]' if params else ''} {args}{where}"]
+        line = f"{outs} = {eqn.primitive.name}{f'[{params}]' if params else ''} {args}"
+        if len(line) <= WIDTH:
+            return [line + where]
+        wrapped = textwrap.wrap(params, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+        return [f"{outs} = {eqn.primitive.name}[", *("  " + part for part in wrapped), f"] {args}{where}"]
     lines = [f"{outs} = {eqn.primitive.name}[{params}{where}"]
     for key, value in nested.items():
         jaxprs = value if isinstance(value, tuple) else (value,)

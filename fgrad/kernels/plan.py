@@ -24,7 +24,7 @@ class Ptr(NamedTuple):
     """
 
     kind: Literal["in", "out", "tmp", "tab", "scratch", "arena"]
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a pointer
     offset: int = 0
 
 

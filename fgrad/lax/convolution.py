@@ -106,12 +106,18 @@ def _canonical(
         return (1,) * rank if values is None else integers(name, what, values)
 
     strides, dilation = per_axis("window_strides", window_strides), per_axis("rhs_dilation", rhs_dilation)
+    spread = per_axis("lhs_dilation", lhs_dilation)
+    if isinstance(padding, str) and any(a != 1 for a in spread):
+        raise ValueError(
+            f"{name}: a padding name does not say how to pad a dilated lhs, got {padding!r} and lhs_dilation {spread}. "
+            "Give (lo, hi) for each spatial axis, or use conv_transpose."
+        )
     n = [lhs_shape[d] for d in numbers.lhs_spec[2:] if d < len(lhs_shape)]
     reach = [dilated_size(rhs_shape[d], r) for d, r in zip(numbers.rhs_spec[2:], dilation) if d < len(rhs_shape)]
     return {
         "window_strides": strides,
         "padding": tuple(padtype_to_pads(n, reach, strides, padding)),
-        "lhs_dilation": per_axis("lhs_dilation", lhs_dilation),
+        "lhs_dilation": spread,
         "rhs_dilation": dilation,
         "dimension_numbers": numbers,
     }
@@ -146,7 +152,7 @@ def conv_general_dilated(
         rhs: array [O, C / feature_group_count, *k] of the same dtype.
         window_strides: a positive stride for each spatial axis.
         padding: 'SAME', 'SAME_LOWER', 'VALID', an integer, or (lo, hi) for each spatial axis; it counts positions of
-            the dilated lhs and may be negative.  Names do not take lhs_dilation into account.
+            the dilated lhs and may be negative.  Names need lhs_dilation 1.
         lhs_dilation: spreads lhs; default: all 1.
         rhs_dilation: spreads rhs; default: all 1.
         dimension_numbers: axis orders; see ``conv_dimension_numbers``.

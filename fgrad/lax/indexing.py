@@ -12,7 +12,7 @@ from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
 from fgrad.lax.common import ArrayLike, canonical_axes, promote_dtypes
 from fgrad.lax.shape import concatenate, expand_dims
-from fgrad.primitives.arithmetic import add_p
+from fgrad.primitives.arithmetic import add_p, rem_p
 from fgrad.primitives.broadcast import full_like
 from fgrad.primitives.compare import lt_p, select_n_p
 from fgrad.primitives.convert import convert
@@ -97,7 +97,7 @@ def scatter(
 
 
 def index_take(src: ArrayLike, idxs: Sequence[ArrayLike], axes: Sequence[int]) -> Array:
-    """out[b, r] = src[axes[j] at idxs[j][b], the remaining axes at r]; negative indices wrap, the rest is clamped.
+    """out[b, r] = src[axes[j] at idxs[j][b] modulo the axis's size, the remaining axes at r].
 
     Args:
         src: array [*shape] of any dtype.
@@ -124,8 +124,9 @@ def index_take(src: ArrayLike, idxs: Sequence[ArrayLike], axes: Sequence[int]) -
         )
     columns = []
     for a, index in zip(axes, idxs):
-        i = _indices("index_take", index)
-        wrapped = add_p.bind(i, full_like(i, x.shape[a]))
-        i = select_n_p.bind(lt_p.bind(i, full_like(i, 0)), i, wrapped)
-        columns.append(expand_dims(convert(i, dtypes.int64), (-1,)))
+        i = convert(_indices("index_take", index), dtypes.int64)
+        n = full_like(i, x.shape[a])
+        i = rem_p.bind(i, n)  # has the sign of i
+        i = select_n_p.bind(lt_p.bind(i, full_like(i, 0)), i, add_p.bind(i, n))
+        columns.append(expand_dims(i, (-1,)))
     return gather_p.bind(x, concatenate(columns, columns[0].ndim - 1), axes=axes, mode="clip")

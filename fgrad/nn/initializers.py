@@ -130,7 +130,7 @@ def variance_scaling(
         if distribution == "normal":
             return fnp.multiply(random.normal(key, sizes, target), std)
         if distribution == "uniform":
-            return fnp.multiply(random.uniform(key, sizes, target, -1.0) * (math.sqrt(3), std))
+            return fnp.multiply(random.uniform(key, sizes, target, -1.0), math.sqrt(3) * std)
         return fnp.multiply(random.truncated_normal(key, -2.0, 2.0, sizes, target), (std / _TRUNCATED_STD))
 
     return init

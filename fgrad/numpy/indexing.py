@@ -105,22 +105,8 @@ class _ScalarMask(NamedTuple):
 
 def _expand(shape: tuple[int, ...], index: Any) -> list[Any]:
     """The items of an index, masks as integer arrays, Ellipsis and missing axes as full slices."""
-    items: list[Any] = []
-    used = 0
-    for item in index if isinstance(index, tuple) else (index,):
-        if isinstance(item, list):
-            raise TypeError(f"index: a list is no index, got {item!r}. Use a tuple, or fgrad.numpy.array(...) of it.")
-        if isinstance(item, bool | np.bool_):
-            items.append(_ScalarMask(bool(item)))
-        elif item is None or item is Ellipsis:
-            items.append(item)
-        elif isinstance(item, slice):
-            items.append(item)
-            used += 1
-        else:
-            new = _array_items(item, shape, used)
-            items += new
-            used += sum(not isinstance(i, _ScalarMask) for i in new)
+    items = [_checked(item) for item in (index if isinstance(index, tuple) else (index,))]
+    used = sum(map(_consumed, items))
     if sum(i is Ellipsis for i in items) > 1:
         raise IndexError("index: only one '...' is allowed, got two or more. Write the other as ':'.")
     if used > len(shape):
@@ -128,16 +114,35 @@ def _expand(shape: tuple[int, ...], index: Any) -> list[Any]:
             f"index: at most {len(shape)} axes can be indexed, got {used} indices for shape {shape}. Drop some."
         )
     fill: list[Any] = [slice(None)] * (len(shape) - used)
-    at = next((k for k, i in enumerate(items) if i is Ellipsis), None)
-    return items + fill if at is None else items[:at] + fill + items[at + 1 :]
+    at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
+    items = items[:at] + fill + items[at + 1 :]
+    out: list[Any] = []
+    axis = 0
+    for item in items:
+        out += _mask_positions(item, shape, axis) if isinstance(item, np.ndarray) else [item]
+        axis += _consumed(item)
+    return out
 
 
-def _array_items(item: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
-    """An integer as it is, an integer array as an Array, a mask as the arrays of its True positions."""
+def _consumed(item: Any) -> int:
+    """How many axes an item indexes."""
+    if item is None or item is Ellipsis or isinstance(item, _ScalarMask):
+        return 0
+    return item.ndim if isinstance(item, np.ndarray) else 1
+
+
+def _checked(item: Any) -> Any:
+    """One of: None, Ellipsis, slice, int, an integer Array, a mask (a NumPy array of bool), _ScalarMask."""
+    if item is None or item is Ellipsis or isinstance(item, slice):
+        return item
+    if isinstance(item, list):
+        raise TypeError(f"index: a list is no index, got {item!r}. Use a tuple, or fgrad.numpy.array(...) of it.")
+    if isinstance(item, bool | np.bool_):
+        return _ScalarMask(bool(item))
     if isinstance(item, int | np.integer):
-        return [int(item)]
+        return int(item)
     if not hasattr(item, "dtype") and hasattr(item, "__index__"):
-        return [operator.index(item)]
+        return operator.index(item)
     if not isinstance(item, Array | np.ndarray | np.generic):
         raise TypeError(
             f"index: must be integers, slices, None, '...', integer or boolean arrays, got {item!r} of type "
@@ -146,19 +151,22 @@ def _array_items(item: Any, shape: tuple[int, ...], axis: int) -> list[Any]:
     array = lift(item, "index")
     if array.dtype == dtypes.bool_:
         mask = concrete("index", array, "Use fgrad.numpy.where(mask, x, y) instead of x[mask].")
-        if mask.ndim == 0:
-            return [_ScalarMask(bool(mask))]
-        if mask.shape != shape[axis : axis + mask.ndim]:
-            raise IndexError(
-                f"index: a mask must have the sizes of the axes it indexes, got mask {mask.shape} for axes {axis} to "
-                f"{axis + mask.ndim - 1} of shape {shape}. Reshape or broadcast the mask."
-            )
-        return [from_numpy(i, dtypes.int32) for i in np.nonzero(mask)]
+        return mask if mask.ndim else _ScalarMask(bool(mask))
     if not dtypes.is_integer(array.dtype):
         raise TypeError(f"index: arrays must hold integers or booleans, got {array.aval}. Convert with .astype(int).")
     if array.ndim == 0 and not isinstance(array, Tracer):
-        return [array.__index__()]  # type: ignore[attr-defined]
-    return [array]
+        return array.__index__()  # type: ignore[attr-defined]
+    return array
+
+
+def _mask_positions(mask: np.ndarray, shape: tuple[int, ...], axis: int) -> list[Any]:
+    """The positions of a mask's True elements, one index array for each of its axes."""
+    if mask.shape != shape[axis : axis + mask.ndim]:
+        raise IndexError(
+            f"index: a mask must have the sizes of the axes it indexes, got mask {mask.shape} for axes {axis} to "
+            f"{axis + mask.ndim - 1} of shape {shape}. Reshape or broadcast the mask."
+        )
+    return [from_numpy(i, dtypes.int32) for i in np.nonzero(mask)]
 
 
 def _integer(i: int, n: int, axis: int, shape: tuple[int, ...]) -> int:

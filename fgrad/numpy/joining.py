@@ -92,7 +92,7 @@ def _cut(name: str, ary: Any, indices_or_sections: Any, axis: int, even: bool) -
     x = lift(ary, name)
     axis = canonical_axis(name, axis, x.ndim)
     n = x.shape[axis]
-    if isinstance(indices_or_sections, Sequence) or getattr(indices_or_sections, "ndim", 0):
+    if isinstance(indices_or_sections, Sequence) or np.ndim(indices_or_sections):  # type: ignore[arg-type]
         edges = [slice(None, operator.index(i)).indices(n)[1] for i in indices_or_sections]
     else:
         parts = operator.index(indices_or_sections)

@@ -90,6 +90,10 @@ def _iter(self: Array) -> Iterator[Array]:
     return (indexing.getitem(self, i) for i in range(self.shape[0]))
 
 
+def _contains(self: Array, value: Any) -> bool:
+    return bool(reductions.any(logic.equal(self, value)))
+
+
 def _reshape(self: Array, *shape: Any, order: str = "C") -> Array:
     return shaping.reshape(self, shape[0] if len(shape) == 1 else shape, order)
 
@@ -122,6 +126,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "__setitem__": _setitem,
     "__len__": _len,
     "__iter__": _iter,
+    "__contains__": _contains,
     "__round__": ufuncs.round,
     "__array_namespace__": _namespace,
     "astype": _astype,

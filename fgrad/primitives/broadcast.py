@@ -28,7 +28,7 @@ def _broadcast_abstract(x: ShapedArray, *, shape: tuple[int, ...], broadcast_dim
             f"broadcast_in_dim: broadcast_dimensions must name one axis of the result for each of the {x.ndim} axes "
             f"of the operand, got {bd} for shape {x.shape}. Give {x.ndim} axes."
         )
-    if any(not 0 <= d < len(shape) for d in bd) or any(a >= b for a, b in zip(bd, bd[1:])):
+    if any(not 0 <= d < len(shape) for d in bd) or list(bd) != sorted(set(bd)):
         raise ValueError(
             f"broadcast_in_dim: broadcast_dimensions must be strictly increasing axes of the result, got {bd} "
             f"for result shape {shape}. Sort them, or transpose the operand first."

@@ -58,7 +58,8 @@ def convert(x: Any, dtype: np.dtype, weak_type: bool = False) -> Any:
         return x
     if type(x) is ConcreteArray and x.ndim == 0:  # a constant stays one, also while tracing
         abstract = _abstract(x.aval, new_dtype=dtype, weak_type=weak_type)
-        value = _reference(x._value, new_dtype=abstract.dtype, weak_type=weak_type)
+        with np.errstate(all="ignore"):
+            value = _reference(x._value, new_dtype=abstract.dtype, weak_type=weak_type)
         return ConcreteArray(np.asarray(value), weak_type)
     return convert_p.bind(x, new_dtype=dtype, weak_type=weak_type)
 

@@ -17,6 +17,8 @@ class JVPTracer(Tracer):
 
     __slots__ = ("position", "primal", "tangent")
 
+    position: int  # among the arguments; set on arguments only
+
     def __init__(self, trace: Trace, primal: Any, tangent: Any):
         self.trace = trace
         self.aval = primal.aval

@@ -103,9 +103,10 @@ def check_case(k, n, params, groups=1, batch_groups=1):
     check_second(conv(**params), lhs, rhs, step=1.0, tolerance=1e-12)
 
 
-def test_sweep_of_strides_and_dilations():
-    for k, n, params in sweep((1, 2, 3), (1, 2, 3), ((1, 0),), (3,), (5,)):
-        check_case(k, n, params)
+@pytest.mark.parametrize("groups, batch_groups", [(1, 1), (2, 1), (1, 2)])
+def test_sweep_of_strides_and_dilations(groups, batch_groups):
+    for k, n, params in sweep((1, 2, 3), (1, 2, 3), ((1, 0), (-1, 3)), (3,), (5,)):
+        check_case(k, n, params, groups, batch_groups)
 
 
 @pytest.mark.long

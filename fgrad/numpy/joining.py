@@ -19,7 +19,7 @@ from fgrad.numpy.promotion import cast, promote_dtypes
 
 def _sequence(name: str, arrays: Any) -> list[Any]:
     if isinstance(arrays, Array | np.ndarray) and arrays.ndim:
-        return list(arrays)  # type: ignore[arg-type]
+        return list(arrays)
     if not isinstance(arrays, Sequence) or not arrays:
         raise ValueError(f"{name}: needs a non-empty sequence of arrays, got {arrays!r}. Pass at least one.")
     return list(arrays)
@@ -92,7 +92,7 @@ def _cut(name: str, ary: Any, indices_or_sections: Any, axis: int, even: bool) -
     x = lift(ary, name)
     axis = canonical_axis(name, axis, x.ndim)
     n = x.shape[axis]
-    if isinstance(indices_or_sections, Sequence) or np.ndim(indices_or_sections):  # type: ignore[arg-type]
+    if isinstance(indices_or_sections, Sequence) or np.ndim(indices_or_sections):
         edges = [slice(None, operator.index(i)).indices(n)[1] for i in indices_or_sections]
     else:
         parts = operator.index(indices_or_sections)

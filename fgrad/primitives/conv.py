@@ -286,6 +286,13 @@ def _batch(args, dims, *, dimension_numbers, feature_group_count, batch_group_co
 
     if dl is not None and dr is not None:
         v = lhs.shape[dl]
+        if v == 0:  # no groups at all is no convolution: the empty result, of the type one example has
+            one = [ShapedArray((*a.shape[:d], *a.shape[d + 1 :]), a.dtype) for a, d in ((lhs, dl), (rhs, dr))]
+            out = _abstract(
+                *one, dimension_numbers=dimension_numbers, feature_group_count=feature_group_count,
+                batch_group_count=batch_group_count, **params,
+            )  # fmt: skip
+            return full((0, *out.shape), 0, out.dtype), 0
         by_batch = batch_group_count > 1
         lhs = _fold(lhs, dl, lhs_spec[0 if by_batch else 1])
         rhs = _fold(rhs, dr, rhs_spec[0])

@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 
+from fgrad import jit
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
 from fgrad.core.aval import ShapedArray
@@ -25,37 +26,65 @@ def arrays(*shapes, seed=RNG_SEED, dtype=np.float64):
 
 
 def relative_error(got, want) -> float:
+    """max |got - want| / max |want|; equal infinities and NaNs differ by nothing."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     assert got.shape == want.shape, f"shapes {got.shape} and {want.shape}"
     if got.size == 0:
         return 0.0
-    return float(np.abs(got - want).max() / max(np.abs(want).max(), 0.1))
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0, np.abs(got - want))
+    return float(difference.max() / max(np.abs(want[np.isfinite(want)]).max(initial=0), 0.1))
 
 
 def inexact(xs):
     return [dtypes.is_inexact(x.dtype) for x in xs]
 
 
+def normal_like(aval, rng):
+    return lift(rng.standard_normal(aval.shape).astype(aval.dtype))
+
+
 def directions(xs, mask, seed=1):
     rng = np.random.default_rng(seed)
-    return [lift(rng.standard_normal(x.shape)) if m else Zero(x.aval.tangent()) for x, m in zip(xs, mask)]
+    return [normal_like(x.aval, rng) if m else Zero(x.aval.tangent()) for x, m in zip(xs, mask)]
 
 
-def check_value(prim, *xs, exact=True, rtol=1e-12, **params):
-    """What runs is what the reference computes, of the type the abstract rule gives; strided operands as well."""
+def results(prim, out):
+    return out if prim.multiple_results else [out]
+
+
+def check_value(prim, *xs, exact=True, rtol=1e-12, compiled=False, **params):
+    """What runs is what the reference computes, of the type the abstract rule gives; strided operands as well.
+
+    ``compiled``: under jit, too.
+    """
     values = [np.asarray(x) for x in xs]
-    want = prim.reference(*values, **params)
-    aval = prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
-    assert (want.shape, want.dtype) == (aval.shape, aval.dtype)
-    for make in (lambda v: v, strided):
-        got = prim.bind(*[as_given(make(v)) for v in values], **params)
-        assert (got.shape, got.dtype) == (aval.shape, aval.dtype)
-        if exact:
-            np.testing.assert_array_equal(np.asarray(got), want)
-        elif got.size:
-            np.testing.assert_allclose(
-                np.asarray(got, np.float64), np.asarray(want, np.float64), rtol=rtol, atol=rtol * np.abs(want).max()
-            )
+    with np.errstate(all="ignore"):
+        wants = results(prim, prim.reference(*values, **params))
+    avals = results(prim, prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params))
+
+    def run(*xs):
+        return prim.bind(*xs, **params)
+
+    for call in (run, jit(run)) if compiled else (run,):
+        for make in (lambda v: v, strided):
+            gots = results(prim, call(*[as_given(make(v)) for v in values]))
+            for got, want, aval in zip(gots, wants, avals, strict=True):
+                assert (want.shape, want.dtype) == (aval.shape, aval.dtype)
+                assert (got.shape, got.dtype) == (aval.shape, aval.dtype)
+                check_close(got, want, 0 if exact else rtol)
+
+
+def check_close(got, want, rtol):
+    """Equal element by element, or to ``rtol`` of the largest finite one."""
+    got, want = np.asarray(got), np.asarray(want)
+    if rtol == 0 or want.dtype.kind in "iub":
+        np.testing.assert_array_equal(got, want)
+    elif got.size:
+        got, want = got.astype(np.float64), want.astype(np.float64)
+        scale = np.abs(want[np.isfinite(want)]).max(initial=0)
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * scale)
 
 
 def strided(v: np.ndarray) -> np.ndarray:
@@ -90,26 +119,47 @@ def check_adjoint(f, *xs, mask=None, tolerance=1e-12):
     mask = inexact(xs) if mask is None else mask
     ts = directions(xs, mask)
     (out,), (t_out,) = jvp_flat(lambda *a: [f(*a)], xs, ts)
+    if type(t_out) is Zero:
+        return
     (out_tape,), tape = linearize_flat(lambda *a: [f(*a)], xs, mask)
     np.testing.assert_array_equal(np.asarray(out_tape), np.asarray(out))
     active = [t for t, m in zip(ts, mask) if m]
     (t_tape,) = tape.apply(active)
-    np.testing.assert_allclose(np.asarray(t_tape), np.asarray(t_out), rtol=1e-12, atol=1e-12)
-    ct = lift(np.random.default_rng(2).standard_normal(out.shape))
+    np.testing.assert_allclose(np.asarray(t_tape), np.asarray(t_out), rtol=tolerance, atol=tolerance)
+    ct = normal_like(out.aval, np.random.default_rng(2))
     bars = tape.transpose([ct])
     for bar, x in zip(bars, [x for x, m in zip(xs, mask) if m]):
         assert (tuple(bar.aval.shape), bar.aval.dtype) == (tuple(x.shape), x.dtype)
-    forwards = np.vdot(np.asarray(t_out), np.asarray(ct))
-    backwards = sum(np.vdot(np.asarray(t), np.asarray(b)) for t, b in zip(active, bars) if type(b) is not Zero)
-    scale = np.linalg.norm(np.asarray(t_out)) * np.linalg.norm(np.asarray(ct))
-    assert abs(forwards - backwards) <= tolerance * max(scale, 1e-3)
+    check_inner_products([t_out], [ct], active, bars, tolerance)
+
+
+def check_inner_products(forwards, cts, ts, bars, tolerance):
+    """<A t, ct> = <t, A^T ct>, with forwards = A t and bars = A^T ct (an entry for each result and operand)."""
+    left = sum(inner(a, ct) for a, ct in zip(forwards, cts, strict=True))
+    right = sum(inner(t, b) for t, b in zip(ts, bars, strict=True) if type(b) is not Zero)
+    scale = sum(inner(a, a) for a in forwards) * sum(inner(ct, ct) for ct in cts)
+    assert abs(left - right) <= tolerance * max(np.sqrt(scale), 1e-3)
+
+
+def inner(a, b) -> float:
+    return float(np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64)))
 
 
 def check_jvp(f, *xs, mask=None, step=1e-5, tolerance=1e-6):
     """The tangent against central differences (``step=1`` is exact for linear and bilinear maps), and the adjoint."""
+    check_tangent(f, *xs, mask=mask, step=step, tolerance=tolerance)
+    check_adjoint(f, *xs, mask=mask)
+
+
+def check_tangent(f, *xs, mask=None, step=1e-5, tolerance=1e-6):
+    """The tangent along a random direction against central differences; an integer or bool result has none."""
     mask = inexact(xs) if mask is None else mask
     ts = directions(xs, mask)
-    _, (t_out,) = jvp_flat(lambda *a: [f(*a)], xs, ts)
+    (out,), (t_out,) = jvp_flat(lambda *a: [f(*a)], xs, ts)
+    assert t_out.aval == out.aval.tangent().update(weak_type=t_out.aval.weak_type)
+    if not dtypes.is_inexact(out.dtype):
+        assert type(t_out) is Zero
+        return
 
     def shifted(h):
         return np.asarray(f(*[lift(np.asarray(x) + h * np.asarray(t)) if m else x for x, t, m in zip(xs, ts, mask)]))
@@ -117,8 +167,6 @@ def check_jvp(f, *xs, mask=None, step=1e-5, tolerance=1e-6):
     want = (shifted(step) - shifted(-step)) / (2 * step)
     got = np.zeros_like(want) if type(t_out) is Zero else t_out
     assert relative_error(got, want) <= tolerance
-    if type(t_out) is not Zero:
-        check_adjoint(f, *xs, mask=mask)
 
 
 def gradient(f, xs, mask=None, seed=3):
@@ -144,26 +192,37 @@ def check_second(f, *xs, mask=None, step=1e-4, tolerance=1e-5):
 
 
 def check_vmap(f, *xs, size=3, axes="all", tolerance=1e-13):
-    """vmap is the loop, for every choice of batched operands and of their batch axes ('ends': first and last)."""
-    rng = np.random.default_rng(4)
-    stacks = []
-    for x in xs:
-        v = np.asarray(x)
-        if np.issubdtype(v.dtype, np.inexact):
-            stacks.append([v, *(rng.standard_normal(v.shape) for _ in range(size - 1))])
-        else:
-            stacks.append([np.roll(v, i) for i in range(size)])
-    choices = [
-        [None, *(range(x.ndim + 1) if axes == "all" else sorted({0, x.ndim}))]
-        for x in xs
-    ]  # fmt: skip
-    for dims in itertools.product(*choices):
-        if all(d is None for d in dims):
-            continue
-        args = [x if d is None else lift(np.stack(s, axis=d)) for x, s, d in zip(xs, stacks, dims)]
-        (out,), (d_out,) = vmap_flat(lambda *a: [f(*a)], args, list(dims), size)
-        rows = [
-            np.asarray(f(*[x if d is None else lift(s[i]) for x, s, d in zip(xs, stacks, dims)])) for i in range(size)
+    """vmap is the loop, for every choice of batched operands and of their batch axes.
+
+    ``axes``: 'all' of each operand, its 'ends' (first and last), or a list of choices: an axis or None for each.
+    """
+    values = [np.asarray(x) for x in xs]
+    examples = [[varied(v, i) for v in values] for i in range(size)]
+    if isinstance(axes, str):
+        own = [range(v.ndim + 1) if axes == "all" else sorted({0, v.ndim}) for v in values]
+        axes = [dims for dims in itertools.product(*[(None, *a) for a in own]) if any(d is not None for d in dims)]
+    loops = {}  # by which operands are batched: f of each example
+    for dims in axes:
+        batched = tuple([d is not None for d in dims])
+        if batched not in loops:
+            rows = [f(*[lift(e if b else v) for e, v, b in zip(ex, values, batched)]) for ex in examples]
+            loops[batched] = np.stack(rows) if rows else np.zeros((0, *f(*map(lift, values)).shape))
+        args = [
+            lift(v if d is None else np.stack([ex[j] for ex in examples], d) if size else none_of(v, d))
+            for j, (v, d) in enumerate(zip(values, dims))
         ]
-        got = np.moveaxis(np.asarray(out), d_out, 0)
-        assert relative_error(got, np.stack(rows)) <= tolerance, f"batch axes {dims}"
+        (out,), (d_out,) = vmap_flat(lambda *a: [f(*a)], args, list(dims), size)
+        out = np.asarray(out)
+        got = np.broadcast_to(out, (size, *out.shape)) if d_out is None else np.moveaxis(out, d_out, 0)
+        assert relative_error(got, loops[batched]) <= tolerance, f"batch axes {dims}"
+
+
+def varied(v: np.ndarray, i: int) -> np.ndarray:
+    """Example i of a batch made of ``v``: other values at each place, from the domain v's are from."""
+    v = np.roll(v, i)
+    return v * (1 - i / 64) if np.issubdtype(v.dtype, np.inexact) else v
+
+
+def none_of(v: np.ndarray, axis: int) -> np.ndarray:
+    """A batch of no examples."""
+    return np.zeros((*v.shape[:axis], 0, *v.shape[axis:]), v.dtype)

@@ -1,0 +1,47 @@
+"""What a sample is: operands and parameters a primitive accepts, and what may be asked of it there."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+
+class Sample(NamedTuple):
+    """One call of a primitive.
+
+    operands : NumPy arrays; floats in float64 unless the dtype is the point of the sample.
+    kinds : which dtypes the operands may take instead: f(loat), i(nteger), b(ool); none if parameters fix them.
+    exact : the reference, eager evaluation and the compiled program agree to the last bit.
+    slope : 'smooth': differences converge to the tangent; 'kink': they do not (ties, rounding), but the tangent is one
+        linear map in both directions; 'zero': there is no tangent, by definition.
+    refused : floating operands in which there is no derivative: MissingBackendError says so.
+    linear : groups of operands in which the primitive is linear together, the others being fixed; the default is what
+        its jvp slot declares, ``Linear`` or ``Bilinear``.
+    scipy : what needs SciPy: nothing, its derivative, or its value.
+    """
+
+    operands: tuple[np.ndarray, ...]
+    params: dict[str, Any] = {}  # noqa: RUF012
+    kinds: str = ""
+    exact: bool = False
+    slope: Literal["smooth", "kink", "zero"] = "smooth"
+    refused: tuple[int, ...] = ()
+    linear: tuple[tuple[int, ...], ...] | None = None
+    scipy: Literal["", "derivative", "value"] = ""
+
+    def cast(self, dtype: Any) -> tuple[np.ndarray, ...]:
+        """The operands in another dtype; indices and conditions beside floating operands stay as they are."""
+        floating = any(x.dtype == np.float64 for x in self.operands)
+        return tuple([recast(x, np.dtype(dtype)) if x.dtype == np.float64 or not floating else x for x in self.operands])
+
+
+def recast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Floats x as the integers next to 3 x (|3 x| unsigned), or as x > 0."""
+    if dtype.kind == "b":
+        return x > 0
+    if x.dtype.kind == "f" and dtype.kind in "iu":
+        x = np.rint(3 * x)
+    return (np.abs(x) if dtype.kind == "u" else x).astype(dtype)
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)

@@ -32,20 +32,17 @@ from fgrad.transforms.vmap import materialize, vmap_flat
 def vmap(
     fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, axis_size: int | None = None
 ) -> Callable[..., Any]:
-    """A function that maps ``fun`` over an axis of its arguments: out[b] = fun(*[x[b] for x in args]).
+    """A function that maps ``fun`` over an axis of its arguments: ``out[b] = fun(*[x[b] for x in args])``.
 
-    Parameters
-    ----------
-    in_axes : an int, None (not mapped), or a pytree prefix of them for the positional arguments.
-    out_axes : the same for the result.
-    axis_size : needed only if nothing is mapped.
+    Args:
+        fun: a function of pytrees of arrays.
+        in_axes: an int, None (not mapped), or a pytree prefix of them for the positional arguments.
+        out_axes: the same for the result.
+        axis_size: needed only if nothing is mapped.
 
-    Raises
-    ------
-    ValueError if mapped sizes differ (the message names the arguments) or an axis is out of range.
+    Raises:
+        ValueError: mapped sizes differ (the message names the arguments), or an axis is out of range.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> fgrad.vmap(fnp.dot, in_axes=(0, None))(fnp.ones((2, 3)), fnp.arange(3.0)).tolist()
     [3.0, 3.0]
@@ -165,8 +162,6 @@ def make_jaxpr(
 ) -> Callable[..., Any]:
     """A function that returns the jaxpr of ``fun`` for its arguments (arrays or ShapeDtypeStructs).
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> print(fgrad.make_jaxpr(lambda x: fnp.sin(x) * 2.0)(fnp.ones(3)))
     { lambda ; a:f32[3]. let
@@ -191,8 +186,6 @@ def make_jaxpr(
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The shapes and dtypes of ``fun(*args)`` as ShapeDtypeStructs, without computing anything.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> fgrad.eval_shape(fnp.dot, fgrad.ShapeDtypeStruct((2, 3), "float32"), fnp.ones(3))
     ShapeDtypeStruct(shape=(2,), dtype=float32)

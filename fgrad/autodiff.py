@@ -97,18 +97,14 @@ def value_and_grad(
     Formula: for scalar f and argument x of shape [..], the gradient has x's pytree, shapes and dtypes, with
     g[i] = ∂f/∂x[i].
 
-    Parameters
-    ----------
-    fun : returns a real scalar; with ``has_aux`` a pair (scalar, anything).
-    argnums : which positional arguments to differentiate (an int, or a sequence for a tuple of gradients).
-    has_aux : the result is then ``((value, aux), gradient)``.
+    Args:
+        fun: returns a real scalar; with ``has_aux`` a pair (scalar, anything).
+        argnums: which positional arguments to differentiate (an int, or a sequence for a tuple of gradients).
+        has_aux: the result is then ``((value, aux), gradient)``.
 
-    Raises
-    ------
-    TypeError if the result is no real floating-point scalar or a differentiated argument is an integer.
+    Raises:
+        TypeError: the result is no real floating-point scalar, or a differentiated argument is an integer.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> value, g = fgrad.value_and_grad(lambda x: fnp.sum(x * x))(fnp.arange(3.0))
     >>> float(value), g.tolist()
@@ -173,8 +169,6 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
 
     See :func:`value_and_grad` for the meaning of the arguments and the errors.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> float(fgrad.grad(fgrad.grad(lambda x: x**3))(2.0))
     12.0
@@ -195,8 +189,6 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
     Formula: vjp_fun(ct) = ctᵀ J with J = ∂fun/∂primals.  ``ct`` has the result's pytree, shapes and dtypes.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> y, pull = fgrad.vjp(lambda x: x * x, fnp.arange(3.0))
     >>> pull(fnp.ones(3))[0].tolist()
@@ -257,8 +249,6 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
 
     Formula: t_out = Σ_i ∂fun/∂x_i · t_i; primals and tangents are sequences of equal pytrees.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> y, t = fgrad.jvp(fnp.sin, (0.0,), (2.0,))
     >>> float(y), float(t)
@@ -288,8 +278,6 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
 def linearize(fun: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """``(fun(*primals), f_lin)``: the linear map J at the primals, with fun's own work done once.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> y, f_lin = fgrad.linearize(lambda x: x * x, fnp.arange(3.0))
     >>> f_lin(fnp.ones(3)).tolist()
@@ -321,12 +309,9 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
 
     ``primals`` give shapes and dtypes only (arrays or ShapeDtypeStructs).
 
-    Raises
-    ------
-    MissingBackendError naming the operation if ``fun`` is not linear.
+    Raises:
+        MissingBackendError: ``fun`` is not linear; the message names the operation.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> fgrad.linear_transpose(lambda x: x * 3, fnp.ones(2))(fnp.arange(2.0))[0].tolist()
     [0.0, 3.0]

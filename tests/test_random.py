@@ -18,10 +18,10 @@ EXACT = [
     (lambda k: random.bits(k, (4,), "uint16"), [13163, 41961, 34972, 35717]),
     (lambda k: random.bits(k, (4,), "uint8"), [107, 233, 156, 133]),
     (lambda k: random.bits(k, (2,), "uint64"), [5433122516582754127, 12357064956073459442]),
-    (lambda k: random.uniform(k, (3,)), [0.8650066405534744, 0.8059483468532562, 0.3674263805150986]),
+    (lambda k: random.uniform(k, (3,)), [0.8650084733963013, 0.8059483766555786, 0.36742448806762695]),
     (lambda k: random.uniform(k, (3,), "float16"), [0.2001953125, 0.6396484375, 0.533203125]),
     (lambda k: random.uniform(k, (3,), "bfloat16"), [0.4140625, 0.90625, 0.609375]),
-    (lambda k: random.uniform(k, (2,), "float64"), [0.2945301588187, 0.6698777392585]),
+    (lambda k: random.uniform(k, (2,), "float64"), [0.29453016179294655, 0.6698778335459667]),
     (lambda k: random.bernoulli(k, 0.3, (8,)), [False, False, False, False, True, False, False, False]),
     (lambda k: random.randint(k, (5,), -3, 1000), [137, 107, 24, 82, 382]),
     (lambda k: random.randint(k, (5,), 0, 256, "uint8"), [53, 33, 93, 32, 28]),
@@ -46,11 +46,7 @@ CLOSE = [
 
 @pytest.mark.parametrize(("draw", "expected"), EXACT + ON_THE_HOST)
 def test_known_answers(draw, expected):
-    out = draw(KEY)
-    if out.dtype == np.float64:
-        np.testing.assert_allclose(out, expected, rtol=1e-12)
-    else:
-        assert out.tolist() == expected
+    assert draw(KEY).tolist() == expected
 
 
 @pytest.mark.parametrize(("draw", "expected"), CLOSE)

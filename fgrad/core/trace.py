@@ -56,7 +56,7 @@ class Tracer(Array):
         if known is not None:
             return known
         raise ConcretizationError(
-            f"{what}: the value of {self.trace.describe(self)} is not known while {self.trace.name} traces it, "
+            f"{what}: {self.trace.describe(self)} has no value while {self.trace.name} traces it, "
             f"got {self.aval} at {user_location()}. {instead}"
         )
 

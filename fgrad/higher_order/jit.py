@@ -295,24 +295,21 @@ def jit(
 ) -> Any:
     """Compiles ``fun``: it is traced once for each combination of shapes, dtypes and static values.
 
-    Parameters
-    ----------
-    fun : a pure function of arrays and pytrees of them.
-    static_argnums, static_argnames : arguments that stay Python values; they must be hashable, and each value is
-        traced anew.
-    donate_argnums, donate_argnames : arguments whose memory the call may reuse for its results.  They cannot be read
-        afterwards (DonatedArrayError).  NumPy arrays and memory that other arrays share are never overwritten.
+    Args:
+        fun: a pure function of arrays and pytrees of them.
+        static_argnums: arguments that stay Python values; they must be hashable, and each value is traced anew.
+        static_argnames: the same by name.
+        donate_argnums: arguments whose memory the call may reuse for its results.  They cannot be read afterwards
+            (DonatedArrayError).  NumPy arrays and memory that other arrays share are never overwritten.
+        donate_argnames: the same by name.
 
-    Returns
-    -------
-    A callable with the signature of ``fun``, and ``lower(*args)`` that shows the compiled program.
+    Returns:
+        A callable with the signature of ``fun``; its ``lower(*args)`` shows the compiled program.
 
-    Raises
-    ------
-    UnhashableStaticError, TypeError for arguments or results that are no arrays, and whatever tracing ``fun`` raises.
+    Raises:
+        UnhashableStaticError: a static argument cannot be hashed.
+        TypeError: an argument or a result is no array.  Whatever tracing ``fun`` raises passes through.
 
-    Example
-    -------
     >>> import fgrad, fgrad.numpy as fnp
     >>> f = fgrad.jit(lambda x, n: x * n, static_argnums=1)
     >>> f(fnp.arange(3.0), 2).tolist()

@@ -50,7 +50,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> GradientTransform
     if callable(learning_rate):
         schedule = learning_rate
         return scale_by_schedule(lambda count: fnp.negative(schedule(count)))
-    return scale(fnp.negative(learning_rate))
+    return scale(-learning_rate if isinstance(learning_rate, int | float) else fnp.negative(learning_rate))
 
 
 class TraceState(NamedTuple):

@@ -31,11 +31,19 @@ class BatchTracer(Tracer):
 class BatchTrace(Trace):
     """Carries the hidden axis through the primitives' batch rules, which run in the parent trace."""
 
-    __slots__ = ("arg_names", "size")
+    __slots__ = ("arg_names", "mapped", "size")
 
-    def __init__(self, name: str, parent: Trace, size: int, arg_names: Callable[[], Sequence[str]] | None):
+    def __init__(
+        self,
+        name: str,
+        parent: Trace,
+        size: int,
+        mapped: Sequence[bool],
+        arg_names: Callable[[], Sequence[str]] | None,
+    ):
         super().__init__(name, parent)
         self.size = size
+        self.mapped = mapped
         self.arg_names = arg_names
 
     def split(self, x: Any) -> tuple[Any, int | None]:
@@ -61,10 +69,14 @@ class BatchTrace(Trace):
         return val if dim is None else BatchTracer(self, val, dim)
 
     def describe(self, tracer: Tracer) -> str:
-        position = getattr(tracer, "position", None)
-        if position is None or self.arg_names is None:
+        if self.arg_names is None:
             return super().describe(tracer)
-        return f"argument {self.arg_names()[position]}"
+        names = self.arg_names()
+        position = getattr(tracer, "position", None)
+        if position is not None:
+            return f"argument {names[position]}"
+        mapped = [n for i, n in enumerate(names) if self.mapped[i]]
+        return f"a value computed from mapped argument{'s' if len(mapped) > 1 else ''} {', '.join(mapped)}"
 
 
 def materialize(x: Any, dim: int | None, size: int, to: int) -> Any:
@@ -86,7 +98,7 @@ def vmap_flat(
     arg_names: Callable[[], Sequence[str]] | None = None,
 ) -> tuple[list[Any], list[int | None]]:
     """fun on flat lists -> (values with their batch axes, the axes).  ``arg_names()`` names the arguments in errors."""
-    trace = BatchTrace(name, _trace.current_trace.get(), size, arg_names)
+    trace = BatchTrace(name, _trace.current_trace.get(), size, [d is not None for d in dims], arg_names)
     tracers = [trace.join(a, d) for a, d in zip(args, dims)]
     for i, x in enumerate(tracers):
         if dims[i] is not None:

@@ -31,7 +31,9 @@ class Sample(NamedTuple):
     def cast(self, dtype: Any) -> tuple[np.ndarray, ...]:
         """The operands in another dtype; indices and conditions beside floating operands stay as they are."""
         floating = any(x.dtype == np.float64 for x in self.operands)
-        return tuple([recast(x, np.dtype(dtype)) if x.dtype == np.float64 or not floating else x for x in self.operands])
+        return tuple(
+            [recast(x, np.dtype(dtype)) if x.dtype == np.float64 or not floating else x for x in self.operands]
+        )
 
 
 def recast(x: np.ndarray, dtype: np.dtype) -> np.ndarray:

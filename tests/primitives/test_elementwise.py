@@ -352,7 +352,7 @@ def test_a_parameter_is_checked_after_other_parameters_passed():
 
 
 def test_a_traced_size():
-    with pytest.raises(ConcretizationError, match="the value of argument 'n' of <lambda> is not known"):
+    with pytest.raises(ConcretizationError, match="argument 'n' of <lambda> has no value"):
         fgrad.jit(lambda n: lax.full((n,), 0))(3)
 
 

@@ -1,0 +1,182 @@
+"""Samples of the primitives that move, reduce, index, slide windows, contract, and call."""
+
+from collections.abc import Callable
+
+import numpy as np
+import test_conv
+import test_dot
+import test_indexing
+import test_movement
+import test_reductions
+import test_window
+from sample import Sample, normal
+
+from fgrad import lax
+from fgrad.core.array import aval_of
+from fgrad.core.primitive import REGISTRY
+from fgrad.transforms.stage import stage
+
+INT32 = np.dtype(np.int32)
+
+
+def table() -> dict[str, list[Sample]]:
+    return movement() | reductions() | indexing() | windows() | contractions() | calls()
+
+
+# --- movement --------------------------------------------------------------------------------------------------------
+def moved(*shape: int, **params) -> Sample:
+    return Sample((normal(*shape),), params, "fib", exact=True)
+
+
+def movement() -> dict[str, list[Sample]]:
+    samples = {
+        "reshape": [
+            moved(2, 3, 4, new_sizes=(4, 6)),
+            moved(new_sizes=(1, 1)),
+            moved(1, 3, 1, new_sizes=(3,)),
+            moved(2, 0, new_sizes=(0, 5, 3)),
+        ],
+        "transpose": [
+            moved(2, 3, 4, permutation=(2, 0, 1)),
+            moved(permutation=()),
+            moved(1, 3, permutation=(1, 0)),
+            moved(2, 0, permutation=(1, 0)),
+        ],
+        "broadcast_in_dim": [
+            moved(2, 1, shape=(2, 3, 4), broadcast_dimensions=(0, 2)),
+            moved(3, shape=(3,), broadcast_dimensions=(0,)),
+            moved(shape=(2, 3), broadcast_dimensions=()),
+            moved(1, 2, shape=(0, 2), broadcast_dimensions=(0, 1)),
+            moved(0, shape=(0, 1), broadcast_dimensions=(0,)),
+        ],
+        "pad": [
+            Sample((normal(*shape), normal()), {"padding_config": config}, "fib", exact=True)
+            for shape, config in test_movement.PADS
+        ],
+        "concatenate": [
+            Sample(tuple(normal(2, n, 3, seed=i) for i, n in enumerate(sizes)), {"dimension": 1}, "fib", exact=True)
+            for sizes in [(2, 3), (1, 0, 4), (3,), (0, 0)]
+        ],
+        "iota": [
+            Sample((), {"dtype": np.dtype(dtype), "shape": shape, "dimension": dimension}, exact=True)
+            for dtype, shape, dimension in [
+                ("int32", (2, 3), 1), ("float64", (2, 3), 0), ("float16", (1,), 0), ("uint8", (0, 2), 1),
+            ]
+        ],
+    }  # fmt: skip
+    for prim, shape, params in test_movement.MAPS:
+        samples.setdefault(prim.name, []).append(moved(*shape, **params))
+    samples["slice"].append(moved(start_indices=(), limit_indices=(), strides=()))
+    samples["dilate"].append(moved(factors=()))
+    samples["undilate"].append(moved(factors=()))
+    return samples
+
+
+# --- reductions ------------------------------------------------------------------------------------------------------
+TIES = np.array([[1.0, 1.0, 1.0, 1.0], [3.0, 0.0, 3.0, 0.0]])
+ZEROS = np.array([[2.0, 0.0, 3.0], [0.0, 5.0, 0.0]])
+
+
+def reductions() -> dict[str, list[Sample]]:
+    drawn = [(normal(*shape), {"axes": axes}) for shape, axes in test_reductions.SHAPES]
+    nothing = (np.zeros((2, 0)), {"axes": (1,)})
+    samples = {
+        "reduce_sum": [Sample((x,), params, "fi") for x, params in [*drawn, nothing]],
+        "reduce_prod": [Sample((x,), params, "fi") for x, params in [*drawn, nothing, (ZEROS, {"axes": (1,)})]],
+    }
+    for name in ("reduce_max", "reduce_min"):
+        # no differences: the identity is infinite
+        kinks = [
+            Sample((x,), params, "fib", exact=True, slope="kink") for x, params in [(TIES, {"axes": (1,)}), nothing]
+        ]
+        samples[name] = [*(Sample((x,), params, "fib", exact=True) for x, params in drawn), *kinks]
+    for name in ("reduce_and", "reduce_or"):
+        samples[name] = [Sample((np.rint(9 * x).astype(INT32),), params, "ib") for x, params in [*drawn, nothing]]
+    for name in ("argmax", "argmin"):
+        samples[name] = [
+            Sample((x,), {"axes": (axis,), "index_dtype": np.dtype(dtype)}, "fib", exact=True)
+            for x, axis, dtype in [
+                (normal(2, 3, 2), 1, "int32"), (TIES, 1, "int64"), (normal(4), 0, "uint8"), (normal(1, 1), 0, "int32"),
+                (np.zeros((0, 2)), 1, "int32"),
+            ]
+        ]  # fmt: skip
+    return samples
+
+
+# --- indexing --------------------------------------------------------------------------------------------------------
+def indexing() -> dict[str, list[Sample]]:
+    gathers, scatters = [], []
+    for i, (shape, axes, batch) in enumerate(test_indexing.CASES):
+        x, updates = normal(*shape), normal(*test_indexing.rows_of(shape, axes, batch), seed=1)
+        indices = np.asarray(test_indexing.indices_for(shape, axes, batch, [np.int64, np.int32][i % 2]))
+        for mode in ("clip", "fill"):
+            gathers.append(Sample((x, indices), {"axes": axes, "mode": mode}, "fib", exact=True, linear=((0,),)))
+        for j, kind in enumerate(("set", "add", "mul", "min", "max")):
+            params = {"axes": axes, "mode": ("clip", "drop")[(i + j) % 2], "kind": kind}
+            kinds = {"set": "fib", "add": "fi", "mul": "fi"}.get(kind, "fib")
+            linear = ((0, 2),) if kind in ("set", "add") else None
+            scatters.append(Sample((x, indices, updates), params, kinds, kind not in ("add", "mul"), linear=linear))
+    repeated = np.array([[1], [0], [1], [7]])
+    for kind in ("mul", "max"):  # zeros among the factors, ties
+        xs = (np.array([1.0, 0.0, 2.0]), repeated, np.array([0.0, 1.0, 0.0, 3.0]))
+        params = {"axes": (0,), "mode": "drop", "kind": kind}
+        scatters.append(Sample(xs, params, "fi", slope="kink" if kind == "max" else "smooth"))
+    gathers.append(Sample((np.zeros((0, 2)), repeated), {"axes": (0,), "mode": "fill"}, "fib", True, linear=((0,),)))
+    return {"gather": gathers, "scatter": scatters}
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+def windows() -> dict[str, list[Sample]]:
+    samples: dict[str, list[Sample]] = {"reduce_window_sum": [], "reduce_window_index": []}
+    for i, (shape, params) in enumerate(test_window.CASES):
+        x = normal(*shape)
+        samples["reduce_window_sum"].append(Sample((x,), params, "fi"))
+        for kind in ("max", "min"):
+            # windows without an element are infinite: no differences
+            extremum = REGISTRY[f"reduce_window_{kind}"].reference(x, **params)
+            slope = "smooth" if np.isfinite(extremum).all() else "kink"
+            samples.setdefault(f"reduce_window_{kind}", []).append(Sample((x,), params, "fib", True, slope))
+        kind = ("max", "min")[i % 2]
+        samples["reduce_window_index"].append(Sample((x,), params | {"kind": kind}, "fib", exact=True))
+    ties = test_window.window((1, 2), (1, 2))
+    for kind in ("max", "min"):
+        samples[f"reduce_window_{kind}"].append(Sample((TIES,), ties, "fib", True, "kink"))
+    return samples
+
+
+# --- contractions ----------------------------------------------------------------------------------------------------
+def contractions() -> dict[str, list[Sample]]:
+    dots = [
+        Sample((normal(*left), normal(*right, seed=1)), dot_params(numbers), "fi")
+        for left, right, numbers in test_dot.CASES
+    ]
+    single = [x.astype(np.float32) for x in dots[0].operands]
+    dots.append(Sample(tuple(single), dot_params(test_dot.CASES[0][2], np.dtype(np.float64))))
+    dots.append(Sample((normal(), normal(2, seed=1)), dot_params((((), ()), ((), ()))), "fi"))
+    convs = [
+        Sample((normal(*left), normal(*right, seed=1)), params, "fi")
+        for left, right, params in test_conv.CASES.values()
+    ]
+    return {"dot_general": dots, "conv_general_dilated": convs}
+
+
+def dot_params(numbers: tuple, preferred: np.dtype | None = None) -> dict:
+    return {"dimension_numbers": numbers, "preferred_element_type": preferred}
+
+
+# --- calls -----------------------------------------------------------------------------------------------------------
+def calls() -> dict[str, list[Sample]]:
+    return {
+        "jit": [
+            call(lambda x, y: [lax.mul(lax.sin(x), y), lax.reduce_sum(x, (0,))], normal(2, 3), normal(2, 3, seed=1)),
+            call(lambda x, w: [lax.dot(x, w)], normal(2, 3), normal(3, 2, seed=1), linear=((0,), (1,))),
+            call(lambda x, n: [lax.add(x, lax.convert_element_type(n, np.float64)), n], normal(), np.array(3)),
+            call(lambda x: [lax.exp(x)], np.zeros((0, 2))),
+            call(lambda x: [lax.neg(x), x], normal(1), linear=((0,),)),
+        ]
+    }
+
+
+def call(fun: Callable, *operands: np.ndarray, linear: tuple | None = None) -> Sample:
+    jaxpr = stage(fun, [aval_of(x) for x in operands])
+    return Sample(operands, {"jaxpr": jaxpr, "name": "call"}, linear=linear)

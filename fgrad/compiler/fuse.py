@@ -93,7 +93,7 @@ class Group:
 
     @property
     def streams(self) -> int:
-        return len(self.loads) + len(self.results)
+        return sum(any(v.layout.strides) for v in self.loads) + len(self.results)
 
 
 def _key(node: tuple) -> tuple:
@@ -134,6 +134,16 @@ class Schedule:
     inputs: list[Buffer]  # constants first, then arguments
     scalars: list[np.ndarray]  # constant operands of kernels: further inputs
     outputs: list[Buffer | int]  # a buffer of kind "out", or the number of the input that is returned as it is
+
+
+def _structural(value: np.ndarray) -> bool:
+    """Whether a constant is part of a kernel's code: those that make better code, and small integers.
+
+    Others are operands, so that 1/17 in place of 1/16, or another learning rate, compiles nothing.
+    """
+    if value.dtype.kind in "iu":
+        return abs(int(value)) <= 64
+    return value.dtype.kind == "b" or not np.isfinite(value) or float(value) in (-1.0, 0.0, 0.5, 1.0, 2.0)
 
 
 def _times_one(operands: list[Value]) -> Value | None:
@@ -198,8 +208,10 @@ class _Fuser:
         return group
 
     def operand(self, group: Group, v: Value) -> int:
-        if isinstance(v, Const):
+        if isinstance(v, Const) and _structural(v.value):
             return group.add(("const", v.value.item(), v.value.dtype.name), v.value.dtype)
+        if isinstance(v, Const):
+            v = Const(v.value, group.shape)
         if isinstance(v, Member) and v.group is group:
             return v.node
         view = self.view(v, group.position)

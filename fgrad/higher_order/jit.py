@@ -6,12 +6,11 @@ import functools
 import sys
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fgrad import tree
-from fgrad.compiler.program import Program
 from fgrad.core import trace as _trace
 from fgrad.core.array import Array, ConcreteArray, donate, lift
 from fgrad.core.aval import ShapedArray
@@ -29,6 +28,9 @@ from fgrad.higher_order.arguments import (
 )
 from fgrad.higher_order.jit_primitive import jit_p, program_of
 from fgrad.transforms.stage import inline_consts, stage
+
+if TYPE_CHECKING:
+    from fgrad.compiler.program import Program
 
 
 class _Traced(NamedTuple):

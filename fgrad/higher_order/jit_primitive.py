@@ -6,12 +6,10 @@ Results are cached on the jaxpr itself, so they live exactly as long as it does.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgrad.compiler.program import Program
-from fgrad.compiler.simplify import inline
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Inline
 from fgrad.core.jaxpr import ClosedJaxpr, Jaxpr, Literal, Var, eval_jaxpr
@@ -23,6 +21,9 @@ from fgrad.transforms.linearize import linear_tape
 from fgrad.transforms.stage import inline_consts, stage
 from fgrad.transforms.vmap import materialize, vmap_flat
 
+if TYPE_CHECKING:
+    from fgrad.compiler.program import Program
+
 
 def cached_on(closed: ClosedJaxpr, key: Any, make: Callable[[], Any]) -> Any:
     """make(), once for each key of this jaxpr."""
@@ -32,6 +33,8 @@ def cached_on(closed: ClosedJaxpr, key: Any, make: Callable[[], Any]) -> Any:
 
 
 def program_of(closed: ClosedJaxpr, donated: frozenset[int] = frozenset()) -> Program:
+    from fgrad.compiler.program import Program  # loaded by the first compilation, not by ``import fgrad``
+
     return cached_on(closed, ("program", donated), lambda: Program(closed, donated))
 
 
@@ -103,6 +106,7 @@ def split_jaxpr(closed: ClosedJaxpr, unknown: tuple[bool, ...]) -> tuple[ClosedJ
 
     known: known inputs -> known outputs, residuals;  tail: residuals, unknown inputs -> unknown outputs.
     """
+    from fgrad.compiler.simplify import inline
 
     def make():
         # nested calls are opened first: a call that mixes both parts would be late as a whole

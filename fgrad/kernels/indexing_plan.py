@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.layout import Layout, contiguous_strides
+from fgrad.kernels.builder import PlanBuilder, accumulator, real, start
+from fgrad.kernels.layout import Layout, as_pairs, collapse, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr
-from fgrad.kernels.staging import Staging, accumulator, as_pairs, collapse, real, start
 
 #: Elements that make a tile worth handing to another thread.
 TILE = 1 << 14
@@ -28,10 +28,10 @@ def plan_gather(ins: Sequence[Layout], outs: Sequence[Layout], *, axes: tuple[in
     """Steps for `reference.gather(operand, indices, axes=, mode=)`; any dtype, indices of any integer dtype."""
     operand, indices = ins
     _check_clip("gather", operand, indices, axes, mode)
-    staging = Staging()
+    builder = PlanBuilder()
     if outs[0].size:
-        _gather(staging, (Ptr("in", 0), operand), (Ptr("in", 1), indices), Ptr("out", 0), axes, mode)
-    return staging.plan()
+        _gather(builder, (Ptr("in", 0), operand), (Ptr("in", 1), indices), Ptr("out", 0), axes, mode)
+    return builder.plan()
 
 
 def plan_scatter(
@@ -44,14 +44,14 @@ def plan_scatter(
     """
     operand, indices, updates = ins
     _check_clip("scatter", operand, indices, axes, mode)
-    staging = Staging()
+    builder = PlanBuilder()
     if outs[0].size == 0:
-        return staging.plan()
+        return builder.plan()
     source, target, result = (Ptr("in", 2), updates), Ptr("out", 0), Layout.contiguous(operand.dtype, operand.shape)
     narrow = None
     if kind == "set":
         result, source = _as_bits(result), (source[0], _as_bits(updates))
-        _copy(staging, (Ptr("in", 0), _as_bits(operand)), target)
+        _copy(builder, (Ptr("in", 0), _as_bits(operand)), target)
     elif operand.dtype.kind == "c":
         if kind != "add":
             raise TypeError(
@@ -59,18 +59,18 @@ def plan_scatter(
                 "or scatter real and imaginary parts."
             )
         result, source = as_pairs(result, real(operand.dtype)), (source[0], as_pairs(updates, real(operand.dtype)))
-        _copy(staging, (Ptr("in", 0), operand), target)
+        _copy(builder, (Ptr("in", 0), operand), target)
     elif accumulator(operand.dtype) != operand.dtype:
         narrow = result
-        target, result = staging.converted(Ptr("in", 0), operand, accumulator(operand.dtype))
-        source = staging.converted(*source, result.dtype)
+        target, result = builder.converted(Ptr("in", 0), operand, accumulator(operand.dtype))
+        source = builder.converted(*source, result.dtype)
     else:
-        _copy(staging, (Ptr("in", 0), operand), target)
+        _copy(builder, (Ptr("in", 0), operand), target)
     if updates.size:
-        _scatter(staging, (target, result), (Ptr("in", 1), indices), source, axes, mode, kind)
+        _scatter(builder, (target, result), (Ptr("in", 1), indices), source, axes, mode, kind)
     if narrow is not None:
-        staging.cast(target, result, Ptr("out", 0), narrow)
-    return staging.plan()
+        builder.cast(target, result, Ptr("out", 0), narrow)
+    return builder.plan()
 
 
 def _check_clip(name: str, operand: Layout, indices: Layout, axes: tuple[int, ...], mode: str) -> None:
@@ -90,7 +90,7 @@ def _as_bits(layout: Layout) -> Layout:
 
 
 def _one_stride(
-    staging: Staging, source: Ptr, layout: Layout, batch_rank: int
+    builder: PlanBuilder, source: Ptr, layout: Layout, batch_rank: int
 ) -> tuple[Ptr, int, tuple[int, ...], tuple[int, ...]]:
     """(address, stride from row to row, shape and strides of a row) of batch + row axes.
 
@@ -99,8 +99,8 @@ def _one_stride(
     batch = collapse(layout.shape[:batch_rank], layout.strides[:batch_rank])
     if len(batch) > 1:
         dense = Layout.contiguous(layout.dtype, layout.shape)
-        copy = staging.temp(dense.size * dense.dtype.itemsize)
-        _copy(staging, (source, layout), copy)
+        copy = builder.temp(dense.size * dense.dtype.itemsize)
+        _copy(builder, (source, layout), copy)
         source, layout = copy, dense
         batch = collapse(layout.shape[:batch_rank], layout.strides[:batch_rank])
     stride = batch[0][1] if batch else 0
@@ -118,15 +118,15 @@ class _Rows(NamedTuple):
 
 
 def _rows(
-    staging: Staging,
+    builder: PlanBuilder,
     operand: Layout,
     indices: Operand,
     axes: tuple[int, ...],
     mode: str,
     update_strides: Sequence[int] | None = None,
 ) -> _Rows:
-    indices = staging.converted(*indices, np.dtype(np.int64))
-    address, row_stride, (k,), (component,) = _one_stride(staging, *indices, indices[1].ndim - 1)
+    indices = builder.converted(*indices, np.dtype(np.int64))
+    address, row_stride, (k,), (component,) = _one_stride(builder, *indices, indices[1].ndim - 1)
     rest = [d for d in range(operand.ndim) if d not in axes]
     strides = [operand.strides[d] for d in rest]
     outer = collapse([operand.shape[d] for d in rest], strides, strides if update_strides is None else update_strides)
@@ -135,36 +135,38 @@ def _rows(
     table = [*zip(sizes, (operand.strides[a] for a in axes), contiguous_strides(sizes)), *outer]
     rows = math.prod(indices[1].shape[:-1])
     width = math.prod(operand.shape[d] for d in rest)
-    where = staging.table(np.array(table, np.int64).ravel())
+    where = builder.table(table)
     words = (address, where, k, rows, row_stride, component, int(mode == "clip"), width, len(outer), run)
     return _Rows(words, rows, width, tuple(run_strides), math.prod(sizes))
 
 
-def _gather(staging: Staging, operand: Operand, indices: Operand, out: Ptr, axes: tuple[int, ...], mode: str) -> None:
+def _gather(
+    builder: PlanBuilder, operand: Operand, indices: Operand, out: Ptr, axes: tuple[int, ...], mode: str
+) -> None:
     base, layout = operand[0], _as_bits(operand[1])
-    words, rows, width, (stride, _), _ = _rows(staging, layout, indices, axes, mode)
+    words, rows, width, (stride, _), _ = _rows(builder, layout, indices, axes, mode)
     tile_width = min(width, TILE)
     tile_rows = max(1, TILE // tile_width)
     tiles = -(-rows // tile_rows) * -(-width // tile_width)
     size = layout.dtype.itemsize
     kernel = f"gather_{size}"
     note = f"gather {rows} rows of {width}" if axes else f"copy {width} elements"
-    staging.step(kernel, [*words, tile_width, start(base, layout), out, stride, tile_rows], tiles, note)
+    builder.step(kernel, [*words, tile_width, start(base, layout), out, stride, tile_rows], tiles, note)
 
 
-def _copy(staging: Staging, source: Operand, target: Ptr) -> None:
+def _copy(builder: PlanBuilder, source: Operand, target: Ptr) -> None:
     """Row-major copy: a gather of one row that indexes no axis."""
     nowhere = Layout.contiguous(np.int64, (0,))
     if source[1].size:
-        _gather(staging, source, (source[0], nowhere), target, (), "clip")
+        _gather(builder, source, (source[0], nowhere), target, (), "clip")
 
 
 def _scatter(
-    staging: Staging, out: Operand, indices: Operand, updates: Operand, axes: tuple[int, ...], mode: str, kind: str
+    builder: PlanBuilder, out: Operand, indices: Operand, updates: Operand, axes: tuple[int, ...], mode: str, kind: str
 ) -> None:
     target, layout = out
-    source, row_stride, _, update_strides = _one_stride(staging, *updates, indices[1].ndim - 1)
-    words, rows, width, strides, places = _rows(staging, layout, indices, axes, mode, update_strides)
+    source, row_stride, _, update_strides = _one_stride(builder, *updates, indices[1].ndim - 1)
+    words, rows, width, strides, places = _rows(builder, layout, indices, axes, mode, update_strides)
     # Tiles split a wide row first; places only as far as that leaves too few of them.
     tile_width = min(width, CHUNK)
     across = -(-width // tile_width)
@@ -174,9 +176,9 @@ def _scatter(
     bounds: int | Ptr = 0
     if ranges > 1:
         chunks = -(-rows // chunk)
-        bounds = staging.temp(16 * chunks)
-        staging.step("scatter_bounds", [*words, 0, bounds, chunk, places], chunks, "places touched", grain=4)
+        bounds = builder.temp(16 * chunks)
+        builder.step("scatter_bounds", [*words, 0, bounds, chunk, places], chunks, "places touched", grain=4)
     kernel = f"scatter_{kind}_{layout.dtype.name}"
     tail = [start(target, layout), source, row_stride, *strides, bounds, chunk, places, ranges]
     note = f"scatter-{kind} {rows} rows of {width}"
-    staging.step(kernel, [*words, tile_width, *tail], ranges * across, note)
+    builder.step(kernel, [*words, tile_width, *tail], ranges * across, note)

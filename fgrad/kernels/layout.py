@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,3 +113,22 @@ class Layout:
             i, j = i + 1, j + 1
         it = iter(strides)
         return replace(self, shape=shape, strides=tuple(1 if n == 1 else next(it) for n in shape))
+
+
+def as_pairs(layout: Layout, dtype: np.dtype) -> Layout:
+    """Elements of twice ``dtype``'s size as a last axis of two: complex numbers as (real, imaginary)."""
+    strides = tuple(2 * s for s in layout.strides)
+    return Layout(np.dtype(dtype), (*layout.shape, 2), (*strides, 1), 2 * layout.offset)
+
+
+def collapse(shape: Sequence[int], *strides: Sequence[int]) -> list[tuple[int, ...]]:
+    """The fewest axes (size, *strides) that visit the same elements in the same order in every operand."""
+    axes: list[tuple[int, ...]] = []
+    for size, *steps in zip(shape, *strides, strict=True):
+        if size == 1:
+            continue
+        if axes and all(outer == size * inner for outer, inner in zip(axes[-1][1:], steps)):
+            axes[-1] = (axes[-1][0] * size, *steps)
+        else:
+            axes.append((size, *steps))
+    return axes

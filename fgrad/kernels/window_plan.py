@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.layout import Layout, contiguous_strides
+from fgrad.kernels.builder import PlanBuilder, accumulator, real, start
+from fgrad.kernels.layout import Layout, as_pairs, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr
-from fgrad.kernels.staging import Staging, accumulator, as_pairs, real, start
 
 #: Window dimensions, window strides, padding, base dilation, window dilation: an entry of each for every axis.
 Window = tuple[tuple, ...]
@@ -43,21 +43,21 @@ def plan_reduce_window(
     """
     x, (out,) = ins[0], outs
     window: Window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
-    staging = Staging()
+    builder = PlanBuilder()
     source, target = Ptr("in", 0), Ptr("out", 0)
     if out.size == 0:
-        return staging.plan()
+        return builder.plan()
     if x.dtype.kind == "c":
         _reject_complex("reduce_window", kind, x.dtype, allowed="add")
         x, out = as_pairs(x, real(x.dtype)), as_pairs(out, real(x.dtype))
         window = tuple((*param, alone) for param, alone in zip(window, (1, 1, (0, 0), 1, 1)))
-    source, wide = staging.converted(source, x, accumulator(x.dtype))
+    source, wide = builder.converted(source, x, accumulator(x.dtype))
     if wide.dtype != out.dtype:
-        target = staging.temp(out.size * wide.dtype.itemsize)
-    _windows(staging, f"reduce_window_{kind}_{wide.dtype.name}", kind, source, wide, target, out.shape, window)
+        target = builder.temp(out.size * wide.dtype.itemsize)
+    _windows(builder, f"reduce_window_{kind}_{wide.dtype.name}", kind, source, wide, target, out.shape, window)
     if wide.dtype != out.dtype:
-        staging.cast(target, Layout.contiguous(wide.dtype, out.shape), Ptr("out", 0), out)
-    return staging.plan()
+        builder.cast(target, Layout.contiguous(wide.dtype, out.shape), Ptr("out", 0), out)
+    return builder.plan()
 
 
 def plan_reduce_window_index(
@@ -75,12 +75,12 @@ def plan_reduce_window_index(
     x, (out,) = ins[0], outs
     _reject_complex("reduce_window_index", kind, x.dtype)
     window: Window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
-    staging = Staging()
+    builder = PlanBuilder()
     if out.size:
-        source, wide = staging.converted(Ptr("in", 0), x, accumulator(x.dtype))
+        source, wide = builder.converted(Ptr("in", 0), x, accumulator(x.dtype))
         kernel = f"reduce_window_index_{kind}_{wide.dtype.name}"
-        _windows(staging, kernel, kind, source, wide, Ptr("out", 0), out.shape, window)
-    return staging.plan()
+        _windows(builder, kernel, kind, source, wide, Ptr("out", 0), out.shape, window)
+    return builder.plan()
 
 
 def _reject_complex(name: str, kind: str, dtype: np.dtype, allowed: str = "") -> None:
@@ -189,22 +189,21 @@ def _identity(kind: str, dtype: np.dtype) -> int:
 
 
 def _windows(
-    staging: Staging, kernel: str, kind: str, source: Ptr, x: Layout, target: Ptr, out_shape: tuple[int, ...],
+    builder: PlanBuilder, kernel: str, kind: str, source: Ptr, x: Layout, target: Ptr, out_shape: tuple[int, ...],
     window: Window,
 ) -> None:  # fmt: skip
     *rows, lane = _axes(x, out_shape, window)
     lane_words = _lane_table(lane)
-    table = staging.table(np.concatenate([lane_words.ravel(), _row_table(rows, lane_words.size)]))
+    table = builder.table(np.concatenate([lane_words.ravel(), _row_table(rows, lane_words.size)]))
     row_count = math.prod(axis.out_size for axis in rows)
     taps = math.prod(axis.taps for axis in rows) * lane.taps
     lanes = min(lane.out_size, LANES)
     row_tile = max(1, min(row_count, TILE // (lanes * taps)))
     scratch = -(-(8 * 4 * len(rows) + 8 * lanes) // 64) * 64
-    staging.scratch = max(staging.scratch, scratch)
     args = (
         *(start(source, x), target, table, len(rows)),
         *(lane.out_size, lanes, row_count, row_tile, lane.stride, lane.taps),
-        *(_identity(kind, x.dtype), x.dtype.itemsize, Ptr("scratch", 0), scratch),
+        *(_identity(kind, x.dtype), x.dtype.itemsize, builder.scratch(scratch), scratch),
     )
     extent = -(-row_count // row_tile) * -(-lane.out_size // lanes)
-    staging.step(kernel, args, extent, f"{kind} over windows of {taps}")
+    builder.step(kernel, args, extent, f"{kind} over windows of {taps}")

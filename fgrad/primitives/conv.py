@@ -271,6 +271,11 @@ def _transpose_rhs(
 
 
 # --- batching --------------------------------------------------------------------------------------------------------
+def _example(x: Any, dim: int | None) -> ShapedArray:
+    """The aval of one example."""
+    return x.aval if dim is None else x.aval.update(shape=(*x.shape[:dim], *x.shape[dim + 1 :]))
+
+
 def _batch(args, dims, *, dimension_numbers, feature_group_count, batch_group_count, **params):
     # V examples:  both batched: V times the groups, (V, G, ...) features or batch, out features (V, G, O');
     # lhs alone: V more images, inside the batch groups if there are any: (G, V, N');
@@ -284,15 +289,14 @@ def _batch(args, dims, *, dimension_numbers, feature_group_count, batch_group_co
             batch_group_count=batch_groups, **params,
         )  # fmt: skip
 
+    v = lhs.shape[dl] if dl is not None else rhs.shape[dr]
+    if v == 0:  # nothing can be folded into an axis and out again: the empty result, of the type one example has
+        out = _abstract(
+            _example(lhs, dl), _example(rhs, dr), dimension_numbers=dimension_numbers,
+            feature_group_count=feature_group_count, batch_group_count=batch_group_count, **params,
+        )  # fmt: skip
+        return full((0, *out.shape), 0, out.dtype), 0
     if dl is not None and dr is not None:
-        v = lhs.shape[dl]
-        if v == 0:  # no groups at all is no convolution: the empty result, of the type one example has
-            one = [ShapedArray((*a.shape[:d], *a.shape[d + 1 :]), a.dtype) for a, d in ((lhs, dl), (rhs, dr))]
-            out = _abstract(
-                *one, dimension_numbers=dimension_numbers, feature_group_count=feature_group_count,
-                batch_group_count=batch_group_count, **params,
-            )  # fmt: skip
-            return full((0, *out.shape), 0, out.dtype), 0
         by_batch = batch_group_count > 1
         lhs = _fold(lhs, dl, lhs_spec[0 if by_batch else 1])
         rhs = _fold(rhs, dr, rhs_spec[0])
@@ -302,10 +306,10 @@ def _batch(args, dims, *, dimension_numbers, feature_group_count, batch_group_co
     if dl is not None:
         lhs_folded = _fold(lhs, dl, lhs_spec[0], batch_group_count)
         out = conv(lhs_folded, rhs, feature_group_count, batch_group_count)
-        return _unfold(out, out_spec[0], lhs.shape[dl]), 0
+        return _unfold(out, out_spec[0], v), 0
     groups = max(feature_group_count, batch_group_count)
     out = conv(lhs, _fold(rhs, dr, rhs_spec[0], groups), feature_group_count, batch_group_count)
-    return _unfold(out, out_spec[1], rhs.shape[dr], groups), 0
+    return _unfold(out, out_spec[1], v, groups), 0
 
 
 conv_general_dilated_p = Primitive(

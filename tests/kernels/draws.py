@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+
 import ml_dtypes
 import numpy as np
+import pytest
 
+from fgrad import config
 from fgrad.kernels.layout import Layout
 
 FLOATS = tuple(np.dtype(t) for t in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16))
@@ -67,3 +71,29 @@ def check(actual: np.ndarray, expected, tolerance: dict[str, float] = TOLERANCE)
         np.testing.assert_array_equal(actual, expected)
     else:
         np.testing.assert_allclose(actual, expected, rtol=bound, atol=bound, equal_nan=True)
+
+
+#: Dtypes with products of their own, and the vector widths to force on them (None: as wide as the host's registers).
+PRODUCTS = [("float32", 128), ("float32", 256), ("float32", 512), ("int64", 128), ("float64", None), ("int32", None)]
+#: Dtypes whose products are computed in another dtype, or as another.
+CAST_PRODUCTS = ["float16", ml_dtypes.bfloat16, "int8", "int16", "uint8", "uint16", "uint32", "uint64"]
+
+
+def rng_at_width(monkeypatch: pytest.MonkeyPatch, dtype: str, bits: int | None) -> np.random.Generator:
+    """The numbers of one case of `PRODUCTS`, whose vector width holds until the test ends."""
+    monkeypatch.setattr(config, "vector_bits", lambda: bits)
+    return np.random.default_rng(zlib.crc32(f"{dtype}{bits}".encode()))
+
+
+def random_operand(rng, shape, dtype, low=-8, high=9):
+    """(buffer, layout, view): small integers in an array of any axis order, steps and directions."""
+    n = len(shape)
+    order = rng.permutation(n) if rng.random() < 0.5 else np.arange(n)
+    steps = np.where(rng.random(n) < 0.15, 2, 1)
+    buffer = rng.integers(low, high, [shape[d] * int(steps[d]) for d in order]).astype(dtype)
+    layout = Layout.contiguous(dtype, buffer.shape).transpose(tuple(int(i) for i in np.argsort(order)))
+    layout = layout.slice((0,) * n, layout.shape, tuple(int(s) for s in steps))
+    layout = layout.rev(tuple(d for d in range(n) if rng.random() < 0.15))
+    flat = buffer.ravel()[layout.offset :] if layout.size else buffer.ravel()
+    view = np.lib.stride_tricks.as_strided(flat, layout.shape, [s * buffer.itemsize for s in layout.strides])
+    return buffer, layout, view.copy()

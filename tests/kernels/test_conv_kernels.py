@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 import pytest
-from test_dot_kernels import random_operand
+from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width
 
 from fgrad import config
 from fgrad.kernels.cpu.conv import plan_conv
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.reference.contraction import conv_general_dilated
-
-ml_dtypes = pytest.importorskip("ml_dtypes")
 
 
 def spec(rng, n):
@@ -73,24 +69,16 @@ def draw(rng, dtype, *, few_terms=False):
     return lhs, rhs, params
 
 
-# None: as wide as the host's registers.
-@pytest.mark.parametrize(
-    "dtype,bits,draws",
-    [("float32", 128, 80), ("float32", 256, 80), ("float32", 512, 80), ("int64", 128, 25), ("float64", None, 25),
-     ("int32", None, 25)],
-)  # fmt: skip
-def test_random(monkeypatch, dtype, bits, draws):
-    monkeypatch.setattr(config, "vector_bits", lambda: bits)
-    rng = np.random.default_rng(zlib.crc32(f"{dtype}{bits}".encode()))
-    for _ in range(draws):
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_random(monkeypatch, dtype, bits):
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    for _ in range(80 if dtype == "float32" else 25):
         case = draw(rng, np.dtype(dtype))
         if case is not None:
             check(*case)
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", ml_dtypes.bfloat16, "int8", "int16", "uint8", "uint16", "uint32", "uint64"]
-)
+@pytest.mark.parametrize("dtype", CAST_PRODUCTS)
 def test_random_of_cast_dtypes(dtype):
     rng = np.random.default_rng(3)
     for _ in range(20):

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 import pytest
+from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width
 
 from fgrad import config
 from fgrad.kernels.cpu.dot import plan_dot_general
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.reference.contraction import dot_general
-
-ml_dtypes = pytest.importorskip("ml_dtypes")
-
-
-def random_operand(rng, shape, dtype, low=-8, high=9):
-    """(buffer, layout, view): small integers in an array of any axis order, steps and directions."""
-    n = len(shape)
-    order = rng.permutation(n) if rng.random() < 0.5 else np.arange(n)
-    steps = np.where(rng.random(n) < 0.15, 2, 1)
-    buffer = rng.integers(low, high, [shape[d] * int(steps[d]) for d in order]).astype(dtype)
-    layout = Layout.contiguous(dtype, buffer.shape).transpose(tuple(int(i) for i in np.argsort(order)))
-    layout = layout.slice((0,) * n, layout.shape, tuple(int(s) for s in steps))
-    layout = layout.rev(tuple(d for d in range(n) if rng.random() < 0.15))
-    flat = buffer.ravel()[layout.offset :] if layout.size else buffer.ravel()
-    view = np.lib.stride_tricks.as_strided(flat, layout.shape, [s * buffer.itemsize for s in layout.strides])
-    return buffer, layout, view.copy()
 
 
 def check(lhs, rhs, dimension_numbers):
@@ -62,22 +45,14 @@ def draw(rng, dtype):
     return lhs, rhs, ((lhs_contract, rhs_contract), (lhs_batch, rhs_batch))
 
 
-# None: as wide as the host's registers.
-@pytest.mark.parametrize(
-    "dtype,bits,draws",
-    [("float32", 128, 60), ("float32", 256, 60), ("float32", 512, 60), ("int64", 128, 25), ("float64", None, 25),
-     ("int32", None, 25)],
-)  # fmt: skip
-def test_random(monkeypatch, dtype, bits, draws):
-    monkeypatch.setattr(config, "vector_bits", lambda: bits)
-    rng = np.random.default_rng(zlib.crc32(f"{dtype}{bits}".encode()))
-    for _ in range(draws):
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_random(monkeypatch, dtype, bits):
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    for _ in range(60 if dtype == "float32" else 25):
         check(*draw(rng, np.dtype(dtype)))
 
 
-@pytest.mark.parametrize(
-    "dtype", ["float16", ml_dtypes.bfloat16, "int8", "int16", "uint8", "uint16", "uint32", "uint64"]
-)
+@pytest.mark.parametrize("dtype", CAST_PRODUCTS)
 def test_random_of_cast_dtypes(dtype):
     rng = np.random.default_rng(7)
     unsigned = np.dtype(dtype).kind == "u"

@@ -11,8 +11,8 @@ class Sample(NamedTuple):
     operands : NumPy arrays; floats in float64 unless the dtype is the point of the sample.
     kinds : which dtypes the operands may take instead: f(loat), i(nteger), b(ool); none if parameters fix them.
     exact : the reference, eager evaluation and the compiled program agree to the last bit.
-    slope : 'smooth': differences converge to the tangent; 'kink': they do not (ties, rounding), but the tangent is one
-        linear map in both directions; 'zero': there is no tangent, by definition.
+    slope : 'smooth': differences converge to the tangent; 'kink': they do not (ties, infinities), but the tangent is a
+        linear map in both directions; 'rounds': it is a rounding, linear only nearly; 'zero': none, by definition.
     refused : floating operands in which there is no derivative: MissingBackendError says so.
     linear : groups of operands in which the primitive is linear together, the others being fixed; the default is what
         its jvp slot declares, ``Linear`` or ``Bilinear``.
@@ -23,7 +23,7 @@ class Sample(NamedTuple):
     params: dict[str, Any] = {}  # noqa: RUF012
     kinds: str = ""
     exact: bool = False
-    slope: Literal["smooth", "kink", "zero"] = "smooth"
+    slope: Literal["smooth", "kink", "rounds", "zero"] = "smooth"
     refused: tuple[int, ...] = ()
     linear: tuple[tuple[int, ...], ...] | None = None
     scipy: Literal["", "derivative", "value"] = ""

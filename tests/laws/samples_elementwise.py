@@ -32,7 +32,7 @@ def sample_of(row: Row, shape: tuple[int, ...]) -> Sample:
         row.params,
         row.kinds,
         exact=row.primitive in EXACT,
-        slope="kink" if row.primitive == "reduce_precision" else "smooth",
+        slope="rounds" if row.primitive == "reduce_precision" else "smooth",
         refused=tuple(range(len(parameters))),
         linear=LINEAR.get(row.primitive),
         scipy=scipy,
@@ -75,6 +75,8 @@ def convert(x: np.ndarray, dtype: object, weak: bool = False, **notes) -> Sample
 
 SINGLE = normal(2, 3).astype(np.float32)
 OTHERS = {
+    "clamp": [Sample((np.full(9, -0.5), normal(9), np.full(9, 0.5)), kinds="fi", exact=True)],  # each bound is crossed
+    "rem": [Sample((5 * normal(9), normal(9, seed=1)), kinds="f", exact=True)],  # quotients of both signs, not all 0
     "reduce_precision": [Sample((normal(4),), {"exponent_bits": 11, "mantissa_bits": 52}, exact=True)],  # the identity
     "select_n": [
         select(normal(2, 3) > 0, (2, 3), 2),
@@ -87,9 +89,9 @@ OTHERS = {
     "convert_element_type": [
         convert(normal(2, 3), np.float64, weak=True, linear=((0,),)),
         convert(SINGLE, np.float64, linear=((0,),)),
-        convert(normal(2, 3), np.float32, slope="kink", linear=((0,),)),
-        convert(normal(), np.float16, slope="kink", linear=((0,),)),
-        convert(normal(1), ml_dtypes.bfloat16, slope="kink", linear=((0,),)),
+        convert(normal(2, 3), np.float32, slope="rounds", linear=((0,),)),
+        convert(normal(), np.float16, slope="rounds", linear=((0,),)),
+        convert(normal(1), ml_dtypes.bfloat16, slope="rounds", linear=((0,),)),
         convert(9 * normal(5), np.int8),
         convert(normal(5), bool),
         convert(np.array([3, -3, 0]), np.float64),

@@ -30,9 +30,7 @@ def test_every_primitive_has_samples_and_slots(name):
     for slot in SLOTS:
         value = getattr(REGISTRY[name], slot)
         assert value is not None, f"slot {slot} of {name} is empty: fill it, or say Unfilled('why')"
-        assert not isinstance(value, Unfilled) or value.reason.strip(), (
-            f"slot {slot} of {name} is Unfilled for no reason"
-        )
+        assert not isinstance(value, Unfilled) or value.reason.strip(), f"{slot} of {name} is Unfilled for no reason"
 
 
 def test_every_sample_is_of_a_primitive():

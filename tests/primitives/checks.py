@@ -26,11 +26,14 @@ def arrays(*shapes, seed=RNG_SEED, dtype=np.float64):
 
 
 def relative_error(got, want) -> float:
-    """max |got - want| / max |want|; equal infinities and NaNs differ by nothing."""
-    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    """max |got - want| / max |want|; equal infinities and NaNs differ by nothing, unequal integers infinitely."""
+    got, want = np.asarray(got), np.asarray(want)
     assert got.shape == want.shape, f"shapes {got.shape} and {want.shape}"
     if got.size == 0:
         return 0.0
+    if got.dtype.kind in "iub":
+        return 0.0 if np.array_equal(got, want) else np.inf
+    got, want = got.astype(np.float64), want.astype(np.float64)
     same = (got == want) | (np.isnan(got) & np.isnan(want))
     with np.errstate(invalid="ignore"):
         difference = np.where(same, 0, np.abs(got - want))

@@ -261,5 +261,5 @@ def test_errors(call, message):
 
 
 def test_a_traced_shape_names_the_argument():
-    with pytest.raises(ConcretizationError, match="argument 'n' of <lambda> is not known"):
+    with pytest.raises(ConcretizationError, match="argument 'n' of <lambda> has no value"):
         fgrad.make_jaxpr(lambda n: lax.slice(np.zeros(3), (0,), (n,)))(np.int32(2))

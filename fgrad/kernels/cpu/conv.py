@@ -16,16 +16,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fgrad.kernels.builder import PlanBuilder, start
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
 from fgrad.kernels.cpu.gemm_plan import (
     NOWHERE,
     Operand,
-    PlanBuilder,
     Product,
     Record,
-    advance,
     blocks_of,
     fill_zeros,
+    plan_in_compute_dtype,
     plan_product,
 )
 from fgrad.kernels.layout import Layout
@@ -52,11 +52,9 @@ def plan_conv(
     """Steps for ``lax.conv_general_dilated`` (a cross-correlation) over lhs and rhs of any strides.
 
     ``dimension_numbers`` = (lhs_spec, rhs_spec, out_spec): positions of (batch, feature, *spatial) in lhs and out and
-    of (out feature, in feature, *spatial) in rhs; padding may be negative.  Operands and result have one dtype;
-    float32, float64, int32 and int64 have kernels, others are computed in one of these (`casts`).
+    of (out feature, in feature, *spatial) in rhs; padding may be negative.  The result's dtype has a kernel (float32,
+    float64, int32 and int64) or is computed in one that has (`plan_in_compute_dtype`), as are the operands.
     """
-    from fgrad.kernels.cpu.casts import plan_in_compute_dtype
-
     return plan_in_compute_dtype(
         _plan, ins, outs, window_strides=window_strides, padding=padding, lhs_dilation=lhs_dilation,
         rhs_dilation=rhs_dilation, dimension_numbers=dimension_numbers, feature_group_count=feature_group_count,
@@ -70,10 +68,10 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -
     dtype = result.dtype
     if result.size == 0:
         return
-    out = advance(out, result.offset, dtype)
+    out = start(out, result)
     if lhs.size == 0 or rhs.size == 0:
         return fill_zeros(builder, out, result.size, dtype)
-    a, b = advance(a, lhs.offset, dtype), advance(b, rhs.offset, dtype)
+    a, b = start(a, lhs), start(b, rhs)
     geo = geometry(lhs, rhs, result, **params)
     last = geo.dims[-1]
     along_window = abs(last.lhs_stride * last.tap_step() * last.rhs_dilation // last.lhs_dilation)
@@ -105,7 +103,7 @@ def _padded_copy(
         last.lhs_stride * size, features, feature * size,
     )  # fmt: skip
     line = shape[-1] * features
-    builder.step(f"conv_pad_{size}", args, images * len(table), (1 << 14) // max(line, 1), "padded copy")
+    builder.step(f"conv_pad_{size}", args, images * len(table), "padded copy", (1 << 14) // max(line, 1))
     padded = tuple(d.padded(stride) for d, stride in zip(dims, strides))
     return copy, padded, shape[0] * strides[0]
 

@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fgrad.kernels.builder import PlanBuilder, start
 from fgrad.kernels.cpu.gemm_plan import (
     GRAIN_WORK,
     Operand,
-    PlanBuilder,
     Product,
     Record,
-    advance,
     blocks_of,
     fill_zeros,
+    plan_in_compute_dtype,
     plan_product,
 )
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, collapse
 from fgrad.kernels.plan import KernelPlan, Ptr
 
 DotDimensionNumbers = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
@@ -40,17 +40,7 @@ class Axis(NamedTuple):
 
 def merge(axes: Sequence[Axis]) -> list[Axis]:
     """Fewer axes that visit the same pairs of elements in the same order; axes of size 1 vanish."""
-    merged: list[Axis] = []
-    for axis in axes:
-        if axis.size == 1:
-            continue
-        if merged:
-            outer = merged[-1]
-            if outer.first == axis.size * axis.first and outer.second == axis.size * axis.second:
-                merged[-1] = Axis(outer.size * axis.size, axis.first, axis.second)
-                continue
-        merged.append(axis)
-    return merged
+    return [Axis(*axis) for axis in collapse(*zip(*axes))] if axes else []
 
 
 def offsets(axes: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
@@ -69,10 +59,8 @@ def plan_dot_general(
     """Steps for ``dot_general`` with JAX's dimension numbers ((lhs_contract, rhs_contract), (lhs_batch, rhs_batch)).
 
     Operands and result have one dtype of float32, float64, int32, int64; other dtypes are computed in one of these
-    (`casts`).  Integers wrap.  An empty contraction gives zeros.
+    (`plan_in_compute_dtype`).  Integers wrap.  An empty contraction gives zeros.
     """
-    from fgrad.kernels.cpu.casts import plan_in_compute_dtype
-
     return plan_in_compute_dtype(_plan, ins, outs, dimension_numbers=dimension_numbers)
 
 
@@ -83,7 +71,7 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, *, dimensio
     dtype = result.dtype
     if result.size == 0:
         return
-    a, b, out = advance(a, lhs.offset, dtype), advance(b, rhs.offset, dtype), advance(out, result.offset, dtype)
+    a, b, out = start(a, lhs), start(b, rhs), start(out, result)
 
     def axes(layout: Layout, used: Sequence[int], first_out: int) -> list[Axis]:
         free = [d for d in range(layout.ndim) if d not in used]
@@ -126,7 +114,7 @@ def _inner_products(builder, dtype, pointers, row: Axis, column: Axis, length: i
         out, a, b, builder.table(batches * size), row.size, column.size, length,
         row.first * size, column.first * size, row.second * size, column.second * size, blocks, block,
     )  # fmt: skip
-    builder.step(f"gemm_inner_{dtype}", args, len(batches) * blocks, GRAIN_WORK // (block * work), "inner products")
+    builder.step(f"gemm_inner_{dtype}", args, len(batches) * blocks, "inner products", GRAIN_WORK // (block * work))
 
 
 def _product(builder, dtype, pointers, rows, columns, contract, batches, out_size) -> None:

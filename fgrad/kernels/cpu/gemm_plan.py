@@ -9,14 +9,16 @@ B where that pays, and cuts the work into tasks.  Nothing here depends on the nu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from fgrad.kernels.builder import PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
-from fgrad.kernels.plan import KernelPlan, Ptr, Step
+from fgrad.kernels.layout import Layout
+from fgrad.kernels.plan import KernelPlan, Ptr
 
 CHUNK_BYTES = 1 << 19  # of B worked on at a time: under half an L2 cache
 TASK_WORK = 1 << 19  # multiply-adds of a task where there are enough: some 10 microseconds
@@ -24,33 +26,6 @@ GRAIN_WORK = 1 << 17  # and the least worth another thread
 MIN_TASKS = 16  # the reduction is split until there are so many
 PART_BYTES = 1 << 22  # bound on partial results
 SUM_SHARE = 4096  # elements of a task that sums parts
-
-
-class PlanBuilder:
-    """Collects steps, temporaries and tables."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.temps: list[int] = []
-        self.tables: list[np.ndarray] = []
-
-    def temp(self, nbytes: int) -> Ptr:
-        self.temps.append(max(int(nbytes), 8))
-        return Ptr("tmp", len(self.temps) - 1)
-
-    def table(self, values) -> Ptr:
-        self.tables.append(np.ascontiguousarray(values, np.int64).ravel())
-        return Ptr("tab", len(self.tables) - 1)
-
-    def zeros(self, nbytes: int) -> Ptr:
-        return self.table(np.zeros(-(-nbytes // 8) + 1, np.int64))
-
-    def step(self, kernel: object, args: Sequence[int | Ptr], extent: int, grain: int, note: str) -> None:
-        words = tuple(arg if isinstance(arg, Ptr) else int(arg) for arg in args)
-        self.steps.append(Step(kernel, words, int(extent), max(int(grain), 1), note))
-
-    def plan(self) -> KernelPlan:
-        return KernelPlan(tuple(self.steps), tuple(self.temps), tuple(self.tables))
 
 
 class Record(NamedTuple):
@@ -123,10 +98,6 @@ class Product:
     note: str = "product"
 
 
-def advance(pointer: Ptr, elements: int, dtype: np.dtype) -> Ptr:
-    return pointer._replace(offset=pointer.offset + int(elements) * dtype.itemsize)
-
-
 def plan_product(builder: PlanBuilder, product: Product) -> None:
     """Appends the steps of one product (at least one row, column and batch; the reduction may be empty)."""
     p, size = product, product.dtype.itemsize
@@ -179,21 +150,21 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         p.a_g_stride * size, b_words.g_stride, p.a_run * size, b_words.run,
         b_words.panel, p.columns, p.out_column * size, part,
     )  # fmt: skip
-    builder.step(tile.kernel(p.dtype), args, extent, GRAIN_WORK // max(tile_work * block, 1), p.note)
+    builder.step(tile.kernel(p.dtype), args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
     if splits > 1:
         sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
         tasks = -(-p.out_size // SUM_SHARE)
-        builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, -(-(1 << 14) // (SUM_SHARE * splits)), "sum of parts")
+        builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, "sum of parts", -(-(1 << 14) // (SUM_SHARE * splits)))
 
 
 def _zero_row(builder: PlanBuilder, p: Product) -> Ptr:
     """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction."""
     if all(r.a_taps.ndim == 1 for r in p.records):
-        return builder.zeros(0)
+        return builder.table([0])
     reach = max(max(r.c_count, r.c_last, 1) for r in p.records) - 1
     reach *= abs(p.a_run) * p.dtype.itemsize
-    zeros = builder.zeros(reach + p.dtype.itemsize)
-    return zeros if p.a_run >= 0 else zeros._replace(offset=reach)
+    zeros = builder.table(np.zeros(reach // 8 + 2, np.int64))
+    return zeros if p.a_run >= 0 else advance(zeros, reach)
 
 
 class _BWords(NamedTuple):
@@ -235,7 +206,7 @@ def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) 
         panels, p.g_count, p.b.g_stride * size, s_count, c_count, p.b.last_run, width, p.columns, p.b.column * size,
     )  # fmt: skip
     tasks = len(starts) * panels * p.g_count * s_count
-    builder.step(f"gemm_pack_{size}", args, tasks, (1 << 13) // max(c_count * width, 1), "pack")
+    builder.step(f"gemm_pack_{size}", args, tasks, "pack", (1 << 13) // max(c_count * width, 1))
     taps = np.arange(max(s_count, 1)) * (c_count * row)
     return b, _BWords(g_stride, p.run_step * row, panel, which.ravel() * (panels * panel), taps, row)
 
@@ -265,7 +236,7 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
     """A result without any product to add: the sum of no parts."""
-    builder.step(f"gemm_sum_{dtype}", (out, out, 0, size, SUM_SHARE), -(-size // SUM_SHARE), 4, "zeros")
+    builder.step(f"gemm_sum_{dtype}", (out, out, 0, size, SUM_SHARE), -(-size // SUM_SHARE), "zeros", 4)
 
 
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:
@@ -275,3 +246,39 @@ def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:
     c = max(math.ceil(count / g), 1)
     g = max(1, math.ceil(count / c))
     return g, min(c, count) if g == 1 else c, count - (g - 1) * c
+
+
+#: Result dtype -> dtype computed in.
+COMPUTE = {
+    "float16": "float32", "bfloat16": "float32", "float32": "float32", "float64": "float64",
+    "int8": "int32", "int16": "int32", "int32": "int32", "int64": "int64",
+    "uint8": "int32", "uint16": "int32", "uint32": "int32", "uint64": "int64",
+}  # fmt: skip
+SAME_BITS = {"uint32": "int32", "uint64": "int64"}
+
+
+def plan_in_compute_dtype(plan: Callable, ins: Sequence[Layout], outs: Sequence[Layout], **params) -> KernelPlan:
+    """``plan(builder, a, b, out, ins, outs, **params)`` with every layout in the dtype computed in.
+
+    float16 and bfloat16 are accumulated in float32; integers narrower than 32 bits in int32, cut off at the end, which
+    is exact modulo 2^n.  uint32 and uint64 have the products of int32 and int64, bit for bit, and need no cast.
+    """
+    (result,) = outs
+    if result.dtype.name not in COMPUTE:
+        raise TypeError(f"product: dtype must be one of {sorted(COMPUTE)}, got {result.dtype}. Convert the operands.")
+    compute = np.dtype(COMPUTE[result.dtype.name])
+    builder = PlanBuilder()
+    operands = [builder.converted(Ptr("in", i), _as_signed(layout), compute) for i, layout in enumerate(ins)]
+    pointers, layouts = zip(*operands)
+    out, target = Ptr("out", 0), _as_signed(result)
+    if target.dtype == compute:
+        plan(builder, *pointers, out, layouts, [target], **params)
+    else:
+        wide, temp = Layout.contiguous(compute, result.shape), builder.temp(result.size * compute.itemsize)
+        plan(builder, *pointers, temp, layouts, [wide], **params)
+        builder.cast(temp, wide, out, target)
+    return builder.plan()
+
+
+def _as_signed(layout: Layout) -> Layout:
+    return replace(layout, dtype=np.dtype(SAME_BITS.get(layout.dtype.name, layout.dtype)))

@@ -1,0 +1,89 @@
+"""Writing a kernel plan: steps in order, and the temporaries, tables and scratch memory they use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fgrad.kernels.layout import Layout
+from fgrad.kernels.plan import KernelPlan, Ptr, Step
+
+
+class PlanBuilder:
+    """A `KernelPlan` under construction."""
+
+    def __init__(self) -> None:
+        self._steps: list[Step] = []
+        self._temps: list[int] = []
+        self._tables: list[np.ndarray] = []
+        self._scratch = 0
+
+    def step(self, kernel: object, args: Iterable[int | Ptr], extent: int, note: str, grain: int = 1) -> None:
+        """Appends a step; a grain below 1 (from a division by large work) counts as 1."""
+        words = tuple(arg if isinstance(arg, Ptr) else int(arg) for arg in args)
+        self._steps.append(Step(kernel, words, int(extent), max(int(grain), 1), note))
+
+    def temp(self, nbytes: int) -> Ptr:
+        """Memory for the rest of the plan."""
+        self._temps.append(int(nbytes))
+        return Ptr("tmp", len(self._temps) - 1)
+
+    def table(self, words: ArrayLike) -> Ptr:
+        """Integers that steps read, in row-major order."""
+        self._tables.append(np.ascontiguousarray(words, np.int64).ravel())
+        return Ptr("tab", len(self._tables) - 1)
+
+    def scratch(self, nbytes: int) -> Ptr:
+        """Memory private to a worker while it works on one step; all steps have the same."""
+        self._scratch = max(self._scratch, nbytes)
+        return Ptr("scratch", 0)
+
+    def cast(self, source: Ptr, layout: Layout, target: Ptr, result: Layout) -> None:
+        """target[i] = source[i] in the result's dtype, for every index i of the two layouts' common shape."""
+        if result.size == 0:
+            return
+        nodes = [("load", 0), ("map", _cast, (("dtype", result.dtype.name),), (0,))]
+        base = {"in": source, "out": target}
+        from fgrad.kernels.cpu.emit import map_plan  # the emitter loads with the first program, not with fgrad
+
+        for step in map_plan(layout.shape, [layout], nodes, [(result, 1)]).steps:
+            args = [advance(base[arg.kind], arg.offset) if isinstance(arg, Ptr) else arg for arg in step.args]
+            self.step(step.kernel, args, step.extent, f"cast to {result.dtype}", step.grain)
+
+    def converted(self, source: Ptr, layout: Layout, dtype: np.dtype) -> tuple[Ptr, Layout]:
+        """The operand in ``dtype``: itself, or a contiguous copy."""
+        if dtype == layout.dtype:
+            return source, layout
+        result = Layout.contiguous(dtype, layout.shape)
+        target = self.temp(result.size * dtype.itemsize)
+        self.cast(source, layout, target, result)
+        return target, result
+
+    def plan(self) -> KernelPlan:
+        return KernelPlan(tuple(self._steps), tuple(self._temps), tuple(self._tables), self._scratch)
+
+
+def _cast(s, x, dtype: str):
+    return s.cast(x, dtype)
+
+
+def advance(base: Ptr, nbytes: int) -> Ptr:
+    """The address ``nbytes`` after another."""
+    return base._replace(offset=base.offset + nbytes)
+
+
+def start(base: Ptr, layout: Layout) -> Ptr:
+    """Address of element [0, ..., 0] of a layout over ``base``."""
+    return advance(base, layout.offset * layout.dtype.itemsize)
+
+
+def accumulator(dtype: np.dtype) -> np.dtype:
+    """What library kernels compute in: float32 for float16 and bfloat16 (NumPy kind 'V'), else the dtype itself."""
+    return np.dtype(np.float32) if dtype == np.float16 or dtype.kind == "V" else dtype
+
+
+def real(dtype: np.dtype) -> np.dtype:
+    """The dtype of a complex number's parts."""
+    return np.dtype(f"f{dtype.itemsize // 2}")

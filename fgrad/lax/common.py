@@ -129,7 +129,7 @@ def documented(domain: str, result: str = "the same dtype") -> Callable[[F], F]:
         lines += ["", "Returns:", f"    Array [*shape] of {result}."]
         lines += ["", "Raises:", f"    TypeError: the dtype is not {kinds}{', or dtypes differ' * several}."]
         lines += ["    ValueError: shapes differ."] * several
-        function.__doc__ = "\n".join([*lines, "", mark + example.replace("  # doctest: +SKIP", "")])
+        function.__doc__ = "\n".join([*lines, "", mark + example])
         return function
 
     return complete

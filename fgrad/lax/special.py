@@ -78,7 +78,7 @@ def digamma(x: ArrayLike) -> Array:
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.digamma(np.float64([1, 10]))  # doctest: +SKIP
+    >>> lax.digamma(np.float64([1, 10]))
     Array([-0.57721566,  2.25175259], dtype=float64)
     """
     return unary(digamma_p, x)
@@ -94,7 +94,7 @@ def polygamma(m: ArrayLike, x: ArrayLike) -> Array:
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.polygamma(1.0, np.float64([1, 10]))  # doctest: +SKIP
+    >>> lax.polygamma(1.0, np.float64([1, 10]))
     Array([1.64493407, 0.10516634], dtype=float64)
     """
     return nary(polygamma_p, m, x)
@@ -110,7 +110,7 @@ def zeta(x: ArrayLike, q: ArrayLike) -> Array:
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.zeta(2.0, np.float64([1, 10]))  # doctest: +SKIP
+    >>> lax.zeta(2.0, np.float64([1, 10]))
     Array([1.64493407, 0.10516634], dtype=float64)
     """
     return nary(zeta_p, x, q)
@@ -126,7 +126,7 @@ def igamma(a: ArrayLike, x: ArrayLike) -> Array:
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.igamma(np.float64([1, 2]), 1.0)  # doctest: +SKIP
+    >>> lax.igamma(np.float64([1, 2]), 1.0)
     Array([0.63212056, 0.26424112], dtype=float64)
     """
     return nary(igamma_p, a, x)
@@ -142,7 +142,7 @@ def igammac(a: ArrayLike, x: ArrayLike) -> Array:
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.igammac(np.float64([1, 2]), 1.0)  # doctest: +SKIP
+    >>> lax.igammac(np.float64([1, 2]), 1.0)
     Array([0.36787944, 0.73575888], dtype=float64)
     """
     return nary(igammac_p, a, x)
@@ -158,7 +158,7 @@ def betainc(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.betainc(2.0, 3.0, np.float64([0.25, 0.5]))  # doctest: +SKIP
+    >>> lax.betainc(2.0, 3.0, np.float64([0.25, 0.5]))
     Array([0.26171875, 0.6875    ], dtype=float64)
     """
     return nary(betainc_p, a, b, x)
@@ -172,7 +172,7 @@ def bessel_i0e(x: ArrayLike) -> Array:
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.bessel_i0e(np.float64([0, 1]))  # doctest: +SKIP
+    >>> lax.bessel_i0e(np.float64([0, 1]))
     Array([1.        , 0.46575961], dtype=float64)
     """
     return unary(bessel_i0e_p, x)
@@ -186,7 +186,7 @@ def bessel_i1e(x: ArrayLike) -> Array:
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.bessel_i1e(np.float64([0, 1]))  # doctest: +SKIP
+    >>> lax.bessel_i1e(np.float64([0, 1]))
     Array([0.        , 0.20791042], dtype=float64)
     """
     return unary(bessel_i1e_p, x)

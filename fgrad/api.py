@@ -101,9 +101,10 @@ def _batch_size(fun, xs, axes, axis_size, names) -> tuple[int, list[int | None]]
             dims.append(None)
             continue
         if not -x.ndim <= a < x.ndim:
+            use = f"an axis in [{-x.ndim}, {x.ndim}) or None" if x.ndim else "None for a scalar"
             raise ValueError(
                 f"vmap: in_axes must be an axis of its argument, got {a} for argument {names()[i]} of shape {x.shape} "
-                f"({x.ndim} axes). Use an axis in [{-x.ndim}, {x.ndim}) or None."
+                f"({x.ndim} axes). Use {use}."
             )
         dims.append(a % x.ndim)
         sizes.setdefault(x.shape[a % x.ndim], []).append(f"{names()[i]} (shape {x.shape}, axis {a})")

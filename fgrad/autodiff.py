@@ -13,7 +13,7 @@ import numpy as np
 
 from fgrad import tree
 from fgrad.core import dtypes
-from fgrad.core.array import ConcreteArray, aval_of, lift
+from fgrad.core.array import Array, ConcreteArray, aval_of, lift
 from fgrad.core.aval import ShapedArray
 from fgrad.core.primitive import Zero
 from fgrad.errors import TreeMismatchError
@@ -36,10 +36,15 @@ from fgrad.transforms.zeros import instantiate
 def _argnums(who: str, fun: Any, argnums: int | Sequence[int], n: int) -> tuple[int, ...]:
     given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for i in given:
+        if not isinstance(i, int):
+            raise TypeError(
+                f"{who}: argnums must be an int or a sequence of ints, got {argnums!r}. Count the positional arguments "
+                "from 0."
+            )
         if not -n <= i < n:
             raise ValueError(
                 f"{who}: argnums must name positional arguments of the call, got {argnums} for {function_name(fun)} "
-                f"called with {n}. Use indices below {n}."
+                f"called with {n} of them. {f'Use indices below {n}' if n else 'Pass the argument by position'}."
             )
     return tuple(i % n for i in given)
 
@@ -77,9 +82,10 @@ class _Flat:
         out = self.fun(*args, **self.kwargs)
         if self.has_aux:
             if not (isinstance(out, (tuple, list)) and len(out) == 2):
+                got = out.aval if isinstance(out, Array) else type(out).__name__
                 raise TypeError(
                     f"{self.who}: with has_aux=True {function_name(self.fun)} must return a pair (output, aux), "
-                    f"got {type(out).__name__}. Return two values, or drop has_aux."
+                    f"got {got}. Return two values, or drop has_aux."
                 )
             out, aux = out
             flat_aux, self.aux_tree = flatten_output(aux, self.who, self.fun)

@@ -112,7 +112,8 @@ class Primitive:
         """The filled slot, or MissingBackendError with the recorded reason."""
         value = getattr(self, name)
         if isinstance(value, Unfilled):
-            raise MissingBackendError(f"{self.name}: has no {name} rule, {value.reason}.")
+            instead = " Use vjp for functions that are not linear." if name == "transpose" else ""
+            raise MissingBackendError(f"{self.name}: has no {name} rule, {value.reason}.{instead}")
         return value
 
     def __repr__(self) -> str:

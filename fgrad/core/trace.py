@@ -9,7 +9,7 @@ parents.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -37,6 +37,12 @@ class Trace:
         return f"a value traced by {self.name}"
 
 
+def computed_from(names: Sequence[str], kind: str = "") -> str:
+    """``a value computed from arguments 'x' of f, 'y' of f and 3 more``"""
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return f"a value computed from {kind}argument{'s' if len(names) > 1 else ''} {', '.join(names[:4])}{more}"
+
+
 class Tracer(Array):
     """Stands for an array inside a transformation."""
 
@@ -51,7 +57,7 @@ class Tracer(Array):
         return None
 
     def _need_value(self, what: str, instead: str) -> Any:
-        check_live(self)
+        check_live(self, what)
         known = self.concrete()
         if known is not None:
             return known
@@ -167,7 +173,7 @@ def escaped(tracer: Tracer, where: str) -> EscapedTracerError:
     )
 
 
-def check_live(x: Any, where: str = "tracer") -> None:
+def check_live(x: Any, where: str) -> None:
     """Raises EscapedTracerError for a tracer whose trace has ended."""
     if isinstance(x, Tracer) and not x.trace.live:
         raise escaped(x, where)

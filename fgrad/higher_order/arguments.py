@@ -88,9 +88,10 @@ def leaf_aval(x: Any, who: str, names: Callable[[], list[str]], i: int) -> Shape
         check_live(x, who)
         return lift(x, who).aval
     if not is_arraylike(x):
+        other = "mark the argument static (static_argnums)" if who == "jit" else "close over the value"
         raise TypeError(
             f"{who}: arguments must be arrays, scalars or pytrees of them, got {x!r} of type {type(x).__name__} "
-            f"in argument {names()[i]}. Pass arrays, or mark the argument static (static_argnums) where there is jit."
+            f"in argument {names()[i]}. Pass arrays, or {other}."
         )
     try:
         return aval_of(x)
@@ -116,9 +117,9 @@ def flatten_output(out: Any, who: str, fun: Callable[..., Any]) -> tuple[list[Ar
     leaves, treedef = tree.tree_flatten(out)
     for i, x in enumerate(leaves):
         if not is_arraylike(x):
-            path = tree.tree_paths(out)[i]
+            path = f"the output at {tree.tree_paths(out)[i]}" if tree.tree_paths(out)[i] else "its output"
             raise TypeError(
                 f"{who}: {function_name(fun)} must return arrays or pytrees of them, got {x!r} of type "
-                f"{type(x).__name__} at output{path or ' 0'}. Return arrays, or leave the value out."
+                f"{type(x).__name__} for {path}. Return arrays, or leave the value out."
             )
     return [lift(x, who) for x in leaves], treedef

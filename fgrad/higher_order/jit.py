@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -56,6 +57,8 @@ class Jitted:
     ):
         functools.update_wrapper(self, fun)
         self.fun = fun
+        _check_marked(fun, "static", static_argnums, static_argnames)
+        _check_marked(fun, "donate", donate_argnums, donate_argnames)
         names = parameter_names(fun, 64)
         self.static_argnums = tuple(static_argnums)
         self.static_names = frozenset(static_argnames) | {names[i] for i in static_argnums if 0 <= i < len(names)}
@@ -260,10 +263,37 @@ def _hashable(x: Any, fun: Callable[..., Any], where: int | str) -> _Static:
         hash(x)
     except TypeError:
         raise UnhashableStaticError(
-            f"jit: static arguments must be hashable, got {x!r} of type {type(x).__name__} for argument "
+            f"jit: static arguments must be hashable, got {x!r} of type {_type_name(x)} for argument "
             f"'{name}' of {function_name(fun)}. Pass a tuple instead of a list, or do not mark it static."
         ) from None
     return _Static(x)
+
+
+def _check_marked(fun: Callable[..., Any], what: str, nums: Sequence[int], names: Sequence[str]) -> None:
+    """Marks that name no parameter of ``fun`` are errors, where its signature is known."""
+    try:
+        parameters = inspect.signature(fun).parameters.values()
+    except (TypeError, ValueError):
+        return
+    kinds = {p.kind for p in parameters}
+    n = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    for i in nums:
+        if inspect.Parameter.VAR_POSITIONAL not in kinds and not -n <= i < n:
+            raise ValueError(
+                f"jit: {what}_argnums must name positional parameters of the function, got {i} for "
+                f"{function_name(fun)}, which takes {n}. Use indices in [{-n}, {n})."
+            )
+    known = [p.name for p in parameters]
+    for name in names:
+        if inspect.Parameter.VAR_KEYWORD not in kinds and name not in known:
+            raise ValueError(
+                f"jit: {what}_argnames must name parameters of the function, got {name!r} for {function_name(fun)}, "
+                f"which has {', '.join(known) or 'none'}. Correct the name."
+            )
+
+
+def _type_name(x: Any) -> str:
+    return "Array" if isinstance(x, Array) else type(x).__name__
 
 
 def _owns_memory(value: np.ndarray) -> bool:

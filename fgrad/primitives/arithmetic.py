@@ -13,6 +13,7 @@ import numpy as np
 from fgrad.core import dtypes
 from fgrad.core.aval import ShapedArray
 from fgrad.core.primitive import Bilinear, Linear, LinearArg, Zero
+from fgrad.errors import MissingBackendError
 from fgrad.primitives.broadcast import full_like
 from fgrad.primitives.define import elementwise
 
@@ -198,6 +199,11 @@ def _mul_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
 
 
 def _div_transpose(ct: Any, x: Any, y: Any) -> list[Any]:
+    if isinstance(y, LinearArg):
+        raise MissingBackendError(
+            "div: has no transpose in its divisor, got one that depends on the arguments (it is not linear in it). "
+            "Use vjp for functions that are not linear."
+        )
     return [div_p.bind(ct, y), None]
 
 

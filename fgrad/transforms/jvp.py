@@ -8,7 +8,7 @@ from typing import Any
 from fgrad.core import trace as _trace
 from fgrad.core.array import lift
 from fgrad.core.primitive import Bilinear, Linear, Zero
-from fgrad.core.trace import Trace, Tracer, tracing, using
+from fgrad.core.trace import Trace, Tracer, computed_from, tracing, using
 from fgrad.transforms.zeros import add_tangents, instantiate
 
 
@@ -67,7 +67,7 @@ class JVPTrace(Trace):
             return f"argument {self.arg_names()[position]}"
         if isinstance(tracer, JVPTracer) and isinstance(tracer.primal, Tracer):
             return tracer.primal.trace.describe(tracer.primal)
-        return super().describe(tracer)
+        return super().describe(tracer) if self.arg_names is None else computed_from(self.arg_names())
 
 
 def apply_jvp(prim: Any, primals: Sequence[Any], tangents: Sequence[Any], params: dict[str, Any]) -> tuple[Any, Any]:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from fgrad.core import trace as _trace
 from fgrad.core.array import lift
 from fgrad.core.aval import ShapedArray
-from fgrad.core.primitive import LinearArg, Zero
+from fgrad.core.primitive import Bilinear, LinearArg, Zero
 from fgrad.core.trace import Trace, Tracer, check_live, tracing
+from fgrad.errors import MissingBackendError
 from fgrad.transforms.jvp import jvp_flat
 from fgrad.transforms.zeros import add_tangents, instantiate
 
@@ -101,6 +102,11 @@ class Tape(NamedTuple):
             cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, cts)]
             operands = [LinearArg(a.aval) if self.trace.owns(a) else a for a in args]
             rule = prim.slot("transpose")
+            if type(prim.jvp) is Bilinear and all(isinstance(a, LinearArg) for a in operands):
+                raise MissingBackendError(
+                    f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "
+                    "arguments (it is linear only in each). Use vjp for functions that are not linear."
+                )
             results = rule(cts if prim.multiple_results else cts[0], *operands, **params)
             for a, r in zip(args, results, strict=True):
                 if self.trace.owns(a):

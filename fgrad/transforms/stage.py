@@ -12,7 +12,7 @@ from fgrad.core import trace as _trace
 from fgrad.core.array import Array, ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var
-from fgrad.core.trace import Trace, Tracer, check_live, tracing
+from fgrad.core.trace import Trace, Tracer, check_live, computed_from, tracing
 from fgrad.transforms.dce import dce
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -96,11 +96,11 @@ class StagingTrace(Trace):
         if tracer.var in self.inputs and names:
             return f"argument {names[0]}"
         if names:
-            return f"a value computed from argument{'s' if len(names) > 1 else ''} {', '.join(names)}"
+            return computed_from(names)
         return super().describe(tracer)
 
     def build(self, outs: Sequence[Any]) -> ClosedJaxpr:
-        outvars = [self.atom(o, "output") for o in outs]
+        outvars = [self.atom(o, self.name) for o in outs]
         return ClosedJaxpr(Jaxpr(self.constvars, self.inputs, self.eqns, outvars), self.consts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fgrad.core import trace as _trace
 from fgrad.core.array import lift
 from fgrad.core.aval import ShapedArray
-from fgrad.core.trace import Trace, Tracer, tracing, using
+from fgrad.core.trace import Trace, Tracer, computed_from, tracing, using
 from fgrad.primitives.broadcast import broadcast_in_dim_p
 from fgrad.primitives.transpose import moveaxis
 
@@ -75,8 +75,7 @@ class BatchTrace(Trace):
         position = getattr(tracer, "position", None)
         if position is not None:
             return f"argument {names[position]}"
-        mapped = [n for i, n in enumerate(names) if self.mapped[i]]
-        return f"a value computed from mapped argument{'s' if len(mapped) > 1 else ''} {', '.join(mapped)}"
+        return computed_from([n for i, n in enumerate(names) if self.mapped[i]], "mapped ")
 
 
 def materialize(x: Any, dim: int | None, size: int, to: int) -> Any:

@@ -41,7 +41,9 @@ def test_arena_reuses_what_is_dead():
     assert a == b == 0 and c >= 1000 and arena.size <= 2 * 1024
 
 
-POISON = 0xA5  # as a float of either width a number near -1e-16, as an integer a large negative one: both change results
+POISON = (
+    0xA5  # as a float of either width a number near -1e-16, as an integer a large negative one: both change results
+)
 
 
 def run_poisoned(program, inputs):

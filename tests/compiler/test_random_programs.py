@@ -14,7 +14,7 @@ from fgrad.core.jaxpr import eval_jaxpr
 from fgrad.transforms.dce import dce
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-12}
-QUICK = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 LONG = settings(max_examples=4000, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -85,13 +85,13 @@ def test_every_pass_keeps_types_and_values(program):
     check_passes(program)
 
 
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=100)
 @given(programs(dtypes=("float64",)))
 def test_compiled_gradients_are_eager_gradients(program):
     check_gradient(program)
 
 
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=100)
 @given(programs())
 def test_mapped_programs(program):
     check_vmap(program)

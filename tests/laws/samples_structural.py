@@ -1,15 +1,23 @@
 """Samples of the primitives that move, reduce, index, slide windows, contract, and call."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
-import test_conv
-import test_dot
-import test_indexing
-import test_movement
-import test_reductions
-import test_window
 from sample import Sample, normal
+from structural_table import (
+    CONCATENATIONS,
+    CONVS,
+    DOTS,
+    INDEXINGS,
+    MAPS,
+    PADS,
+    REDUCTIONS,
+    WINDOWS,
+    indices_for,
+    rows_of,
+    window,
+)
 
 from fgrad import lax
 from fgrad.core.array import aval_of
@@ -51,11 +59,11 @@ def movement() -> dict[str, list[Sample]]:
         ],
         "pad": [
             Sample((normal(*shape), normal()), {"padding_config": config}, "fib", exact=True)
-            for shape, config in test_movement.PADS
+            for shape, config in PADS
         ],
         "concatenate": [
-            Sample(tuple(normal(2, n, 3, seed=i) for i, n in enumerate(sizes)), {"dimension": 1}, "fib", exact=True)
-            for sizes in [(2, 3), (1, 0, 4), (3,), (0, 0)]
+            Sample(joined(dimension, sizes), {"dimension": dimension}, "fib", exact=True)
+            for dimension, sizes in CONCATENATIONS
         ],
         "iota": [
             Sample((), {"dtype": np.dtype(dtype), "shape": shape, "dimension": dimension}, exact=True)
@@ -64,12 +72,13 @@ def movement() -> dict[str, list[Sample]]:
             ]
         ],
     }  # fmt: skip
-    for prim, shape, params in test_movement.MAPS:
-        samples.setdefault(prim.name, []).append(moved(*shape, **params))
-    samples["slice"].append(moved(start_indices=(), limit_indices=(), strides=()))
-    samples["dilate"].append(moved(factors=()))
-    samples["undilate"].append(moved(factors=()))
+    for name, shape, params in MAPS:
+        samples.setdefault(name, []).append(moved(*shape, **params))
     return samples
+
+
+def joined(dimension: int, sizes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    return tuple(normal(*(n if d == dimension else d + 2 for d in range(3)), seed=i) for i, n in enumerate(sizes))
 
 
 # --- reductions ------------------------------------------------------------------------------------------------------
@@ -78,7 +87,7 @@ ZEROS = np.array([[2.0, 0.0, 3.0], [0.0, 5.0, 0.0]])
 
 
 def reductions() -> dict[str, list[Sample]]:
-    drawn = [(normal(*shape), {"axes": axes}) for shape, axes in test_reductions.SHAPES]
+    drawn = [(normal(*shape), {"axes": axes}) for shape, axes in REDUCTIONS]
     nothing = (np.zeros((2, 0)), {"axes": (1,)})
     samples = {
         "reduce_sum": [Sample((x,), params, "fi") for x, params in [*drawn, nothing]],
@@ -106,13 +115,13 @@ def reductions() -> dict[str, list[Sample]]:
 # --- indexing --------------------------------------------------------------------------------------------------------
 def indexing() -> dict[str, list[Sample]]:
     gathers, scatters = [], []
-    for i, (shape, axes, batch) in enumerate(test_indexing.CASES):
-        x, updates = normal(*shape), normal(*test_indexing.rows_of(shape, axes, batch), seed=1)
-        indices = np.asarray(test_indexing.indices_for(shape, axes, batch, [np.int64, np.int32][i % 2]))
+    for i, (shape, axes, batch) in enumerate(INDEXINGS):
+        x, updates = normal(*shape), normal(*rows_of(shape, axes, batch), seed=1)
+        indices = indices_for(shape, axes, batch, [np.int64, np.int32][i % 2])
         for mode in ("clip", "fill"):
             gathers.append(Sample((x, indices), {"axes": axes, "mode": mode}, "fib", exact=True, linear=((0,),)))
-        for j, kind in enumerate(("set", "add", "mul", "min", "max")):
-            params = {"axes": axes, "mode": ("clip", "drop")[(i + j) % 2], "kind": kind}
+        for mode, kind in itertools.product(("clip", "drop"), ("set", "add", "mul", "min", "max")):
+            params = {"axes": axes, "mode": mode, "kind": kind}
             kinds = {"set": "fib", "add": "fi", "mul": "fi"}.get(kind, "fib")
             linear = ((0, 2),) if kind in ("set", "add") else None
             scatters.append(Sample((x, indices, updates), params, kinds, kind not in ("add", "mul"), linear=linear))
@@ -128,7 +137,7 @@ def indexing() -> dict[str, list[Sample]]:
 # --- windows ---------------------------------------------------------------------------------------------------------
 def windows() -> dict[str, list[Sample]]:
     samples: dict[str, list[Sample]] = {"reduce_window_sum": [], "reduce_window_index": []}
-    for i, (shape, params) in enumerate(test_window.CASES):
+    for shape, params in WINDOWS:
         x = normal(*shape)
         samples["reduce_window_sum"].append(Sample((x,), params, "fi"))
         for kind in ("max", "min"):
@@ -136,9 +145,8 @@ def windows() -> dict[str, list[Sample]]:
             extremum = REGISTRY[f"reduce_window_{kind}"].reference(x, **params)
             slope = "smooth" if np.isfinite(extremum).all() else "kink"
             samples.setdefault(f"reduce_window_{kind}", []).append(Sample((x,), params, "fib", True, slope))
-        kind = ("max", "min")[i % 2]
-        samples["reduce_window_index"].append(Sample((x,), params | {"kind": kind}, "fib", exact=True))
-    ties = test_window.window((1, 2), (1, 2))
+            samples["reduce_window_index"].append(Sample((x,), params | {"kind": kind}, "fib", exact=True))
+    ties = window((1, 2), (1, 2))
     for kind in ("max", "min"):
         samples[f"reduce_window_{kind}"].append(Sample((TIES,), ties, "fib", True, "kink"))
     return samples
@@ -146,17 +154,10 @@ def windows() -> dict[str, list[Sample]]:
 
 # --- contractions ----------------------------------------------------------------------------------------------------
 def contractions() -> dict[str, list[Sample]]:
-    dots = [
-        Sample((normal(*left), normal(*right, seed=1)), dot_params(numbers), "fi")
-        for left, right, numbers in test_dot.CASES
-    ]
+    dots = [Sample((normal(*left), normal(*right, seed=1)), dot_params(numbers), "fi") for left, right, numbers in DOTS]
     single = [x.astype(np.float32) for x in dots[0].operands]
-    dots.append(Sample(tuple(single), dot_params(test_dot.CASES[0][2], np.dtype(np.float64))))
-    dots.append(Sample((normal(), normal(2, seed=1)), dot_params((((), ()), ((), ()))), "fi"))
-    convs = [
-        Sample((normal(*left), normal(*right, seed=1)), params, "fi")
-        for left, right, params in test_conv.CASES.values()
-    ]
+    dots.append(Sample(tuple(single), dot_params(DOTS[0][2], np.dtype(np.float64))))
+    convs = [Sample((normal(*left), normal(*right, seed=1)), params, "fi") for left, right, params in CONVS.values()]
     return {"dot_general": dots, "conv_general_dilated": convs}
 
 

@@ -60,11 +60,6 @@ class Row(NamedTuple):
     def dtypes(self) -> list[np.dtype]:
         return [d for kind in self.kinds for d in DTYPES[kind]]
 
-    @property
-    def on_reals(self) -> Callable:
-        """The function, of any real numbers."""
-        return lambda *xs: self.function(*[d(x) for d, x in zip(self.domains, xs)])
-
     def draw(self, shape, dtype=np.float64, seed=0) -> list[np.ndarray]:
         """Random operands inside the domains."""
         rng = np.random.default_rng(seed)

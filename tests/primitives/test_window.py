@@ -1,11 +1,12 @@
-"""reduce_window_sum, reduce_window_max, reduce_window_min and reduce_window_index."""
+"""Windows: sums over a sweep of parameters, where extrema have their gradient, dtypes, errors."""
 
 import itertools
 import re
 
 import numpy as np
 import pytest
-from checks import arrays, check_jvp, check_linear_map, check_second, check_value, check_vmap
+from checks import arrays, check_linear_map, check_value
+from structural_table import window
 
 from fgrad.core.array import lift
 from fgrad.primitives.window import (
@@ -16,60 +17,6 @@ from fgrad.primitives.window import (
 )
 from fgrad.transforms.linearize import linearize_flat
 from fgrad.transforms.stage import stage
-
-
-def window(dims, strides=None, padding=None, base=None, dilation=None):
-    ones = (1,) * len(dims)
-    return {
-        "window_dimensions": dims,
-        "window_strides": strides or ones,
-        "padding": padding or ((0, 0),) * len(dims),
-        "base_dilation": base or ones,
-        "window_dilation": dilation or ones,
-    }
-
-
-CASES = [
-    ((6,), window((3,))),
-    ((6, 5), window((2, 3), (2, 1), ((0, 1), (1, 1)))),
-    ((6, 5), window((2, 2), (3, 2), ((-1, 0), (2, -1)), None, (2, 1))),
-    ((4, 3), window((3, 2), (2, 1), ((1, 2), (0, 0)), (2, 3), (1, 2))),
-    ((5, 2, 4), window((2, 1, 3), (1, 1, 2), ((1, 0), (0, 0), (2, 2)), (3, 1, 1), (2, 1, 1))),
-    ((3,), window((2,), (5,), ((4, 6),))),  # windows that hold no element
-    ((0, 4), window((1, 2))),
-    ((0,), window((2,), None, ((1, 2),))),  # an empty axis, padded
-    ((), window(())),
-]
-
-
-@pytest.mark.parametrize("shape, params", CASES)
-def test_sum(shape, params):
-    (x,) = arrays(shape)
-
-    def f(x):
-        return reduce_window_sum_p.bind(x, **params)
-
-    check_value(reduce_window_sum_p, x, exact=False, **params)
-    check_linear_map(f, x)
-    check_vmap(f, x)
-
-
-@pytest.mark.parametrize("shape, params", CASES)
-@pytest.mark.parametrize("prim", [reduce_window_max_p, reduce_window_min_p])
-def test_extrema(prim, shape, params):
-    (x,) = arrays(shape)
-
-    def f(x):
-        return prim.bind(x, **params)
-
-    kind = prim.name.rpartition("_")[2]
-    check_value(prim, x, **params)
-    check_value(reduce_window_index_p, x, kind=kind, **params)
-    check_vmap(lambda x: reduce_window_index_p.bind(x, kind=kind, **params), x)
-    if np.isfinite(np.asarray(f(x))).all():
-        check_jvp(f, x)
-        check_second(f, x)
-        check_vmap(f, x)
 
 
 @pytest.mark.long

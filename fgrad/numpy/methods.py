@@ -6,6 +6,7 @@ thing for arrays and tracers alike.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -121,6 +122,18 @@ def _namespace(self: Array, /, *, api_version: str | None = None) -> Any:
     return importlib.import_module("fgrad.numpy")
 
 
+def _new_result(name: str, fun: Callable[..., Any]) -> Callable[..., Any]:
+    """``fun`` as a method that NumPy's function of the same name can call: ``np.sum(x)`` is ``x.sum(out=None)``."""
+
+    @functools.wraps(fun)
+    def method(self: Array, *args: Any, out: None = None, **kwargs: Any) -> Array:
+        if out is not None:
+            raise TypeError(f"{name}: results are new arrays, got out={out!r}. Leave it out and use what is returned.")
+        return fun(self, *args, **kwargs)
+
+    return method
+
+
 _METHODS: dict[str, Callable[..., Any]] = {
     "__getitem__": _getitem,
     "__setitem__": _setitem,
@@ -138,6 +151,15 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "swapaxes": shaping.swapaxes,
     "squeeze": shaping.squeeze,
     "copy": ufuncs.positive,
+    "nonzero": logic.nonzero,
+    "dot": contraction.dot,
+    "trace": contraction.trace,
+    "diagonal": diagonal,
+    "take": indexing.take,
+    "repeat": joining.repeat,
+}
+
+_NEW_RESULTS: dict[str, Callable[..., Any]] = {
     "sum": reductions.sum,
     "prod": reductions.prod,
     "mean": reductions.mean,
@@ -153,13 +175,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "cumsum": reductions.cumsum,
     "cumprod": reductions.cumprod,
     "clip": logic.clip,
-    "nonzero": logic.nonzero,
     "round": ufuncs.round,
-    "dot": contraction.dot,
-    "trace": contraction.trace,
-    "diagonal": diagonal,
-    "take": indexing.take,
-    "repeat": joining.repeat,
 }
 
 _PROPERTIES: dict[str, Callable[[Any], Any]] = {"T": shaping.transpose, "mT": shaping.matrix_transpose, "at": At}
@@ -176,5 +192,7 @@ def attach() -> None:
         setattr(Array, f"__{name}__", lambda self, fun=unary: fun(self))
     for name, method in _METHODS.items():
         setattr(Array, name, method)
+    for name, fun in _NEW_RESULTS.items():
+        setattr(Array, name, _new_result(name, fun))
     for name, getter in _PROPERTIES.items():
         setattr(Array, name, property(getter))

@@ -84,3 +84,18 @@ def test_views_share_and_stay_read_only():
     row = np.asarray(x[0])
     with pytest.raises(ValueError, match="read-only"):
         row[0] = 9
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "argmin", "any", "cumsum", "round"])
+def test_numpy_functions_call_the_method(name):
+    x = fnp.arange(6.0).reshape(2, 3)
+    result = getattr(np, name)(x)
+    assert isinstance(result, fgrad.Array)
+    assert np.array_equal(result, getattr(np, name)(np.asarray(x)))
+
+
+def test_a_result_is_never_written_into_another_array():
+    with pytest.raises(TypeError) as caught:
+        np.sum(fnp.ones(2), out=np.zeros(()))
+    want = "sum: results are new arrays, got out=array(0.). Leave it out and use what is returned."
+    assert str(caught.value) == want

@@ -51,7 +51,7 @@ class _Device:
             scratch=lowered.scratch,
         )
 
-    def __call__(self, args: Sequence[np.ndarray], may_overwrite: frozenset[int] = frozenset()) -> list[np.ndarray]:
+    def __call__(self, args: Sequence[np.ndarray], may_overwrite: frozenset[int] = frozenset()) -> Sequence[np.ndarray]:
         arrays = (*self.consts, *args, *self.scalars)
         outs = None
         if may_overwrite and self.aliases:
@@ -61,7 +61,7 @@ class _Device:
             )
         results = self.executable(*arrays, outs=outs)
         if not self.passed:
-            return list(results)
+            return results
         out = list(results)
         for j, i in self.passed:
             out[j] = arrays[i]
@@ -77,7 +77,7 @@ class _HostCall:
         self.text = [f"{'host numpy':<24} {1:>6} tile   {eqn.primitive.name}  ({reason})"]
         self.arena_bytes = 0
 
-    def __call__(self, args: Sequence[np.ndarray], may_overwrite: frozenset[int] = frozenset()) -> list[np.ndarray]:
+    def __call__(self, args: Sequence[np.ndarray], may_overwrite: frozenset[int] = frozenset()) -> Sequence[np.ndarray]:
         with np.errstate(all="ignore"):
             out = self.eqn.primitive.reference(*args, **self.eqn.params)
         out = out if self.eqn.primitive.multiple_results else (out,)
@@ -125,7 +125,7 @@ class Program:
                 run.append(eqn)
         flush(len(jaxpr.eqns))
 
-    def __call__(self, args: Sequence[np.ndarray], may_overwrite: frozenset[int] = frozenset()) -> list[np.ndarray]:
+    def __call__(self, args: Sequence[np.ndarray], may_overwrite: frozenset[int] = frozenset()) -> Sequence[np.ndarray]:
         """Results for C-contiguous arguments of the jaxpr's types."""
         if self.single is not None:
             if may_overwrite:

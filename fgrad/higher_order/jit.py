@@ -7,7 +7,8 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from fgrad.compiler.program import Program
 
 
-class _Traced(NamedTuple):
+@dataclass(eq=False, slots=True)
+class _Traced:
     """One signature of a jitted function."""
 
     closed: ClosedJaxpr  # constants hoisted to leading inputs
@@ -42,6 +44,7 @@ class _Traced(NamedTuple):
     out_tree: Any
     out_weak: tuple[bool, ...]
     donated: frozenset[int]
+    program: Program | None = None  # compiled at the first call that computes
 
 
 class Jitted:
@@ -65,7 +68,9 @@ class Jitted:
         self.static_nums = frozenset(self.static_argnums) | {names.index(n) for n in static_argnames if n in names}
         self.donate_nums = frozenset(donate_argnums) | {names.index(n) for n in donate_argnames if n in names}
         self.donate_names = frozenset(donate_argnames) | {names[i] for i in donate_argnums if 0 <= i < len(names)}
+        self.unmarked = not self.static_nums and not self.static_names
         self.traced: dict[Any, _Traced] = {}
+        self.traced_flat: dict[Any, _Traced] = {}  # the same, by the types of positional Arrays alone
         self.__name__ = function_name(fun)
 
     def __get__(self, obj: Any, objtype: Any = None) -> Any:
@@ -76,11 +81,25 @@ class Jitted:
 
     # --- the call ---------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        evaluating = _trace.current_trace.get() is EVAL
+        flat_key: list[Any] | None = None
+        values: list[np.ndarray] = []
+        if evaluating and self.unmarked and not kwargs:
+            flat_key = []
+            for x in args:  # Arrays are their own leaves: flattening would cost as much as a small program
+                if type(x) is not ConcreteArray:
+                    flat_key = None
+                    break
+                flat_key += (x._value.shape, x._value.dtype, x._weak)
+                values.append(x._value if x._value.flags.c_contiguous else np.asarray(x._value, order="C"))
+            if flat_key is not None and (traced := self.traced_flat.get(tuple(flat_key))) is not None:
+                return self._run(traced, values, args, None)
         static, dynamic, dyn_kwargs = self._split(args, kwargs)
         leaves, in_tree = tree.tree_flatten((dynamic, dyn_kwargs))
-        if _trace.current_trace.get() is EVAL:
+        if evaluating:
             key: list[Any] = [static, in_tree]
-            values: list[np.ndarray] = []
+            values = []
+            value: np.ndarray | None = None
             borrowed: list[np.ndarray] | None = None
             for i, x in enumerate(leaves):
                 if type(x) is not ConcreteArray:
@@ -101,8 +120,10 @@ class Jitted:
                     key.append((value.shape, value.dtype, x._weak))
                 values.append(value)
             else:
-                value = None
+                value = None  # a reference fewer: see _run
                 traced = self.traced.get(tuple(key)) or self._trace(tuple(key), static, leaves, in_tree, args, kwargs)
+                if flat_key is not None and tuple(key) in self.traced:
+                    self.traced_flat[tuple(flat_key)] = traced
                 return self._run(traced, values, leaves, borrowed)
         names = lambda: leaf_names(self.fun, *self._named(args, kwargs))  # noqa: E731
         avals = [leaf_aval(x, "jit", names, i) for i, x in enumerate(leaves)]
@@ -111,8 +132,10 @@ class Jitted:
         out = jit_p.bind(*traced.consts, *leaves, jaxpr=traced.closed, name=self.__name__)
         return traced.out_tree.unflatten(out)
 
-    def _run(self, traced: _Traced, values: list[np.ndarray], leaves: list[Any], borrowed: Any) -> Any:
-        program = program_of(traced.closed, traced.donated)
+    def _run(self, traced: _Traced, values: list[np.ndarray], leaves: Sequence[Any], borrowed: Any) -> Any:
+        program = traced.program
+        if program is None:
+            program = traced.program = program_of(traced.closed, traced.donated)
         n = len(traced.consts)
         if n:
             values[:0] = [np.asarray(_concrete(c), order="C") for c in traced.consts]

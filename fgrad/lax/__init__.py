@@ -109,9 +109,11 @@ from fgrad.lax.special import (
     erf_inv,
     erfc,
     igamma,
+    igamma_grad_a,
     igammac,
     lgamma,
     polygamma,
+    random_gamma_grad,
     zeta,
 )
 from fgrad.lax.transcendental import (
@@ -256,9 +258,11 @@ __all__ = [
     "erf_inv",
     "erfc",
     "igamma",
+    "igamma_grad_a",
     "igammac",
     "lgamma",
     "polygamma",
+    "random_gamma_grad",
     "zeta",
     # transcendental
     "acos",

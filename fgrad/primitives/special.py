@@ -1,5 +1,5 @@
 """erf erfc erf_inv lgamma as scalar rules; digamma, polygamma, zeta, the incomplete gamma and beta functions and the
-scaled Bessel functions through SciPy (``pip install 'fgrad[scipy]'``), on the host.
+scaled Bessel functions through SciPy (``pip install 'fgrad[scipy]'``), on the host; igamma's derivative in a by series.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core.backends import Host
+from fgrad.core.backends import Host, Unfilled
 from fgrad.core.primitive import Primitive
 from fgrad.errors import MissingBackendError, MissingDependencyError
+from fgrad.kernels.reference import gamma_derivative
 from fgrad.primitives.arithmetic import add_p, div_p, mul_p, neg_p, sign_p, square_p, sub_p
 from fgrad.primitives.broadcast import full_like
 from fgrad.primitives.compare import eq_p, select_n_p
@@ -134,7 +135,11 @@ def _erf_inv_of(x: float) -> float:
 
 
 # --- through SciPy ---------------------------------------------------------------------------------------------------
-def _scipy(name: str, function: str, partials: Sequence[Callable[..., Any]]) -> Primitive:
+def _scipy(
+    name: str, function: str | Callable[..., np.ndarray], partials: Sequence[Callable[..., Any]] | Unfilled
+) -> Primitive:
+    """A primitive of a function of scipy.special, by name, or of one of ours: (scipy.special, *operands) -> result."""
+
     def reference(*xs: np.ndarray) -> np.ndarray:
         try:
             from scipy import special
@@ -142,13 +147,15 @@ def _scipy(name: str, function: str, partials: Sequence[Callable[..., Any]]) -> 
             raise MissingDependencyError(
                 f"{name}: needs SciPy, got none installed. Run: pip install 'fgrad[scipy]'."
             ) from e
+        if not isinstance(function, str):
+            return function(special, *xs)
         dtype = xs[0].dtype
         wide = [x.astype(np.float32) if dtype.itemsize == 2 else x for x in xs]
         return np.asarray(getattr(special, function)(*wide)).astype(dtype)
 
-    return elementwise(
-        name, Host("it is SciPy's function"), reference=reference, ufunc=None, domain="float", partials=partials
-    )
+    host = Host("it is SciPy's function" if isinstance(function, str) else "it needs SciPy's digamma")
+    jvp = partials if isinstance(partials, Unfilled) else None
+    return elementwise(name, host, reference=reference, ufunc=None, domain="float", partials=partials, jvp=jvp)
 
 
 def _gamma_density(a: Any, x: Any) -> Any:
@@ -211,11 +218,25 @@ polygamma_p = _scipy(
 zeta_p = _scipy("zeta", "zeta", (_refuse("zeta", "x"), _zeta_dq))
 igamma_p = _scipy(
     "igamma", "gammainc",
-    (_refuse("igamma", "a"), lambda t, ans, a, x: mul_p.bind(t, _gamma_density(a, x))),
+    (
+        lambda t, ans, a, x: mul_p.bind(t, igamma_grad_a_p.bind(a, x)),
+        lambda t, ans, a, x: mul_p.bind(t, _gamma_density(a, x)),
+    ),
 )  # fmt: skip
 igammac_p = _scipy(
     "igammac", "gammaincc",
-    (_refuse("igammac", "a"), lambda t, ans, a, x: neg_p.bind(mul_p.bind(t, _gamma_density(a, x)))),
+    (
+        lambda t, ans, a, x: neg_p.bind(mul_p.bind(t, igamma_grad_a_p.bind(a, x))),
+        lambda t, ans, a, x: neg_p.bind(mul_p.bind(t, _gamma_density(a, x))),
+    ),
+)  # fmt: skip
+igamma_grad_a_p = _scipy(
+    "igamma_grad_a", gamma_derivative.igamma_grad_a,
+    Unfilled("it is itself a derivative of igamma in a, and the second derivative has no implementation"),
+)  # fmt: skip
+random_gamma_grad_p = _scipy(
+    "random_gamma_grad", gamma_derivative.random_gamma_grad,
+    Unfilled("it is itself the derivative of a sample, and the second derivative has no implementation"),
 )  # fmt: skip
 betainc_p = _scipy(
     "regularized_incomplete_beta", "betainc",

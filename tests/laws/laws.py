@@ -262,10 +262,28 @@ def check_jit_of_gradient(prim: Primitive, sample: Sample) -> None:
 
 def check_second_derivatives(prim: Primitive, sample: Sample) -> None:
     """Forward over reverse = reverse over forward = differences of the gradient, along a random direction."""
+    for i in sample.once:
+        check_no_second_derivative(prim, sample, i)
+    sample = sample._replace(refused=(*sample.refused, *sample.once))
     xs, mask = operands(sample), differentiable(sample)
     for f, ct, active in smooth_functions(prim, sample):
         with unless_scipy_is_missing(sample, "value", "derivative"):
             check_hessian(prim, sample, lambda *a, f=f: f(*merged(a, xs, mask)), ct, active)
+
+
+def check_no_second_derivative(prim: Primitive, sample: Sample, i: int) -> None:
+    xs = operands(sample)
+    mask = only(i, xs)
+    for f in functions(prim, sample):
+
+        def tangent(*xs, f=f):
+            return jvp_flat(lambda *a: [f(*a)], xs, directions(xs, mask))[1]
+
+        with (
+            unless_scipy_is_missing(sample, "value"),
+            pytest.raises(MissingBackendError, match="has no jvp rule, it is itself a derivative"),
+        ):
+            jvp_flat(tangent, xs, directions(xs, mask))
 
 
 def check_hessian(prim: Primitive, sample: Sample, f: Callable, ct: Array, xs: list[Array]) -> None:

@@ -14,6 +14,7 @@ class Sample(NamedTuple):
     slope : 'smooth': differences converge to the tangent; 'kink': they do not (ties, infinities), but the tangent is a
         linear map in both directions; 'rounds': it is a rounding, linear only nearly; 'zero': none, by definition.
     refused : floating operands in which there is no derivative: MissingBackendError says so.
+    once : floating operands in which there is a first derivative and no second.
     linear : groups of operands in which the primitive is linear together, the others being fixed; the default is what
         its jvp slot declares, ``Linear`` or ``Bilinear``.
     scipy : what needs SciPy: nothing, its derivative, or its value.
@@ -25,6 +26,7 @@ class Sample(NamedTuple):
     exact: bool = False
     slope: Literal["smooth", "kink", "rounds", "zero"] = "smooth"
     refused: tuple[int, ...] = ()
+    once: tuple[int, ...] = ()
     linear: tuple[tuple[int, ...], ...] | None = None
     scipy: Literal["", "derivative", "value"] = ""
 

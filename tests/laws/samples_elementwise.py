@@ -13,7 +13,7 @@ EXACT = {
     "round", "nextafter", "reduce_precision", "is_finite", "eq", "ne", "lt", "le", "gt", "ge",
 }  # fmt: skip
 LINEAR = {"add": ((0, 1),), "sub": ((0, 1),), "div": ((0,),)}
-# Operands before the row's own, in which there is no derivative.
+# Operands before the row's own, in which there is no derivative, or (ONCE) no second one.
 PARAMETERS = {
     "polygamma": (2.0,),
     "zeta": (2.5,),
@@ -21,6 +21,7 @@ PARAMETERS = {
     "igammac": (1.5,),
     "regularized_incomplete_beta": (1.5, 2.0),
 }
+ONCE = {"igamma", "igammac"}
 
 
 def sample_of(row: Row, shape: tuple[int, ...]) -> Sample:
@@ -33,7 +34,8 @@ def sample_of(row: Row, shape: tuple[int, ...]) -> Sample:
         row.kinds,
         exact=row.primitive in EXACT,
         slope="rounds" if row.primitive == "reduce_precision" else "smooth",
-        refused=tuple(range(len(parameters))),
+        refused=() if row.primitive in ONCE else tuple(range(len(parameters))),
+        once=tuple(range(len(parameters))) if row.primitive in ONCE else (),
         linear=LINEAR.get(row.primitive),
         scipy=scipy,
     )

@@ -149,6 +149,8 @@ ROWS = [
     row("zeta", positive, make=lambda m: lambda q: m.zeta(m.full_like(q, 2.5), q), scipy=True),
     row("igamma", positive, make=lambda m: lambda x: m.igamma(m.full_like(x, 1.5), x), scipy=True),
     row("igammac", positive, make=lambda m: lambda x: m.igammac(m.full_like(x, 1.5), x), scipy=True),
+    row("igamma_grad_a", positive, positive, derivative=False, scipy=True),
+    row("random_gamma_grad", positive, positive, derivative=False, scipy=True),
     row(
         "betainc", probability, scipy=True, primitive="regularized_incomplete_beta",
         make=lambda m: lambda x: m.betainc(m.full_like(x, 1.5), m.full_like(x, 2), x),

@@ -125,6 +125,14 @@ def test_iota(shape, dtype):
         np.testing.assert_array_equal(out, want)
 
 
+def test_a_constant_and_an_index_are_different_kernels():
+    """The constant 0 and the index along axis 0, each alone over one axis: kernels are looked up by their spec."""
+    out = np.empty(4, np.int32)
+    for node, want in [(("const", 0, "int32"), [0, 0, 0, 0]), (("iota", 0, "int32"), [0, 1, 2, 3])] * 2:
+        run_plan(emit.map_plan((4,), [], [node], [(layout_of(out), 0)]), [], [out])
+        assert out.tolist() == want
+
+
 def test_no_inputs():
     out = np.empty((5, 3), np.int32)
     plan = emit.map_plan((5, 3), [], [("const", 7, "int32")], [(layout_of(out), 0)])

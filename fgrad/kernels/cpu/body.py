@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,20 +13,26 @@ from fgrad.kernels.cpu.scalar import Scalar, Value, dtype_of, memory_type
 from fgrad.kernels.plan import Ptr
 
 
-class Load(NamedTuple):
+# Nodes are dataclasses because those compare by class too: as tuples, the constant 0 and the index of axis 0 are equal.
+
+
+@dataclass(frozen=True)
+class Load:
     """The value of an input at the loop index."""
 
     operand: int
 
 
-class Const(NamedTuple):
+@dataclass(frozen=True)
+class Const:
     """A Python scalar. ``bits`` tells 0.0 from -0.0 and equals itself for NaN: an integer, or a float as hex."""
 
     bits: int | str
     dtype: str
 
 
-class Iota(NamedTuple):
+@dataclass(frozen=True)
+class Iota:
     """The loop index along a kernel axis; 0 where the axis has gone because it has one element."""
 
     axis: int | None

@@ -6,13 +6,14 @@ Every transformation takes a function and returns a function, and they nest in a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from fgrad import tree
 from fgrad.autodiff import grad, jvp, linear_transpose, linearize, value_and_grad, vjp
 from fgrad.core.array import Array
 from fgrad.core.jaxpr import ClosedJaxpr
+from fgrad.core.primitive import Axis
 from fgrad.errors import TreeMismatchError
 from fgrad.higher_order.arguments import (
     ShapeDtypeStruct,
@@ -30,7 +31,11 @@ from fgrad.transforms.vmap import materialize, vmap_flat
 
 # --- batching --------------------------------------------------------------------------------------------------------
 def vmap(
-    fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, axis_size: int | None = None
+    fun: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Hashable | None = None,
+    axis_size: int | None = None,
 ) -> Callable[..., Any]:
     """A function that maps ``fun`` over an axis of its arguments: ``out[b] = fun(*[x[b] for x in args])``.
 
@@ -38,6 +43,7 @@ def vmap(
         fun: a function of pytrees of arrays.
         in_axes: an int, None (not mapped), or a pytree prefix of them for the positional arguments.
         out_axes: the same for the result.
+        axis_name: what collectives inside ``fun`` (``lax.psum``, ``lax.axis_index``, ...) call the axis.
         axis_size: needed only if nothing is mapped.
 
     Raises:
@@ -64,7 +70,9 @@ def vmap(
             out, out_tree = flatten_output(fun(*a, **kw), "vmap", fun)
             return out
 
-        outs, out_dims = vmap_flat(flat, xs, dims, size, name=f"vmap of {function_name(fun)}", arg_names=names)
+        outs, out_dims = vmap_flat(
+            flat, xs, dims, Axis(axis_name, size), name=f"vmap of {function_name(fun)}", arg_names=names
+        )
         try:
             wanted = tree.broadcast_prefix(out_axes, out_tree.unflatten(outs))
         except (ValueError, TypeError):

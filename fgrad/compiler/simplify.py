@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core.backends import Inline
-from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, is_effectful
 from fgrad.primitives.conv import conv_general_dilated_p
 from fgrad.primitives.dilate import dilate_p, undilate_p
 from fgrad.primitives.padding import pad_p
@@ -76,6 +76,9 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
         invars = tuple(map(read, eqn.invars))
         if _changes_nothing(eqn):
             env[eqn.outvars[0]] = invars[0]
+            continue
+        if is_effectful(eqn):
+            eqns.append(eqn._replace(invars=invars))
             continue
         key = (eqn.primitive, tuple(map(_atom_key, invars)), tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))
         if key in seen:

@@ -104,7 +104,71 @@ class Inline(NamedTuple):
         return self.run(values, **params)
 
 
-Backend = ScalarMap | IndexMap | IndexValue | Fold | Kernel | Host | Inline | Unfilled
+class Alias(NamedTuple):
+    """Every result is the operand of its place, in its memory: an identity that other passes cannot see through."""
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+        return values
+
+
+class ForParts(NamedTuple):
+    """body: consts, carry, x -> carry, y.
+
+    Operands: consts, carry, xs [length, ..]; results: carry, ys [length, ..].
+    """
+
+    body: Any
+    n_consts: int
+    n_carry: int
+    length: int
+    reverse: bool
+
+
+class WhileParts(NamedTuple):
+    """cond: cond consts, carry -> bool[]; body: body consts, carry -> carry.
+
+    Operands: cond consts, body consts, carry.
+    """
+
+    cond: Any
+    n_cond_consts: int
+    body: Any
+    n_body_consts: int
+
+
+class ForLoop(NamedTuple):
+    """A loop of known length in the driver: ``parts(**params) -> ForParts``; eager evaluation calls ``run``."""
+
+    parts: Callable[..., ForParts]
+    run: Callable[..., Any]
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+        return self.run(values, **params)
+
+
+class WhileLoop(NamedTuple):
+    """A loop in the driver that ends when its condition fails: ``parts(**params) -> WhileParts``."""
+
+    parts: Callable[..., WhileParts]
+    run: Callable[..., Any]
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+        return self.run(values, **params)
+
+
+class Branch(NamedTuple):
+    """One of ``parts(**params)`` (a tuple of jaxprs), by operand 0: an int32 scalar, in range."""
+
+    parts: Callable[..., tuple[Any, ...]]
+    run: Callable[..., Any]
+
+    def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
+        return self.run(values, **params)
+
+
+Backend = (
+    Alias | ForLoop | WhileLoop | Branch | ScalarMap | IndexMap | IndexValue | Fold | Kernel | Host | Inline | Unfilled
+)
 
 
 def _run_reference(prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:

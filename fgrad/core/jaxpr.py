@@ -59,15 +59,21 @@ class Eqn(NamedTuple):
 
 
 class Jaxpr:
-    """constvars and invars are bound by the caller; equations run in order; outvars are returned."""
+    """constvars and invars are bound by the caller; equations run in order; outvars are returned.
 
-    __slots__ = ("constvars", "eqns", "invars", "outvars")
+    ``effectful``: some equation, inner ones included, must run whether or not its results are read.
+    ``axes``: the names of vmapped axes that collectives in it refer to (by their parameter ``axis_name``).
+    """
+
+    __slots__ = ("axes", "constvars", "effectful", "eqns", "invars", "outvars")
 
     def __init__(self, constvars: Sequence[Var], invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Atom]):
         self.constvars = tuple(constvars)
         self.invars = tuple(invars)
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
+        self.effectful = any([is_effectful(e) for e in self.eqns])
+        self.axes: frozenset[Any] = frozenset().union(*[axes_of(e.params) for e in self.eqns])
 
     def __repr__(self) -> str:
         from fgrad.core.pretty import format_jaxpr
@@ -138,6 +144,17 @@ def subjaxprs(params: dict[str, Any]) -> Iterator[ClosedJaxpr]:
             yield p
         elif isinstance(p, tuple):
             yield from (q for q in p if isinstance(q, ClosedJaxpr))
+
+
+def is_effectful(eqn: Eqn) -> bool:
+    return eqn.primitive.effectful or any([sub.jaxpr.effectful for sub in subjaxprs(eqn.params)])
+
+
+def axes_of(params: dict[str, Any]) -> frozenset[Any]:
+    """Names of the vmapped axes that an operation with these parameters refers to."""
+    if "axis_name" in params:
+        return frozenset((params["axis_name"],))
+    return frozenset().union(*[sub.jaxpr.axes for sub in subjaxprs(params)])
 
 
 def walk_eqns(jaxpr: Jaxpr, visit: Callable[[Eqn], None]) -> None:

@@ -24,6 +24,22 @@ class Bilinear(NamedTuple):
     """The jvp of a map linear in each of two operands: f(dx, y) + f(x, dy)."""
 
 
+class Axis(NamedTuple):
+    """The axis a vmap maps over; ``name`` is what collectives (psum, ...) call it, or None."""
+
+    name: Any
+    size: int
+
+
+class OverAxis(NamedTuple):
+    """A batch slot whose rule is told the axis: ``rule(axis, args, dims, **params)``.
+
+    For primitives that hold jaxprs, and for collectives, whose rule also runs when no operand is mapped.
+    """
+
+    rule: Callable[..., Any]
+
+
 class LinearArg:
     """Stands for an operand a transpose rule is linear in; only its aval is known."""
 
@@ -50,7 +66,13 @@ class Zero:
 
 
 class Primitive:
-    """Fixed slots; see docs/design/contracts.md.  ``own_weak``: the abstract rule sets weak types itself."""
+    """Fixed slots; see docs/design/contracts.md.
+
+    own_weak: the abstract rule sets weak types itself.
+    effectful: it does more than compute its results, so it is never dropped, merged or moved past another such.
+    stage: ``stage(trace, args, params) -> (args, params)``: what to write into a jaxpr in place of these.
+    prune: ``prune(eqn, used) -> eqn``: the equation without the results (and operands) that nobody reads.
+    """
 
     __slots__ = (
         "abstract",
@@ -58,12 +80,15 @@ class Primitive:
         "checked",
         "cpu",
         "cuda",
+        "effectful",
         "jvp",
         "multiple_results",
         "name",
         "own_weak",
         "partial_eval",
+        "prune",
         "reference",
+        "stage",
         "transpose",
     )
 
@@ -77,8 +102,11 @@ class Primitive:
         cuda: Backend,
         jvp: Callable[..., Any] | Linear | Bilinear | Unfilled,
         transpose: Callable[..., Any] | Unfilled,
-        batch: Callable[..., Any] | Unfilled,
+        batch: Callable[..., Any] | OverAxis | Unfilled,
         partial_eval: Callable[..., Any] | None = None,
+        stage: Callable[..., Any] | None = None,
+        prune: Callable[..., Any] | None = None,
+        effectful: bool = False,
         multiple_results: bool = False,
         own_weak: bool = False,
     ):
@@ -91,6 +119,9 @@ class Primitive:
         self.transpose = transpose
         self.batch = batch
         self.partial_eval = partial_eval
+        self.stage = stage
+        self.prune = prune
+        self.effectful = effectful
         self.multiple_results = multiple_results
         self.own_weak = own_weak
         self.checked: set[Any] = set()  # operand dtypes an element-wise primitive has accepted (see EvalTrace)

@@ -23,6 +23,7 @@ class Trace:
     """How operations are interpreted while it is current."""
 
     __slots__ = ("live", "name", "parent")
+    axis: Any = None  # the Axis a batching trace maps over
 
     def __init__(self, name: str, parent: Trace | None):
         self.name = name
@@ -139,6 +140,17 @@ def _value_outside(a: Any, prim: Any) -> ConcreteArray:
     if isinstance(a, Tracer):
         raise escaped(a, prim.name)
     return lift(a, prim.name)  # type: ignore[return-value]
+
+
+def visible_axes() -> tuple[Any, ...]:
+    """The named axes that collectives may refer to here, the innermost first."""
+    axes = []
+    trace: Trace | None = current_trace.get()
+    while trace is not None:
+        if trace.axis is not None and trace.axis.name is not None:
+            axes.append(trace.axis)
+        trace = trace.parent
+    return tuple(axes)
 
 
 EVAL = EvalTrace("evaluation", None)

@@ -127,7 +127,7 @@ class Jitted:
                 return self._run(traced, values, leaves, borrowed)
         names = lambda: leaf_names(self.fun, *self._named(args, kwargs))  # noqa: E731
         avals = [leaf_aval(x, "jit", names, i) for i, x in enumerate(leaves)]
-        full_key = (static, in_tree, *((a.shape, a.dtype, a.weak_type) for a in avals))
+        full_key = (static, in_tree, *_trace.visible_axes(), *((a.shape, a.dtype, a.weak_type) for a in avals))
         traced = self.traced.get(full_key) or self._trace(full_key, static, leaves, in_tree, args, kwargs)
         out = jit_p.bind(*traced.consts, *leaves, jaxpr=traced.closed, name=self.__name__)
         return traced.out_tree.unflatten(out)

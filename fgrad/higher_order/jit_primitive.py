@@ -13,7 +13,7 @@ import numpy as np
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Inline
 from fgrad.core.jaxpr import ClosedJaxpr, Jaxpr, Literal, Var, eval_jaxpr
-from fgrad.core.primitive import LinearArg, Primitive, Zero
+from fgrad.core.primitive import Axis, LinearArg, OverAxis, Primitive, Zero
 from fgrad.primitives.define import NO_CUDA
 from fgrad.transforms.dce import dce
 from fgrad.transforms.jvp import jvp_flat
@@ -187,7 +187,7 @@ def _transpose(cts, *args, jaxpr: ClosedJaxpr, name: str):
 
 # --- batching --------------------------------------------------------------------------------------------------------
 def batch_jaxpr(
-    closed: ClosedJaxpr, size: int, dims: tuple[int | None, ...], force: bool = False
+    closed: ClosedJaxpr, axis: Axis, dims: tuple[int | None, ...], force: bool = False
 ) -> tuple[ClosedJaxpr, tuple[int | None, ...]]:
     """(jaxpr with the batch axis in its batched inputs, the batch axis of each output)."""
 
@@ -195,25 +195,24 @@ def batch_jaxpr(
         out_dims: list[int | None] = []
 
         def fun(*args):
-            outs, dims_out = vmap_flat(_caller(closed), args, dims, size)
+            outs, dims_out = vmap_flat(_caller(closed), args, dims, axis)
             if force:
-                outs = [materialize(o, d, size, 0) for o, d in zip(outs, dims_out)]
+                outs = [materialize(o, d, axis.size, 0) for o, d in zip(outs, dims_out)]
                 dims_out = [0] * len(outs)
             out_dims[:] = dims_out
             return outs
 
         avals = [
-            a if d is None else a.update(shape=(*a.shape[:d], size, *a.shape[d:]))
+            a if d is None else a.update(shape=(*a.shape[:d], axis.size, *a.shape[d:]))
             for a, d in zip(closed.in_avals, dims)
         ]
         return stage(fun, avals, name="vmap"), tuple(out_dims)
 
-    return cached_on(closed, ("batch", size, dims, force), make)
+    return cached_on(closed, ("batch", axis, dims, force), make)
 
 
-def _batch(args, dims, *, jaxpr: ClosedJaxpr, name: str):
-    size = next(a.shape[d] for a, d in zip(args, dims) if d is not None)
-    batched, out_dims = batch_jaxpr(jaxpr, size, tuple(dims))
+def _batch(axis: Axis, args, dims, *, jaxpr: ClosedJaxpr, name: str):
+    batched, out_dims = batch_jaxpr(jaxpr, axis, tuple(dims))
     return bind_closed(batched, args, f"vmap_{name}"), out_dims
 
 
@@ -233,7 +232,7 @@ jit_p = Primitive(
     cuda=NO_CUDA,
     jvp=_jvp,
     transpose=_transpose,
-    batch=_batch,
+    batch=OverAxis(_batch),
     partial_eval=_partial_eval,
     multiple_results=True,
     own_weak=True,

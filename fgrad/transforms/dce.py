@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from fgrad.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var
+from fgrad.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var, is_effectful
 
 
 def dce(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Drops equations and constants no output needs; inputs stay, so the signature does not change."""
+    """Drops equations, results and constants that no output needs, but no effect.
+
+    Inputs stay, so the signature does not change.
+    """
     jaxpr = closed.jaxpr
     live = {v for v in jaxpr.outvars if isinstance(v, Var)}
     kept: list[Eqn] = []
     for eqn in reversed(jaxpr.eqns):
-        if not live.isdisjoint(eqn.outvars):
-            kept.append(eqn)
-            live.update(v for v in eqn.invars if isinstance(v, Var))
-    if len(kept) == len(jaxpr.eqns) and live.issuperset(jaxpr.constvars):
+        effectful = is_effectful(eqn)
+        if not effectful and live.isdisjoint(eqn.outvars):
+            continue
+        if eqn.primitive.prune is not None and not live.issuperset(eqn.outvars):
+            eqn = eqn.primitive.prune(eqn, [v in live for v in eqn.outvars])
+        kept.append(eqn)
+        live.update(v for v in eqn.invars if isinstance(v, Var))
+    kept.reverse()
+    if (
+        len(kept) == len(jaxpr.eqns)
+        and all([a is b for a, b in zip(kept, jaxpr.eqns)])
+        and live.issuperset(jaxpr.constvars)
+    ):
         return closed
     pairs = [(v, c) for v, c in zip(jaxpr.constvars, closed.consts) if v in live]
-    out = Jaxpr([v for v, _ in pairs], jaxpr.invars, kept[::-1], jaxpr.outvars)
-    return ClosedJaxpr(out, [c for _, c in pairs])
+    return ClosedJaxpr(Jaxpr([v for v, _ in pairs], jaxpr.invars, kept, jaxpr.outvars), [c for _, c in pairs])

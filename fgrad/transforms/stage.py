@@ -76,6 +76,8 @@ class StagingTrace(Trace):
         return self.const_of[id(x)]
 
     def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        if prim.stage is not None:
+            args, params = prim.stage(self, args, params)
         invars = tuple([self.atom(a, prim.name) for a in args])
         avals = prim.abstract_eval([v.aval for v in invars], params)
         outvars = tuple(map(Var, avals)) if prim.multiple_results else (Var(avals),)

@@ -8,6 +8,8 @@ from typing import Any
 from fgrad.core import trace as _trace
 from fgrad.core.array import lift
 from fgrad.core.aval import ShapedArray
+from fgrad.core.jaxpr import axes_of
+from fgrad.core.primitive import Axis, OverAxis
 from fgrad.core.trace import Trace, Tracer, computed_from, tracing, using
 from fgrad.primitives.broadcast import broadcast_in_dim_p
 from fgrad.primitives.transpose import moveaxis
@@ -31,18 +33,18 @@ class BatchTracer(Tracer):
 class BatchTrace(Trace):
     """Carries the hidden axis through the primitives' batch rules, which run in the parent trace."""
 
-    __slots__ = ("arg_names", "mapped", "size")
+    __slots__ = ("arg_names", "axis", "mapped")
 
     def __init__(
         self,
         name: str,
         parent: Trace,
-        size: int,
+        axis: Axis,
         mapped: Sequence[bool],
         arg_names: Callable[[], Sequence[str]] | None,
     ):
         super().__init__(name, parent)
-        self.size = size
+        self.axis = axis
         self.mapped = mapped
         self.arg_names = arg_names
 
@@ -57,10 +59,15 @@ class BatchTrace(Trace):
         pairs = [self.split(a) for a in args]
         vals = tuple([v for v, _ in pairs])
         dims = tuple([d for _, d in pairs])
-        if all([d is None for d in dims]):
+        rule = prim.batch
+        named = type(rule) is OverAxis and self.axis.name is not None and self.axis.name in axes_of(params)
+        if not named and all([d is None for d in dims]):
             return parent.bind(prim, vals, params)
         with using(parent):
-            out, dim = prim.slot("batch")(vals, dims, **params)
+            if type(rule) is OverAxis:
+                out, dim = rule.rule(self.axis, vals, dims, **params)
+            else:
+                out, dim = prim.slot("batch")(vals, dims, **params)
         if prim.multiple_results:
             return [self.join(o, d) for o, d in zip(out, dim)]
         return self.join(out, dim)
@@ -91,13 +98,13 @@ def vmap_flat(
     fun: Callable[..., Sequence[Any]],
     args: Sequence[Any],
     dims: Sequence[int | None],
-    size: int,
+    axis: Axis,
     *,
     name: str = "vmap",
     arg_names: Callable[[], Sequence[str]] | None = None,
 ) -> tuple[list[Any], list[int | None]]:
     """fun on flat lists -> (values with their batch axes, the axes).  ``arg_names()`` names the arguments in errors."""
-    trace = BatchTrace(name, _trace.current_trace.get(), size, [d is not None for d in dims], arg_names)
+    trace = BatchTrace(name, _trace.current_trace.get(), axis, [d is not None for d in dims], arg_names)
     tracers = [trace.join(a, d) for a, d in zip(args, dims)]
     for i, x in enumerate(tracers):
         if dims[i] is not None:

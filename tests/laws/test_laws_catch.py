@@ -12,7 +12,7 @@ from samples import SAMPLES
 
 from fgrad.core import dtypes
 from fgrad.core.backends import Host, ScalarMap, Unfilled
-from fgrad.core.primitive import REGISTRY, Primitive, Zero
+from fgrad.core.primitive import REGISTRY, OverAxis, Primitive, Zero
 from fgrad.primitives.arithmetic import add_p, mul_p
 from fgrad.primitives.bitwise import not_p
 from fgrad.primitives.broadcast import full_like
@@ -124,14 +124,16 @@ def transpose_off(prim: Primitive, k: int | None) -> Callable:
 def batch_off(prim: Primitive, batched: tuple[int, ...] | None) -> Callable:
     """Wrong where exactly the operands ``batched`` are (None: where all are)."""
     right = prim.batch
+    over_axis = type(right) is OverAxis
 
-    def batch(args, dims, **params):
-        outs, out_dims = right(args, dims, **params)
+    def batch(*axis_args_dims, **params):
+        outs, out_dims = (right.rule if over_axis else right)(*axis_args_dims, **params)
+        dims = axis_args_dims[-1]
         if tuple(i for i, d in enumerate(dims) if d is not None) != (batched or tuple(range(len(dims)))):
             return outs, out_dims
         return as_given(prim, [off(o) for o in results(prim, outs)]), out_dims
 
-    return batch
+    return OverAxis(batch) if over_axis else batch
 
 
 # --- each is noticed -------------------------------------------------------------------------------------------------

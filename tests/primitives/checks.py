@@ -11,7 +11,7 @@ from fgrad import jit
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
 from fgrad.core.aval import ShapedArray
-from fgrad.core.primitive import Zero
+from fgrad.core.primitive import Axis, Zero
 from fgrad.transforms.jvp import jvp_flat
 from fgrad.transforms.linearize import linearize_flat
 from fgrad.transforms.vmap import vmap_flat
@@ -214,7 +214,7 @@ def check_vmap(f, *xs, size=3, axes="all", tolerance=1e-13):
             lift(v if d is None else np.stack([ex[j] for ex in examples], d) if size else none_of(v, d))
             for j, (v, d) in enumerate(zip(values, dims))
         ]
-        (out,), (d_out,) = vmap_flat(lambda *a: [f(*a)], args, list(dims), size)
+        (out,), (d_out,) = vmap_flat(lambda *a: [f(*a)], args, list(dims), Axis(None, size))
         out = np.asarray(out)
         got = np.broadcast_to(out, (size, *out.shape)) if d_out is None else np.moveaxis(out, d_out, 0)
         assert relative_error(got, loops[batched]) <= tolerance, f"batch axes {dims}"

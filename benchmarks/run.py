@@ -73,12 +73,35 @@ def eager_grad() -> dict[str, Callable[[], object]]:
     return {"fgrad": lambda: f(ours), "PyTorch": torch_grad, "JAX": lambda: g(theirs).block_until_ready()}
 
 
-CASES: dict[str, Callable[[], dict[str, Callable[[], object]]]] = {
+Case = Callable[[], dict[str, Callable[[], object]]]  # makes a call to time for each library, results checked
+
+CASES: dict[str, Case] = {
     "digits CNN, training step, batch 64": lambda: steps("digits", 64),
     "MNIST CNN, training step, batch 64": lambda: steps("mnist", 64),
     "jitted 8x8 add": small_add,
     "eager gradient of sum(sin(x) x), 8x8": eager_grad,
 }
+
+
+def compare(cases: dict[str, Case], *, only: str = "", rounds: int = 15) -> list[dict]:
+    """Times the cases whose name contains ``only`` and prints a line for each (a dash: no such call)."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    print(f"{'':<42}{'fgrad':>12}{'PyTorch':>12}{'JAX':>12}{'PyTorch/fgrad':>28}{'JAX/fgrad':>28}")
+    rows = []
+    for name, make in cases.items():
+        if only not in name:
+            continue
+        times = interleaved(make(), rounds=rounds)
+        ratios = {peer: ratio(times[peer], times["fgrad"]) for peer in ("PyTorch", "JAX") if peer in times}
+        rows.append(
+            {"name": name, "seconds": {k: t.median for k, t in times.items()}, "ratio": ratios, "when": time.time()}
+        )
+        figures = [_duration(times[k].median) if k in times else "-" for k in ("fgrad", "PyTorch", "JAX")]
+        spread = [_spread(ratios[peer]) if peer in ratios else "-" for peer in ("PyTorch", "JAX")]
+        print(f"{name:<42}" + "".join(f"{f:>12}" for f in figures) + "".join(f"{s:>28}" for s in spread), flush=True)
+    return rows
 
 
 def import_seconds(module: str) -> float:
@@ -105,22 +128,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
 
-    import torch
-
-    torch.set_num_threads(THREADS)
-    print(f"{'':<42}{'fgrad':>12}{'PyTorch':>12}{'JAX':>12}   PyTorch/fgrad         JAX/fgrad")
-    rows = []
-    for name, make in CASES.items():
-        if options.only not in name:
-            continue
-        times = interleaved(make(), rounds=options.rounds)
-        ratios = {peer: ratio(times[peer], times["fgrad"]) for peer in ("PyTorch", "JAX")}
-        rows.append(
-            {"name": name, "seconds": {k: t.median for k, t in times.items()}, "ratio": ratios, "when": time.time()}
-        )
-        figures = "".join(f"{_duration(times[k].median):>12}" for k in ("fgrad", "PyTorch", "JAX"))
-        spread = "".join(f"{r[0]:>8.2f} ({r[1]:.2f}-{r[2]:.2f})" for r in ratios.values())
-        print(f"{name:<42}{figures}{spread}", flush=True)
+    rows = compare(CASES, only=options.only, rounds=options.rounds)
     if options.only in "import":
         seconds = {name: import_seconds(name) for name in ("fgrad", "torch", "jax")}
         rows.append({"name": "import", "seconds": seconds})
@@ -129,6 +137,10 @@ def main() -> None:
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
     print(f"\nabove 1: fgrad is faster; quartiles in brackets; written to {out.relative_to(ROOT)}")
+
+
+def _spread(r: tuple[float, float, float]) -> str:
+    return f"{r[0]:.2f} ({r[1]:.2f}-{r[2]:.2f})"
 
 
 def _duration(seconds: float) -> str:

@@ -19,26 +19,44 @@ from fgrad.api import (
     vmap,
 )
 from fgrad.core.array import Array
+from fgrad.core.caches import CacheInfo, cache_info, clear_caches
 from fgrad.core.dtypes import bfloat16, float0
 from fgrad.core.jaxpr import ClosedJaxpr
+from fgrad.higher_order.callbacks import pure_callback
+from fgrad.higher_order.closure_convert import closure_convert
+from fgrad.higher_order.custom_jvp import custom_jvp
+from fgrad.higher_order.custom_vjp import custom_vjp
+from fgrad.jacobians import hessian, jacfwd, jacobian, jacrev
 from fgrad.lax import stop_gradient
 
 if TYPE_CHECKING:
-    from fgrad import datasets, nn, optim, random
+    from fgrad import datasets, debug, extend, nn, optim, random
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Array",
+    "CacheInfo",
     "ClosedJaxpr",
     "ShapeDtypeStruct",
     "bfloat16",
+    "cache_info",
+    "clear_caches",
+    "closure_convert",
     "config",
+    "custom_jvp",
+    "custom_vjp",
     "datasets",
+    "debug",
     "errors",
     "eval_shape",
+    "extend",
     "float0",
     "grad",
+    "hessian",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
     "jit",
     "jvp",
     "lax",
@@ -48,6 +66,7 @@ __all__ = [
     "nn",
     "numpy",
     "optim",
+    "pure_callback",
     "random",
     "stop_gradient",
     "tree",
@@ -56,7 +75,7 @@ __all__ = [
     "vmap",
 ]
 
-_ON_FIRST_USE = ("datasets", "nn", "optim", "random")
+_ON_FIRST_USE = ("datasets", "debug", "extend", "nn", "optim", "random")
 
 
 def __getattr__(name: str) -> ModuleType:

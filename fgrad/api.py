@@ -48,12 +48,14 @@ def vmap(
 
     Raises:
         ValueError: mapped sizes differ (the message names the arguments), or an axis is out of range.
+        TypeError: axis_name is a tuple or not hashable, or an axis no int.
 
     >>> import fgrad, fgrad.numpy as fnp
     >>> fgrad.vmap(fnp.dot, in_axes=(0, None))(fnp.ones((2, 3)), fnp.arange(3.0)).tolist()
     [3.0, 3.0]
     """
     check_callable("vmap", fun)
+    _check_axis(axis_name, axis_size)
 
     @functools.wraps(fun)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -83,6 +85,18 @@ def vmap(
         return out_tree.unflatten([_place(fun, o, d, w, size) for o, d, w in zip(outs, out_dims, wanted)])
 
     return wrapped
+
+
+def _check_axis(axis_name: Any, axis_size: Any) -> None:
+    if isinstance(axis_name, (tuple, list)) or not isinstance(axis_name, Hashable):
+        raise TypeError(
+            f"vmap: axis_name must be one hashable name, got {axis_name!r} of type {type(axis_name).__name__} "
+            "(collectives take a tuple as several names). Use a string."
+        )
+    if axis_size is not None and (not isinstance(axis_size, int) or axis_size < 0):
+        raise TypeError(
+            f"vmap: axis_size must be an int of at least 0 or None, got {axis_size!r}. Pass the number of examples."
+        )
 
 
 def _in_axes(fun: Callable[..., Any], in_axes: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

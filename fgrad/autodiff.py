@@ -142,7 +142,7 @@ def _value_and_grad(who: str, fun: Callable[..., Any], argnums: int | Sequence[i
         ans = outs[0]
         one = ConcreteArray(np.ones((), ans.dtype))
         cts = [one, *(Zero(o.aval.tangent()) for o in outs[1:])]
-        grads = flat.in_tree.unflatten([instantiate(c) for c in tape.transpose(cts)])
+        grads = flat.in_tree.unflatten([instantiate(c) for c in tape.transpose(cts, last=True)])
         grads = grads[0] if isinstance(argnums, int) else grads
         if has_aux:
             return (ans, flat.aux_tree.unflatten(outs[1:])), grads

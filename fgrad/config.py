@@ -43,6 +43,24 @@ def vector_bits() -> int | None:
     return _positive_int("FGRAD_CPU_VECTOR_BITS", None, (128, 256, 512))
 
 
+def cache_limits() -> tuple[int, int]:
+    """(entries, bytes) of traces and compiled programs kept in memory: ``FGRAD_CACHE_ENTRIES`` (4096) and
+    ``FGRAD_CACHE_BYTES`` (2 GiB).
+    """
+    entries = _positive_int("FGRAD_CACHE_ENTRIES", 4096)
+    size = _positive_int("FGRAD_CACHE_BYTES", 1 << 31)
+    assert entries is not None and size is not None
+    return entries, size
+
+
+def set_cache_limits(*, entries: int | None = None, nbytes: int | None = None) -> None:
+    """Overrides ``FGRAD_CACHE_ENTRIES`` and ``FGRAD_CACHE_BYTES`` for this process; they hold from the next trace on."""
+    for name, value in (("FGRAD_CACHE_ENTRIES", entries), ("FGRAD_CACHE_BYTES", nbytes)):
+        if value is not None:
+            _overrides[name] = value
+    cache_limits()
+
+
 def cache_dir() -> pathlib.Path:
     """Where compiled kernels are kept between processes: ``FGRAD_CACHE_DIR``, or fgrad's folder in the user cache."""
     raw = os.environ.get("FGRAD_CACHE_DIR")

@@ -25,8 +25,12 @@ WITHIN_ROW = {
     ("fgrad.compiler", "fgrad.transforms.dce"),
     ("fgrad.nn", "fgrad.random"),
     ("fgrad.api", "fgrad.autodiff"),
+    ("fgrad.jacobians", "fgrad.autodiff"),
+    ("fgrad.api", "fgrad.jacobians"),
+    ("fgrad", "fgrad.jacobians"),
     ("fgrad", "fgrad.api"),
     ("fgrad", "fgrad.autodiff"),
+    ("fgrad", "fgrad.ad_checkpoint"),
 }
 
 

@@ -1,139 +1,45 @@
-"""Fusion: equations become a schedule of launches over buffers.
+"""Fusion: equations become a schedule of launches over buffers (see `schedule`).
 
 Element-wise equations of one loop shape join into *groups*: one kernel that loads each operand once, keeps
 intermediate values in registers and stores only what something outside reads.  A reduction joins the group that
-makes its operand.  Index maps become strided views, which every kernel reads directly.
-
-Where a value lives while equations are read:
-
-    Const    a scalar known now, of any shape by broadcasting
-    View     a strided layout over a buffer
-    Member   a value inside a group, in a register until somebody outside asks for it
+makes its operand.  Index maps become strided views, which every kernel reads directly.  The bodies of loops and
+branches are fused by themselves.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from fgrad.core.backends import Fold, IndexMap, IndexValue, Kernel, ScalarMap
+from fgrad.compiler.schedule import (
+    Branch,
+    Buffer,
+    Carry,
+    Const,
+    Copies,
+    Group,
+    HostCall,
+    KernelCall,
+    Launch,
+    Loop,
+    Member,
+    Moving,
+    Schedule,
+    Value,
+    View,
+    reads,
+)
+from fgrad.core import backends
+from fgrad.core.backends import Fold, ForLoop, Host, IndexMap, IndexValue, Kernel, ScalarMap, WhileLoop
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
 from fgrad.kernels.layout import Layout
 from fgrad.primitives.arithmetic import mul_p
+from fgrad.primitives.indexing import scatter_p
 
+_UNUSED = Buffer(np.dtype(np.bool_), (), -1, "in")  # in place of a body's input that is a known scalar
 MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Memory for one array; ``at`` is the position in the schedule after which it holds its value."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    at: float
-    kind: str = "tmp"  # in | out | tmp
-    index: int = -1
-    made_by: Group | None = None  # the group that stores it, where one does
-
-    @property
-    def layout(self) -> Layout:
-        return Layout.contiguous(self.dtype, self.shape)
-
-
-@dataclass(frozen=True)
-class Const:
-    value: np.ndarray  # 0-d
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class View:
-    buffer: Buffer
-    layout: Layout
-
-
-@dataclass(frozen=True)
-class Member:
-    group: Group
-    node: int
-
-
-@dataclass(eq=False)
-class Group:
-    """Element-wise nodes over one loop shape, at most one reduction of one of them, and the values to store."""
-
-    shape: tuple[int, ...]
-    position: int
-    loads: list[View] = field(default_factory=list)
-    nodes: list[tuple] = field(default_factory=list)
-    dtypes: list[np.dtype] = field(default_factory=list)
-    index: dict[tuple, int] = field(default_factory=dict)
-    results: dict[int, Buffer] = field(default_factory=dict)
-    fold: tuple[int, str, tuple[int, ...], Buffer] | None = None
-    names: list[str] = field(default_factory=list)
-    first_read: float = float("inf")  # earliest schedule position that reads a stored result
-
-    def add(self, node: tuple, dtype: np.dtype) -> int:
-        """The node's index; equal nodes are one."""
-        key = _key(node)
-        if key not in self.index:
-            self.index[key] = len(self.nodes)
-            self.nodes.append(node)
-            self.dtypes.append(dtype)
-        return self.index[key]
-
-    def load(self, view: View) -> int:
-        for k, have in enumerate(self.loads):
-            if have.buffer is view.buffer and have.layout == view.layout:
-                return self.index[("load", k)]
-        self.loads.append(view)
-        return self.add(("load", len(self.loads) - 1), view.layout.dtype)
-
-    @property
-    def streams(self) -> int:
-        return sum(any(v.layout.strides) for v in self.loads) + len(self.results)
-
-
-def _key(node: tuple) -> tuple:
-    """What makes two nodes one: numbers by their text, since 0.0 == -0.0 and nan != nan."""
-    if node[0] == "const":
-        return ("const", repr(node[1]), node[2])
-    return ("map", node[1], repr(node[2]), node[3]) if node[0] == "map" else node
-
-
-@dataclass(eq=False)
-class KernelCall:
-    """A library kernel over views."""
-
-    eqn: Eqn
-    ins: list[View]
-    outs: list[Buffer]
-    position: int
-
-
-@dataclass(eq=False)
-class Copies:
-    """A fill of the whole result (or None) and strided copies into it."""
-
-    fill: Any  # None, a 0-d array, or a View of one element
-    parts: list[tuple[View, Layout]]
-    out: Buffer
-    position: int
-    name: str
-
-
-Launch = Group | KernelCall | Copies
-Value = Const | View | Member
-
-
-@dataclass
-class Schedule:
-    launches: list[Launch]
-    inputs: list[Buffer]  # constants first, then arguments
-    scalars: list[np.ndarray]  # constant operands of kernels: further inputs
-    outputs: list[Buffer | int]  # a buffer of kind "out", or the number of the input that is returned as it is
 
 
 def _structural(value: np.ndarray) -> bool:
@@ -154,15 +60,23 @@ def _times_one(operands: list[Value]) -> Value | None:
     return None
 
 
+def _on_host(eqn: Eqn) -> str:
+    """Why the equation runs in Python, or '': host primitives, and what computes with complex numbers."""
+    kind = eqn.primitive.slot("cpu")
+    if isinstance(kind, Host):
+        return kind.reason
+    moves = isinstance(kind, backends.Alias | ForLoop | WhileLoop | backends.Branch)
+    if moves or (isinstance(kind, IndexMap) and kind.view is not None):
+        return ""
+    return "complex numbers" if any(v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)) else ""
+
+
 class _Fuser:
-    def __init__(self, closed: ClosedJaxpr):
-        self.closed = closed
+    def __init__(self) -> None:
         self.launches: list[Launch] = []
         self.env: dict[Var, Value] = {}
         self.moved: dict[tuple[Group, int], tuple[Group, int]] = {}
-        self.inputs: list[Buffer] = []
-        self.scalars: list[np.ndarray] = []
-        self.scalar_views: dict[Any, Buffer] = {}
+        self.consts: dict[tuple, Buffer] = {}
 
     # --- values -----------------------------------------------------------------------------------------------------
     def read(self, a: Atom) -> Value:
@@ -180,27 +94,26 @@ class _Fuser:
         """The schedule position after which the value exists (-1: from the start)."""
         if isinstance(v, Const):
             return -1
-        return v.buffer.at if isinstance(v, View) else v.group.position
+        return max(v.buffer.at, v.fence) if isinstance(v, View) else v.group.position
 
     def view(self, v: Value, reader: float) -> View:
         """The value in memory, stored by its group if it was in a register."""
         if isinstance(v, View):
             return v
         if isinstance(v, Member):
-            group, node = v.group, v.node
-            if node not in group.results:
-                # half a step later: what reads the memory is no part of the loop that writes it
-                at = group.position + 0.5
-                group.results[node] = Buffer(group.dtypes[node], group.shape, at, made_by=group)
+            group = v.group
+            buffer = next((b for node, b in group.results if node == v.node), None) or group.store(v.node)
             group.first_read = min(group.first_read, reader)
-            return View(group.results[node], group.results[node].layout)
+            return View(buffer, buffer.layout)
         key = (v.value.dtype, v.value.tobytes())
-        if key not in self.scalar_views:
-            buffer = Buffer(v.value.dtype, (), -1, "in")
-            self.scalar_views[key] = buffer
-            self.scalars.append(v.value)
-        buffer = self.scalar_views[key]
+        if key not in self.consts:
+            self.consts[key] = Buffer(v.value.dtype, (), -1, "const", value=v.value)
+        buffer = self.consts[key]
         return View(buffer, buffer.layout.broadcast_in_dim(v.shape, ()))
+
+    def stored(self, a: Atom) -> View:
+        """The atom's value in memory, for the launch that comes next."""
+        return self.view(self.read(a), len(self.launches))
 
     def new_group(self, shape: tuple[int, ...]) -> Group:
         group = Group(shape, len(self.launches))
@@ -251,9 +164,9 @@ class _Fuser:
             renumber.append(new)
         for i, at in enumerate(renumber):
             self.moved[(a, i)] = (b, at)
-        for stored, buffer in a.results.items():
+        for stored, buffer in a.results:
             buffer.at, buffer.made_by = b.position + 0.5, b
-            b.results[renumber[stored]] = buffer
+            b.results.append((renumber[stored], buffer))
         b.first_read = min(b.first_read, a.first_read)
         b.names = a.names + b.names
         self.launches[a.position] = Group(a.shape, a.position)  # empty: dropped at the end
@@ -283,7 +196,7 @@ class _Fuser:
         if isinstance(v, Const) or shape == () or (isinstance(v, Member) and v.group.shape == shape):
             return v
         view = self.view(v, len(self.launches))
-        return v if view.layout.shape == shape else View(view.buffer, view.layout.broadcast_in_dim(shape, ()))
+        return v if view.layout.shape == shape else replace(view, layout=view.layout.broadcast_in_dim(shape, ()))
 
     def index_value(self, eqn: Eqn) -> None:
         aval = eqn.outvars[0].aval
@@ -320,7 +233,7 @@ class _Fuser:
             if layout is None:
                 view = self.copy(view, eqn.primitive.name)
                 layout = kind.view(view.layout, **eqn.params)
-            self.env[var] = View(view.buffer, layout)
+            self.env[var] = replace(view, layout=layout)
             return
         position = len(self.launches)
         views = [self.view(v, position) for v in operands]
@@ -332,57 +245,225 @@ class _Fuser:
         elif fill is not None:
             fill = np.asarray(fill, out.dtype)
         regions = [(View(views[i].buffer, source), target) for i, source, target in parts]
-        self.launches.append(Copies(fill, regions, out, position, eqn.primitive.name))
+        self.launches.append(Copies(fill, regions, out, eqn.primitive.name))
         self.env[var] = View(out, out.layout)
 
     def copy(self, view: View, why: str) -> View:
         """The view's elements in a buffer of their own."""
-        position = len(self.launches)
-        out = Buffer(view.layout.dtype, view.layout.shape, position)
-        self.launches.append(Copies(None, [(view, out.layout)], out, position, why))
+        out = Buffer(view.layout.dtype, view.layout.shape, len(self.launches))
+        self.launches.append(Copies(None, [(view, out.layout)], out, why))
         return View(out, out.layout)
 
-    def kernel(self, eqn: Eqn) -> None:
-        position = len(self.launches)
-        ins = [self.view(self.read(a), position) for a in eqn.invars]
-        outs = [Buffer(v.aval.dtype, v.aval.shape, position) for v in eqn.outvars]
-        self.launches.append(KernelCall(eqn, ins, outs, position))
+    def results(self, eqn: Eqn) -> list[Buffer]:
+        """Buffers for what the launch that comes next makes."""
+        outs = [Buffer(v.aval.dtype, v.aval.shape, len(self.launches)) for v in eqn.outvars]
         self.env.update((v, View(b, b.layout)) for v, b in zip(eqn.outvars, outs))
+        return outs
+
+    def kernel(self, eqn: Eqn) -> None:
+        ins = [self.stored(a) for a in eqn.invars]
+        self.launches.append(KernelCall(eqn, ins, self.results(eqn)))
+
+    def host(self, eqn: Eqn, reason: str) -> None:
+        ins = [self.stored(a) for a in eqn.invars]
+        self.launches.append(HostCall(eqn, ins, self.results(eqn), reason))
+
+    def alias(self, eqn: Eqn) -> None:
+        """Views of the operands, behind a fence where all of them are there."""
+        views = [self.stored(a) for a in eqn.invars]
+        fence = len(self.launches) - 0.5
+        self.env.update((v, replace(view, fence=fence)) for v, view in zip(eqn.outvars, views))
+
+    # --- loops and branches -----------------------------------------------------------------------------------------
+    def operands(self, atoms: Sequence[Atom]) -> list[Const | View]:
+        """Known scalars, and everything else in memory."""
+        values = [self.read(a) for a in atoms]
+        return [v if isinstance(v, Const) else self.view(v, len(self.launches)) for v in values]
+
+    def initial(self, a: Atom) -> View:
+        """What a loop carries first: without gaps in memory, as each later value is."""
+        view = self.stored(a)
+        return view if view.layout.is_contiguous else self.copy(view, "first carry")
+
+    def copy_into(self, out: Buffer, view: View) -> Buffer:
+        self.launches.append(Copies(None, [(view, out.layout)], out, "first carry"))
+        return out
+
+    def for_loop(self, eqn: Eqn) -> None:
+        p = eqn.primitive.cpu.parts(**eqn.params)
+        if p.length == 0:
+            self.no_iterations(eqn, p.n_consts, p.n_carry)
+            return
+        n = p.n_consts + p.n_carry
+        first = [self.initial(a) for a in eqn.invars[p.n_consts : n]]
+        consts, xs = self.operands(eqn.invars[: p.n_consts]), self.operands(eqn.invars[n:])
+        slices = [_slice(x) for x in xs]
+        body = _body(p.body, [*consts, *map(_whole, first), *slices])
+        position = len(self.launches)
+        outs = self.results(eqn)
+        writes = body.results
+        carry, updated = [], []
+        for read, write, view, out in zip(body.inputs[p.n_consts : n], writes, first, outs):
+            if chain := _updated(body, read, write):
+                updated.append((chain, self.copy_into(out, view)))
+                continue
+            spare = Buffer(out.dtype, out.shape, position) if p.length > 1 else out
+            odd, even = (out, spare) if p.length % 2 else (spare, out)
+            carry.append(Carry([read], write, view, odd, even))
+        moving = []
+        whole = [*zip(body.inputs[n:], xs), *zip(writes[p.n_carry :], [View(b, b.layout) for b in outs[p.n_carry :]])]
+        for inner, outer in whole:
+            if isinstance(outer, View):
+                stride = outer.layout.strides[0] * outer.layout.dtype.itemsize
+                start = stride * (p.length - 1) if p.reverse else 0
+                moving.append(Moving(inner, outer.buffer, start, -stride if p.reverse else stride))
+        same = _same(body.inputs[: p.n_consts], consts)
+        self.launches.append(Loop(eqn.primitive.name, p.length, body, same, moving, carry, updated))
+        for out in outs:
+            out.at = len(self.launches) - 1
+
+    def no_iterations(self, eqn: Eqn, n_consts: int, n_carry: int) -> None:
+        self.env.update(zip(eqn.outvars, [self.read(a) for a in eqn.invars[n_consts : n_consts + n_carry]]))
+        for v in eqn.outvars[n_carry:]:
+            out = Buffer(v.aval.dtype, v.aval.shape, len(self.launches))
+            self.launches.append(Copies(None, [], out, eqn.primitive.name))
+            self.env[v] = View(out, out.layout)
+
+    def while_loop(self, eqn: Eqn) -> None:
+        p = eqn.primitive.cpu.parts(**eqn.params)
+        n = p.n_cond_consts + p.n_body_consts
+        first = [self.initial(a) for a in eqn.invars[n:]]
+        consts = self.operands(eqn.invars[:n])
+        carried = [_whole(v) for v in first]
+        test = _body(p.cond, [*consts[: p.n_cond_consts], *carried])
+        body = _body(p.body, [*consts[p.n_cond_consts :], *carried])
+        position = len(self.launches)
+        (answer,) = test.results
+        flag = Buffer(np.dtype(np.bool_), (), position)
+        same = _same(test.inputs[: p.n_cond_consts], consts[: p.n_cond_consts])
+        same += _same(body.inputs[: p.n_body_consts], consts[p.n_cond_consts :])
+        carry, updated, last = [], [], []
+        for k, (write, view) in enumerate(zip(body.results, first)):
+            dtype, shape = view.layout.dtype, view.layout.shape
+            in_test, in_body = test.inputs[p.n_cond_consts + k], body.inputs[p.n_body_consts + k]
+            if chain := _updated(body, in_body, write):
+                whole = self.copy_into(Buffer(dtype, shape, position), view)
+                updated.append(([in_test, *chain], whole))
+                last.append(View(whole, whole.layout))
+                continue
+            after = Buffer(dtype, shape, position, "in")
+            readers = [in_test, in_body, after]
+            odd, even = Buffer(dtype, shape, position), Buffer(dtype, shape, position)
+            carry.append(Carry(readers, write, view, odd, even))
+            last.append(View(after, after.layout))
+        loop = Loop(eqn.primitive.name, None, body, [*same, (answer, flag)], [], carry, updated, test, flag)
+        self.launches.append(loop)
+        for v, view in zip(eqn.outvars, last):
+            # how many iterations there were, and so where the last one wrote, is known only now
+            self.env[v] = self.copy(view, "last carry") if view.buffer.kind == "in" else view
+
+    def branch(self, eqn: Eqn) -> None:
+        branches = eqn.primitive.cpu.parts(**eqn.params)
+        index = self.stored(eqn.invars[0])
+        operands = self.operands(eqn.invars[1:])
+        bodies = [_body(b, operands) for b in branches]
+        outs = self.results(eqn)
+        same = [pair for b in bodies for pair in (*_same(b.inputs, operands), *zip(b.results, outs))]
+        self.launches.append(Branch(eqn.primitive.name, index, bodies, same, outs))
 
     # --- the whole --------------------------------------------------------------------------------------------------
-    def run(self) -> Schedule:
-        jaxpr = self.closed.jaxpr
-        for i, v in enumerate((*jaxpr.constvars, *jaxpr.invars)):
-            buffer = Buffer(v.aval.dtype, v.aval.shape, -1, "in", i)
-            self.inputs.append(buffer)
-            self.env[v] = View(buffer, buffer.layout)
+    def run(self, closed: ClosedJaxpr, inputs: Sequence[Const | View]) -> Schedule:
+        """``inputs``: constants first.  A buffer of kind "in" that has a number may be returned as it is."""
+        jaxpr = closed.jaxpr
+        self.env.update(zip((*jaxpr.constvars, *jaxpr.invars), inputs))
         handlers = {
             ScalarMap: self.scalar_map,
             IndexValue: self.index_value,
             Fold: self.fold,
             IndexMap: self.index_map,
             Kernel: self.kernel,
+            ForLoop: self.for_loop,
+            WhileLoop: self.while_loop,
+            backends.Branch: self.branch,
+            backends.Alias: self.alias,
         }
         for eqn in jaxpr.eqns:
-            handlers[type(eqn.primitive.cpu)](eqn)
-        outputs: list[Buffer | int] = [self.output(j, a) for j, a in enumerate(jaxpr.outvars)]
-        for k, buffer in enumerate(self.scalar_views.values()):
-            buffer.index = len(self.inputs) + k
+            if reason := _on_host(eqn):
+                self.host(eqn, reason)
+            else:
+                handlers[type(eqn.primitive.cpu)](eqn)
+        outputs = [self.output(j, a) for j, a in enumerate(jaxpr.outvars)]
         launches = [x for x in self.launches if not isinstance(x, Group) or x.results or x.fold]
-        return Schedule(launches, self.inputs, self.scalars, outputs)
+        return Schedule(launches, [v.buffer if isinstance(v, View) else _UNUSED for v in inputs], outputs)
 
     def output(self, j: int, a: Atom) -> Buffer | int:
-        view = self.view(self.read(a), len(self.launches))
+        value = self.read(a)
+        view = self.view(value, len(self.launches))
         buffer = view.buffer
         if buffer.kind == "in" and buffer.index >= 0 and view.layout == buffer.layout:
             return buffer.index
         whole = view.layout.is_contiguous and view.layout.offset == 0 and view.layout.size == buffer.layout.size
-        if buffer.kind != "tmp" or not whole:
+        if buffer.kind == "out" and isinstance(value, Member):  # returned twice: the group stores it twice
+            buffer = value.group.store(value.node)
+        elif buffer.kind != "tmp" or not whole:
             buffer = self.copy(view, "output").buffer
         buffer.kind, buffer.index = "out", j
         return buffer
 
 
+def _updated(body: Schedule, read: Buffer, write: Buffer) -> list[Buffer]:
+    """The values of a carry from ``write`` back to ``read``, if each is the one before updated by a scatter and nothing
+    reads the one before any more: then all of them may be in one place.  Marks the scatters.
+    """
+    chain, calls = [write], []
+    while chain[-1] is not read:
+        target = chain[-1]
+        at = next((i for i, x in enumerate(body.launches) if isinstance(x, KernelCall) and target in x.outs), None)
+        if at is None:
+            return []
+        call = body.launches[at]
+        assert isinstance(call, KernelCall)
+        source = call.ins[0]
+        late = [b for x in body.launches[at + 1 :] for b in reads(x)] + [v.buffer for v in call.ins[1:]]
+        own = source.buffer is read or source.buffer.kind == "tmp"
+        if call.eqn.primitive is not scatter_p or not own or source.layout != target.layout or source.buffer in late:
+            return []
+        chain.append(source.buffer)
+        calls.append(call)
+    for call in calls:
+        call.in_place = True
+    return chain
+
+
+def _whole(view: View) -> View:
+    """A view without gaps as if its buffer began with it."""
+    return View(view.buffer, Layout.contiguous(view.layout.dtype, view.layout.shape))
+
+
+def _slice(x: Const | View) -> Const | View:
+    """What iteration 0 of a loop sees of an operand that it walks along axis 0 of, forwards."""
+    if isinstance(x, Const):
+        return Const(x.value, x.shape[1:])
+    layout = replace(x.layout, shape=x.layout.shape[1:], strides=x.layout.strides[1:])
+    return View(x.buffer, layout)
+
+
+def _body(closed: ClosedJaxpr, operands: Sequence[Const | View]) -> Schedule:
+    """The schedule of a body whose inputs lie where these operands do, in buffers of its own."""
+    inputs: list[Const | View] = []
+    for x in operands:
+        inputs.append(x if isinstance(x, Const) else View(Buffer(x.layout.dtype, x.layout.shape, -1, "in"), x.layout))
+    return _Fuser().run(closed, inputs)
+
+
+def _same(inner: Sequence[Buffer], outer: Sequence[Const | View]) -> list[tuple[Buffer, Buffer]]:
+    return [(b, v.buffer) for b, v in zip(inner, outer) if isinstance(v, View)]
+
+
 def fuse(closed: ClosedJaxpr) -> Schedule:
-    """The schedule of a first-order jaxpr."""
-    return _Fuser(closed).run()
+    """The schedule of a jaxpr; its inputs are contiguous, constants first."""
+    inputs = []
+    for i, v in enumerate((*closed.jaxpr.constvars, *closed.jaxpr.invars)):
+        buffer = Buffer(v.aval.dtype, v.aval.shape, -1, "in", i)
+        inputs.append(View(buffer, buffer.layout))
+    return _Fuser().run(closed, inputs)

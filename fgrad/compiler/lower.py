@@ -1,33 +1,69 @@
-"""From a schedule to an executable: plan every launch, place every buffer, donate what may be overwritten."""
+"""From a schedule to a program: plan every launch, place every buffer, donate what may be overwritten.
+
+Loops and branches make the schedule a tree.  Its launches are numbered in one sequence, a body's between its loop's
+begin and end, and a buffer lives from one number to another; what a body takes from outside lives until the loop's
+end.  So one arena serves all levels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from fgrad.compiler.fuse import Buffer, Copies, Group, KernelCall, Launch, Schedule, View
-from fgrad.kernels.plan import KernelPlan, Ptr, Step
+import numpy as np
+
+from fgrad.compiler.host import host_function
+from fgrad.compiler.loop_kernel import loop_kernel
+from fgrad.compiler.schedule import (
+    Branch,
+    Buffer,
+    Copies,
+    Group,
+    HostCall,
+    KernelCall,
+    Launch,
+    Loop,
+    Schedule,
+    View,
+)
+from fgrad.kernels import plan as program
+from fgrad.kernels.layout import Layout, as_pairs
+from fgrad.kernels.plan import HostStep, Instruction, KernelPlan, Ptr, Slot, Step, Switch
 
 ALIGNMENT = 64
+
+
+class Line(NamedTuple):
+    """A line of a program's text: an instruction with the launch it belongs to, or the head of a loop or branch."""
+
+    depth: int
+    text: str
+    launch: Launch | None = None
+    step: Step | HostStep | None = None
 
 
 @dataclass
 class Lowered:
     """Everything an Executable needs, plus what the reader of a program's text wants to know."""
 
-    steps: list[Step]
+    steps: list[Instruction]
     arena_bytes: int
-    tables: list
+    tables: list[np.ndarray]
     scratch: int
-    text: list[str]
+    lines: list[Line]
     aliases: dict[int, int] = field(default_factory=dict)  # output j may overwrite input i
 
 
-def _plan(launch: Launch) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+def plan_of(launch: Group | KernelCall | HostCall | Copies) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
     """Plans over a common list of operands and results."""
     if isinstance(launch, KernelCall):
         ins = [v.layout for v in launch.ins]
         outs = [b.layout for b in launch.outs]
-        return [launch.eqn.primitive.cpu.planner(ins, outs, **launch.eqn.params)], launch.ins, launch.outs
+        params = {**launch.eqn.params, "in_place": True} if launch.in_place else launch.eqn.params
+        return [launch.eqn.primitive.cpu.planner(ins, outs, **params)], launch.ins, launch.outs
+    if isinstance(launch, HostCall):
+        return [], launch.ins, launch.outs
     return _plan_group(launch) if isinstance(launch, Group) else _plan_copies(launch)
 
 
@@ -36,8 +72,8 @@ def _plan_group(group: Group) -> tuple[list[KernelPlan], list[View], list[Buffer
 
     ins = [v.layout for v in group.loads]
     nodes = tuple(group.nodes)
-    stored = list(group.results.values())
-    results = [(b.layout, node) for node, b in group.results.items()]
+    stored = [b for _, b in group.results]
+    results = [(b.layout, node) for node, b in group.results]
     if group.fold is None:
         return [map_plan(group.shape, ins, nodes, results)], group.loads, stored
     node, combine, axes, out = group.fold
@@ -51,6 +87,10 @@ def _plan_copies(launch: Copies) -> tuple[list[KernelPlan], list[View], list[Buf
 
     plans, operands = [], [view for view, _ in launch.parts]
     out = launch.out.layout
+    if out.dtype.kind == "c":
+        parts = [(_reals(view.layout), _reals(target)) for view, target in launch.parts]
+    else:
+        parts = [(view.layout, target) for view, target in launch.parts]
     covered = sum(target.size for _, target in launch.parts)
     if launch.fill is not None and covered < out.size:
         if isinstance(launch.fill, View):
@@ -59,9 +99,14 @@ def _plan_copies(launch: Copies) -> tuple[list[KernelPlan], list[View], list[Buf
             plans.append(_renamed(map_plan(out.shape, [value], [("load", 0)], [(out, 0)]), len(operands) - 1))
         else:
             plans.append(map_plan(out.shape, [], [("const", launch.fill.item(), out.dtype.name)], [(out, 0)]))
-    for k, (view, target) in enumerate(launch.parts):
-        plans.append(_renamed(map_plan(target.shape, [view.layout], [("load", 0)], [(target, 0)]), k))
+    for k, (source, target) in enumerate(parts):
+        plans.append(_renamed(map_plan(target.shape, [source], [("load", 0)], [(target, 0)]), k))
     return plans, operands, [launch.out]
+
+
+def _reals(layout: Layout) -> Layout:
+    """Complex numbers as pairs of real ones, which the emitter can copy."""
+    return as_pairs(layout, np.dtype(f"f{layout.dtype.itemsize // 2}"))
 
 
 def _renamed(plan: KernelPlan, operand: int) -> KernelPlan:
@@ -93,102 +138,281 @@ class _Arena:
         return offset
 
 
-def lower(schedule: Schedule, donated: frozenset[int] = frozenset()) -> Lowered:
-    """Steps with every pointer placed.  ``donated``: numbers of inputs whose memory may be overwritten."""
-    planned = [_plan(launch) for launch in schedule.launches]
-    last: dict[Buffer, int] = {}
-    born: dict[Buffer, int] = {}
-    for i, (_, operands, results) in enumerate(planned):
-        for view in operands:
-            last[view.buffer] = i
-        for b in results:
-            born.setdefault(b, i)
-            last[b] = max(last.get(b, i), i)
+_Leaves = Group | KernelCall | HostCall | Copies | Loop
 
-    arena = _Arena()
-    address: dict[Buffer, Ptr] = {}
 
-    def pointer(b: Buffer, offset: int) -> Ptr:
-        if b.kind in ("in", "out"):
-            return Ptr(b.kind, b.index, offset)  # type: ignore[arg-type]
-        if b not in address:
-            address[b] = Ptr("arena", 0, arena.place(b.layout.size * b.dtype.itemsize, born[b], last[b]))
-        return address[b]._replace(offset=address[b].offset + offset)
+@dataclass(eq=False)
+class _Leaf:
+    """A planned launch at its time."""
 
-    # biggest first leaves the fewest holes
-    for b in sorted(born, key=lambda b: -b.layout.size * b.dtype.itemsize):
-        pointer(b, 0)
+    launch: _Leaves
+    plans: list[KernelPlan]
+    operands: list[View]
+    results: list[Buffer]
+    time: int
 
-    steps: list[Step] = []
-    tables: list = []
-    text: list[str] = []
-    scratch = 0
-    for i, (launch, (plans, operands, results)) in enumerate(zip(schedule.launches, planned)):
-        for plan in plans:
-            temps = [arena.place(n, i, i) for n in plan.temps]
-            first_table = len(tables)
-            tables += plan.tables
-            scratch = max(scratch, plan.scratch)
 
-            def resolve(a, temps=temps, first_table=first_table, operands=operands, results=results):
+@dataclass(eq=False)
+class _Nest:
+    """A loop (its test, if it has one, and its body) or a branch's branches."""
+
+    launch: Loop | Branch
+    parts: list[list[_Node]]
+
+
+_Node = _Leaf | _Nest
+
+
+class _Lifetimes:
+    """Numbers every launch, and finds when each buffer is written first and used last.
+
+    within: a body's buffer -> the buffers outside that its memory can be.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.born: dict[Buffer, int] = {}
+        self.last: dict[Buffer, int] = {}
+        self.within: dict[Buffer, list[Buffer]] = {}
+        self.same: list[tuple[Buffer, Buffer]] = []  # what stands for another buffer behind a loop in one kernel
+        self.launch_at: dict[int, Launch] = {}
+
+    def use(self, b: Buffer) -> None:
+        if b in self.within:
+            for outer in self.within[b]:
+                self.use(outer)
+            return
+        if b.kind != "in":
+            self.born.setdefault(b, self.now)
+        self.last[b] = self.now
+
+    def nodes(self, schedule: Schedule) -> list[_Node]:
+        return [self.node(launch) for launch in schedule.launches]
+
+    def node(self, launch: Launch) -> _Node:
+        self.launch_at[self.now] = launch
+        node: _Node
+        if isinstance(launch, Loop) and (kernel := loop_kernel(launch)) is not None:
+            node = self.leaf(launch, [kernel.plan], kernel.operands, kernel.results)
+            self.within.update((inner, [outer]) for inner, outer in kernel.same)
+            self.same += kernel.same
+        elif isinstance(launch, Loop | Branch):
+            node = self.nest(launch)
+        else:
+            node = self.leaf(launch, *plan_of(launch))
+        self.now += 1
+        return node
+
+    def leaf(self, launch: _Leaves, plans: list[KernelPlan], operands: list[View], results: list[Buffer]) -> _Leaf:
+        for b in (*(v.buffer for v in operands), *results):
+            self.use(b)
+        return _Leaf(launch, plans, operands, results, self.now)
+
+    def nest(self, launch: Loop | Branch) -> _Nest:
+        outside = [outer for _, outer in launch.same]
+        self.within.update((inner, [outer]) for inner, outer in launch.same)
+        if isinstance(launch, Loop):
+            for moving in launch.moving:
+                self.within[moving.inner] = [moving.whole]
+                outside.append(moving.whole)
+            for inners, whole in launch.updated:
+                self.within.update((b, [whole]) for b in inners)
+                outside.append(whole)
+            for c in launch.carry:
+                memory = [c.first.buffer, c.odd, c.even]
+                self.within.update((b, memory) for b in (*c.reads, c.write))
+                outside += memory
+            schedules = [launch.test, launch.body] if launch.test is not None else [launch.body]
+        else:
+            outside += [launch.chosen.buffer, *launch.outs]
+            schedules = launch.branches
+        for b in outside:
+            self.use(b)
+        self.now += 1
+        parts = [self.nodes(s) for s in schedules]
+        for b in outside:
+            self.use(b)
+        return _Nest(launch, parts)
+
+
+class _Writer:
+    """Steps with every pointer placed, and the lines that describe them."""
+
+    def __init__(self, lives: _Lifetimes) -> None:
+        self.lives = lives
+        self.arena = _Arena()
+        self.tables: list[np.ndarray] = []
+        self.scratch = 0
+        self.lines: list[Line] = []
+        self.place: dict[Buffer, Ptr] = {}
+        self.constants: dict[tuple, Ptr] = {}
+        self.n_slots = 0
+        # biggest first leaves the fewest holes
+        for b in sorted(lives.born, key=lambda b: -b.nbytes):
+            if b.kind == "out":
+                self.place[b] = Ptr("out", b.index)
+            elif b.kind == "tmp":
+                self.place[b] = Ptr("arena", 0, self.arena.place(b.nbytes, lives.born[b], lives.last[b]))
+        self.place.update((inner, self.pointer(outer)) for inner, outer in lives.same)
+
+    def pointer(self, b: Buffer, offset: int = 0) -> Ptr:
+        if b not in self.place:
+            self.place[b] = self.constant(b) if b.kind == "const" else Ptr("in", b.index)
+        base = self.place[b]
+        return base._replace(offset=base.offset + offset)
+
+    def constant(self, b: Buffer) -> Ptr:
+        assert b.value is not None
+        key = (b.dtype, b.value.tobytes())
+        if key not in self.constants:
+            self.constants[key] = Ptr("tab", len(self.tables))
+            self.tables.append(np.frombuffer(b.value.tobytes().ljust(16, b"\0"), np.int64))
+        return self.constants[key]
+
+    def steps(self, nodes: Sequence[_Node], depth: int = 0) -> list[Instruction]:
+        steps: list[Instruction] = []
+        for node in nodes:
+            if isinstance(node, _Leaf):
+                steps += self.leaf(node, depth)
+            else:
+                steps.append(self.loop(node, depth) if isinstance(node.launch, Loop) else self.branch(node, depth))
+        return steps
+
+    def leaf(self, leaf: _Leaf, depth: int) -> list[Instruction]:
+        steps: list[Instruction] = []
+        if isinstance(leaf.launch, HostCall):
+            steps.append(self.host(leaf.launch))
+        for plan in leaf.plans:
+            temps = [self.arena.place(n, leaf.time, leaf.time) for n in plan.temps]
+            first_table = len(self.tables)
+            self.tables += plan.tables
+            self.scratch = max(self.scratch, plan.scratch)
+
+            def resolve(a, temps=temps, first_table=first_table):
                 if not isinstance(a, Ptr):
                     return a
                 if a.kind == "in":
-                    return pointer(operands[a.index].buffer, a.offset)
+                    return self.pointer(leaf.operands[a.index].buffer, a.offset)
                 if a.kind == "out":
-                    return pointer(results[a.index], a.offset)
+                    return self.pointer(leaf.results[a.index], a.offset)
                 if a.kind == "tmp":
                     return Ptr("arena", 0, temps[a.index] + a.offset)
                 return a._replace(index=first_table + a.index) if a.kind == "tab" else a
 
-            for step in plan.steps:
-                steps.append(step._replace(args=tuple(map(resolve, step.args))))
-                text.append(_describe(launch, step))
-    return Lowered(steps, arena.size, tables, scratch, text, _aliases(schedule, planned, born, last, donated))
+            steps += [step._replace(args=tuple(map(resolve, step.args))) for step in plan.steps]
+        self.lines += [Line(depth, _describe(leaf.launch, step), leaf.launch, step) for step in steps]  # type: ignore
+        if isinstance(leaf.launch, Loop):
+            self.lines += [Line(depth + 1, what, x) for x in leaf.launch.launches for what in [what_of(x)]]
+        return steps
+
+    def host(self, launch: HostCall) -> HostStep:
+        function = host_function(launch.eqn, [v.layout for v in launch.ins], [b.layout for b in launch.outs])
+        args = [self.pointer(b) for b in (*(v.buffer for v in launch.ins), *launch.outs)]
+        return HostStep(function, tuple(args), launch.reason)
+
+    def slot(self, slots: dict[int, Slot], slot: Slot, buffers: Sequence[Buffer]) -> None:
+        """A new slot of a loop, where these buffers of its body lie."""
+        slots[self.n_slots] = slot
+        self.place.update((b, Ptr("slot", self.n_slots)) for b in buffers)
+        self.n_slots += 1
+
+    def loop(self, nest: _Nest, depth: int) -> Instruction:
+        loop = nest.launch
+        assert isinstance(loop, Loop)
+        self.place.update((inner, self.pointer(outer)) for inner, outer in loop.same)
+        self.place.update((b, self.pointer(whole)) for inners, whole in loop.updated for b in inners)
+        slots: dict[int, Slot] = {}
+        for m in loop.moving:
+            self.slot(slots, Slot(self.pointer(m.whole, m.start), m.stride), [m.inner])
+        for c in loop.carry:
+            first = self.pointer(c.first.buffer, c.first.layout.offset * c.first.layout.dtype.itemsize)
+            odd, even = self.pointer(c.odd), self.pointer(c.even)
+            self.slot(slots, Slot(first, 0, odd, even), c.reads)
+            self.slot(slots, Slot(odd, 0, even, odd), [c.write])
+        *tests, body = nest.parts
+        if loop.length is not None:
+            self.lines.append(Line(depth, what_of(loop), loop))
+            return program.Loop(slots, self.steps(body, depth + 1), loop.length)
+        assert loop.flag is not None
+        self.lines.append(Line(depth, what_of(loop), loop))
+        test = self.steps(tests[0], depth + 1)
+        self.lines.append(Line(depth, "do:"))
+        return program.Loop(slots, self.steps(body, depth + 1), None, test, self.pointer(loop.flag))
+
+    def branch(self, nest: _Nest, depth: int) -> Instruction:
+        branch = nest.launch
+        assert isinstance(branch, Branch)
+        self.place.update((inner, self.pointer(outer)) for inner, outer in branch.same)
+        chosen = branch.chosen
+        index = self.pointer(chosen.buffer, chosen.layout.offset * chosen.layout.dtype.itemsize)
+        branches = []
+        for i, part in enumerate(nest.parts):
+            self.lines.append(Line(depth, f"branch {i}:", branch))
+            branches.append(self.steps(part, depth + 1))
+        return Switch(index, branches)
 
 
-def _aliases(schedule, planned, born, last, donated) -> dict[int, int]:
+def lower(schedule: Schedule, donated: frozenset[int] = frozenset()) -> Lowered:
+    """Steps with every pointer placed.  ``donated``: numbers of inputs whose memory may be overwritten."""
+    lives = _Lifetimes()
+    nodes = lives.nodes(schedule)
+    writer = _Writer(lives)
+    steps = writer.steps(nodes)
+    aliases = _aliases(schedule, lives, donated)
+    return Lowered(steps, writer.arena.size, writer.tables, writer.scratch, writer.lines, aliases)
+
+
+def _aliases(schedule: Schedule, lives: _Lifetimes, donated: frozenset[int]) -> dict[int, int]:
     """Outputs that may be written over a donated input: the input is read for the last time before the output is
     written, or in the same element-wise loop at the same index.
     """
     aliases: dict[int, int] = {}
-    outs = [b for b in schedule.outputs if isinstance(b, Buffer) and b in born]
+    outs = [b for b in schedule.outputs if isinstance(b, Buffer)]
     passed = {o for o in schedule.outputs if isinstance(o, int)}
     for i in sorted(donated - passed):
         source = schedule.inputs[i]
         for out in outs:
             if out.index in aliases or out.dtype != source.dtype or out.layout.size != source.layout.size:
                 continue
-            read, written = last.get(source, -1), born[out]
-            launch = schedule.launches[written]
-            if read < written or (read == written and _in_place(launch, source, out)):
+            read, written = lives.last.get(source, -1), lives.born[out]
+            if read < written or (read == written and _in_place(lives.launch_at[written], source, out)):
                 aliases[out.index] = i
                 break
     return aliases
 
 
 def _in_place(launch: Launch, source: Buffer, out: Buffer) -> bool:
+    if isinstance(launch, Copies):
+        return launch.fill is None and all(v.layout == target == out.layout for v, target in launch.parts)
     if not isinstance(launch, Group) or launch.fold is not None:
         return False
     return all(v.layout == out.layout for v in launch.loads if v.buffer is source)
 
 
-def _describe(launch: Launch, step: Step) -> str:
-    """One line of a program's text."""
-    kernel = step.kernel if isinstance(step.kernel, str) else "emitted"
+def what_of(launch: Launch) -> str:
+    """What a launch computes, in words."""
     if isinstance(launch, Group):
-        what = f"{' '.join(launch.names)} over {list(launch.shape)}"
-        stored = ", ".join(f"{b.dtype.name}{list(b.shape)}" for b in launch.results.values())
-        if launch.fold:
-            b = launch.fold[3]
-            stored = ", ".join(filter(None, [stored, f"{b.dtype.name}{list(b.shape)}"]))
-        what += f" -> {stored}"
-    elif isinstance(launch, KernelCall):
-        shapes = " ".join(f"{v.layout.dtype.name}{list(v.layout.shape)}" for v in launch.ins)
-        outs = " ".join(f"{b.dtype.name}{list(b.shape)}" for b in launch.outs)
-        what = f"{launch.eqn.primitive.name} {shapes} -> {outs}"
-    else:
-        assert isinstance(launch, Copies)
-        what = f"copy for {launch.name} -> {launch.out.dtype.name}{list(launch.out.shape)}"
-    note = f"  ({step.note})" if step.note else ""
+        outs = [b for _, b in launch.results] + ([launch.fold[3]] if launch.fold else [])
+        return f"{' '.join(launch.names)} over {list(launch.shape)} -> {', '.join(map(_type, outs))}"
+    if isinstance(launch, KernelCall | HostCall):
+        ins = " ".join(_type(v.layout) for v in launch.ins)
+        return f"{launch.eqn.primitive.name} {ins} -> {' '.join(map(_type, launch.outs))}"
+    if isinstance(launch, Copies):
+        return f"copy for {launch.name} -> {_type(launch.out)}"
+    if isinstance(launch, Loop):
+        return "while:" if launch.length is None else f"for {launch.length} times:"
+    return launch.name
+
+
+def _type(x: Layout | Buffer) -> str:
+    return f"{x.dtype.name}{list(x.shape)}"
+
+
+def _describe(launch: Launch, step: Instruction) -> str:
+    """One line of a program's text."""
+    assert isinstance(step, Step | HostStep)
+    what, note = what_of(launch), f"  ({step.note})" if step.note else ""
+    if isinstance(step, HostStep):
+        return f"{'host numpy':<24} {1:>6} tile   {what}{note}"
+    kernel = step.kernel if isinstance(step.kernel, str) else "emitted"
     return f"{kernel:<24} {step.extent:>6} tiles  {what}{note}"

@@ -6,11 +6,13 @@ Each pass returns a well-typed jaxpr (fgrad.core.check); none changes a result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fgrad.core.backends import Inline
+from fgrad.compiler.control import simplify_control
+from fgrad.core.backends import Alias, Inline
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, is_effectful
 from fgrad.primitives.conv import conv_general_dilated_p
 from fgrad.primitives.dilate import dilate_p, undilate_p
@@ -19,15 +21,27 @@ from fgrad.transforms.dce import dce
 
 
 def simplify(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """All passes, to a program of first-order equations."""
+    """All passes, to a program of first-order equations, loops and branches, whose bodies are such programs too."""
     closed = dce(inline(closed))
     closed = dce(common_subexpressions(closed))
+    opened = simplify_control(closed, simplify)
+    if opened is not closed:  # what moved out of a loop may be an equal expression, or dead
+        closed = dce(common_subexpressions(opened))
     return dce(fold_into_convolutions(closed))
 
 
 def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Replaces every equation that holds a jaxpr to be inlined (a nested jit) by its equations."""
-    if not any(isinstance(e.primitive.cpu, Inline) for e in closed.eqns):
+    """Replaces every equation that holds a jaxpr to be inlined (a nested jit, say) by its equations."""
+    return _open(closed, lambda prim: isinstance(prim.cpu, Inline))
+
+
+def open_calls(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """``inline`` for mere calls only: what has derivatives of its own keeps them."""
+    return _open(closed, lambda prim: isinstance(prim.cpu, Inline) and not prim.cpu.keeps_rules)
+
+
+def _open(closed: ClosedJaxpr, opens: Callable[[Any], bool]) -> ClosedJaxpr:
+    if not any(opens(e.primitive) for e in closed.eqns):
         return closed
     constvars, consts = list(closed.jaxpr.constvars), list(closed.consts)
     eqns: list[Eqn] = []
@@ -38,7 +52,7 @@ def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
 
         for eqn in jaxpr.eqns:
             invars = tuple(map(read, eqn.invars))
-            if not isinstance(eqn.primitive.cpu, Inline):
+            if not opens(eqn.primitive):
                 outvars = tuple(Var(v.aval) for v in eqn.outvars)
                 env.update(zip(eqn.outvars, outvars))
                 eqns.append(eqn._replace(invars=invars, outvars=outvars))
@@ -77,7 +91,7 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
         if _changes_nothing(eqn):
             env[eqn.outvars[0]] = invars[0]
             continue
-        if is_effectful(eqn):
+        if is_effectful(eqn) or isinstance(eqn.primitive.cpu, Alias):
             eqns.append(eqn._replace(invars=invars))
             continue
         key = (eqn.primitive, tuple(map(_atom_key, invars)), tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))

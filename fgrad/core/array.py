@@ -6,6 +6,7 @@ Operators and NumPy-like methods are attached by ``fgrad.numpy`` (a higher layer
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -64,17 +65,48 @@ class Array:
         return self
 
 
-class ConcreteArray(Array):
-    """An array with a value.  It owns its buffer (or shares it with other Arrays) and never changes it."""
+class Form:
+    """A shape, dtype and weakness: one object for all arrays that have them, so that it is compared by identity."""
 
-    __slots__ = ("_aval", "_value", "_weak")
+    __slots__ = ("__weakref__", "key")
+
+    def __init__(self, key: tuple[tuple[int, ...], np.dtype, bool]):
+        self.key = key
+
+
+_forms: weakref.WeakValueDictionary[Any, Form] = weakref.WeakValueDictionary()
+
+
+def form(shape: tuple[int, ...], dtype: np.dtype, weak: bool) -> Form:
+    """The one Form of these."""
+    key = (shape, dtype, weak)
+    known = _forms.get(key)
+    return _forms.setdefault(key, Form(key)) if known is None else known
+
+
+class ConcreteArray(Array):
+    """An array with a value.  It owns its buffer (or shares it with other Arrays) and never changes it.
+
+    ``_form`` is known (not None) only where the value is C-contiguous: what a program can read as it is.
+    """
+
+    __slots__ = ("_aval", "_form", "_value", "_weak")
 
     _value: np.ndarray
     _weak: bool
+    _form: Form | None
 
-    def __init__(self, value: np.ndarray, weak: bool = False):
+    def __init__(self, value: np.ndarray, weak: bool = False, form: Form | None = None):
         self._value = value
         self._weak = weak
+        self._form = form
+
+    def find_form(self) -> Form | None:
+        """``_form``, found out now; None if the value is not contiguous."""
+        value = self._value
+        if value.flags.c_contiguous:
+            self._form = form(value.shape, value.dtype, self._weak)
+        return self._form
 
     @property
     def aval(self) -> ShapedArray:

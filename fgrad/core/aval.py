@@ -12,7 +12,7 @@ from fgrad.core import dtypes
 class ShapedArray:
     """An array's shape, dtype and whether the dtype is weak (it came from a Python scalar and yields to others)."""
 
-    __slots__ = ("_hash", "dtype", "shape", "weak_type")
+    __slots__ = ("dtype", "shape", "weak_type")
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -57,7 +57,8 @@ class ShapedArray:
         return ShapedArray(self.shape, self.dtype) if self.weak_type else self
 
     def tangent(self) -> ShapedArray:
-        return ShapedArray(self.shape, dtypes.tangent_dtype(self.dtype), self.weak_type)
+        dtype = dtypes.tangent_dtype(self.dtype)
+        return self if dtype is self.dtype else ShapedArray(self.shape, dtype, self.weak_type)
 
     def __repr__(self) -> str:
         dims = ",".join(map(str, self.shape))

@@ -5,15 +5,43 @@ The kind is what lets the compiler work without knowing any operation by name.
 
 from __future__ import annotations
 
+import contextvars
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.core import caches
 from fgrad.core.aval import ShapedArray
 from fgrad.errors import MissingBackendError
 from fgrad.kernels.layout import Layout
+
+MOST_REMEMBERED = 4096  # forms of calls that a primitive remembers having accepted
+
+
+class _Quiet(threading.local):
+    """Each thread's context in which NumPy reports no floating-point errors: entering it costs a tenth of errstate."""
+
+    def __init__(self) -> None:
+        context = contextvars.Context()
+        context.run(np.seterr, all="ignore")
+        self.run = context.run
+
+
+_quiet = _Quiet()
+
+
+def quietly(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """fun(*args) without warnings of overflow, division by zero and the like."""
+    if type(fun) is np.ufunc:
+        try:
+            return _quiet.run(fun, *args, **kwargs)
+        except RuntimeError:  # the context is in use: this is a finaliser that runs inside another ufunc's call
+            pass
+    with np.errstate(all="ignore"):
+        return fun(*args, **kwargs)
 
 
 class Unfilled(NamedTuple):
@@ -34,14 +62,15 @@ class ScalarMap(NamedTuple):
     def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.ndarray:
         # NumPy would broadcast and promote in silence: a call passes only in a form the abstract rule has accepted.
         shape = values[0].shape
-        key = (*[v.dtype for v in values], *params.items()) if params else tuple([v.dtype for v in values])
+        key = tuple([v.dtype for v in values])
+        if params:
+            key += tuple(params.items())
         if key not in prim.checked or any([v.shape != shape for v in values]):
             prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
             prim.checked.add(key)
         if self.ufunc is None:
             return _run_map(prim, values, params)
-        with np.errstate(all="ignore"):
-            return np.asarray(self.ufunc(*values, **params))
+        return np.asarray(quietly(self.ufunc, *values, **params))
 
 
 class IndexMap(NamedTuple):
@@ -91,14 +120,21 @@ class Host(NamedTuple):
     reason: str
 
     def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
-        return _run_reference(prim, values, params)
+        prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
+        with np.errstate(all="ignore"):
+            out = prim.reference(*values, **params)
+        return out if prim.multiple_results else np.asarray(out)
 
 
 class Inline(NamedTuple):
-    """Holds a jaxpr in ``params[jaxpr_param]``: the compiler inlines it, eager evaluation calls ``run``."""
+    """Holds a jaxpr in ``params[jaxpr_param]``: the compiler inlines it, eager evaluation calls ``run``.
+
+    keeps_rules: its derivatives are not those of its jaxpr, so nothing but the compiler may inline it.
+    """
 
     jaxpr_param: str
     run: Callable[..., Any]
+    keeps_rules: bool = False
 
     def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
         return self.run(values, **params)
@@ -172,10 +208,14 @@ Backend = (
 
 
 def _run_reference(prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
-    prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
-    with np.errstate(all="ignore"):
-        out = prim.reference(*values, **params)
-    return out if prim.multiple_results else np.asarray(out)
+    """For index maps and folds, whose references are a view or a reduction by NumPy."""
+    key = (*params.items(), *[(v.shape, v.dtype) for v in values])
+    if key not in prim.checked:
+        prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
+        if len(prim.checked) >= MOST_REMEMBERED:
+            prim.checked.clear()
+        prim.checked.add(key)
+    return np.asarray(prim.reference(*values, **params))
 
 
 def _layout(v: np.ndarray) -> Layout | None:
@@ -215,3 +255,7 @@ def _map_executable(prim: Any, layouts: tuple[Layout, ...], params: tuple[tuple[
     out = Layout.contiguous(aval.dtype, aval.shape)
     nodes = (*(("load", i) for i in range(len(layouts))), ("map", prim.cpu.rule, params, tuple(range(len(layouts)))))
     return from_plan(map_plan(aval.shape, layouts, nodes, [(out, len(layouts))]), layouts, [out])
+
+
+caches.add_lru_cache("eager kernel calls", _kernel_executable)
+caches.add_lru_cache("eager element-wise kernels", _map_executable)

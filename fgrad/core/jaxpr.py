@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from fgrad.core.aval import ShapedArray
@@ -40,14 +42,33 @@ Atom = Var | Literal
 
 
 class Source(NamedTuple):
-    """The user's line that made an equation."""
+    """The user's line that made an equation; ``backward``: by transposing what the line computes."""
 
     file: str
     line: int
     function: str
+    backward: bool = False
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} ({self.function})"
+        return f"{self.file}:{self.line} ({self.function}){', backward' if self.backward else ''}"
+
+
+# The line that operations bound now are made for, where it is not the line that runs: rules evaluate jaxprs and tapes.
+blamed: ContextVar[Source | None] = ContextVar("fgrad_blamed", default=None)
+
+
+@contextlib.contextmanager
+def blaming_by_turns() -> Iterator[Callable[[Source | None], None]]:
+    """Yields a function that sets ``blamed`` (None: as it was before); restores it afterwards."""
+    before = blamed.get()
+
+    def blame(source: Source | None) -> None:
+        blamed.set(before if source is None else source)
+
+    try:
+        yield blame
+    finally:
+        blamed.set(before)
 
 
 class Eqn(NamedTuple):
@@ -106,9 +127,39 @@ class ClosedJaxpr:
         return tuple(v.aval for v in self.jaxpr.outvars)
 
     def __repr__(self) -> str:
+        return self.pretty_print()
+
+    def pretty_print(self, *, source_info: bool = False) -> str:
+        """The text that ``print`` shows; ``source_info=True``: with the user's line beside each equation.
+
+        In the backward pass the line is that of the forward operation whose transpose the equation is.
+
+        >>> import fgrad, fgrad.numpy as fnp
+        >>> text = fgrad.make_jaxpr(fnp.sin)(1.0).pretty_print(source_info=True)
+
+        Source: the meaning of ``pretty_print`` of https://docs.jax.dev/en/latest/jaxpr.html.
+        """
         from fgrad.core.pretty import format_jaxpr
 
-        return format_jaxpr(self.jaxpr)
+        return format_jaxpr(self.jaxpr, source=source_info)
+
+    def to_svg(self) -> str:
+        """A picture of the program: equations as boxes in layers, with the flow of data between them.
+
+        Each box names the operation, its result and the user's line; colours tell kinds of operations apart, and a
+        jaxpr held by an equation (jit, scan, cond, ...) is a box around its own picture. Jupyter shows a ClosedJaxpr
+        this way.
+
+        >>> import fgrad, fgrad.numpy as fnp
+        >>> fgrad.make_jaxpr(fgrad.grad(lambda x: fnp.sin(x) * x))(1.0).to_svg()[:4]
+        '<svg'
+        """
+        from fgrad.core.picture import svg_of
+
+        return svg_of(self.jaxpr)
+
+    def _repr_html_(self) -> str:
+        return f'<div style="overflow:auto;max-height:80vh">{self.to_svg()}</div>'
 
 
 def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
@@ -125,15 +176,17 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
     def read(a: Atom) -> Any:
         return a.val if isinstance(a, Literal) else env[a]
 
-    for i, eqn in enumerate(jaxpr.eqns):
-        out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
-        if eqn.primitive.multiple_results:
-            env.update(zip(eqn.outvars, out))
-        else:
-            env[eqn.outvars[0]] = out
-        for v in eqn.invars:
-            if isinstance(v, Var) and last[v] == i and v not in keep:
-                env.pop(v, None)
+    with blaming_by_turns() as blame:
+        for i, eqn in enumerate(jaxpr.eqns):
+            blame(eqn.source)
+            out = eqn.primitive.bind(*map(read, eqn.invars), **eqn.params)
+            if eqn.primitive.multiple_results:
+                env.update(zip(eqn.outvars, out))
+            else:
+                env[eqn.outvars[0]] = out
+            for v in eqn.invars:
+                if isinstance(v, Var) and last[v] == i and v not in keep:
+                    env.pop(v, None)
     return [read(v) for v in jaxpr.outvars]
 
 

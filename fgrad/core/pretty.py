@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 import textwrap
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var
+from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var
 
 WIDTH = 100  # longer equations have their parameters on lines of their own
+COLUMN = 80  # sources stand no further to the right, but for longer lines
+_BESIDE = "\0"  # what follows it belongs into the column of sources
 
 
 def _letters() -> Iterator[str]:
@@ -27,7 +30,9 @@ def _word(a: str, b: str, n: int) -> str:
     return a * n + b
 
 
-class _Names:
+class Names:
+    """Letters for the variables of one jaxpr, in the order in which they are asked for."""
+
     def __init__(self) -> None:
         self.supply = _letters()
         self.of: dict[Var, str] = {}
@@ -46,11 +51,23 @@ class _Names:
 
 
 def format_jaxpr(jaxpr: Jaxpr, *, source: bool = False) -> str:
-    """The jaxpr as text; ``source=True`` puts the user's line behind each equation."""
-    return "\n".join(_lines(jaxpr, _Names(), source))
+    """The jaxpr as text; ``source=True`` puts the user's line beside each equation, in one column."""
+    pairs = [line.split(_BESIDE) for line in _lines(jaxpr, Names(), source)]
+    column = min(max((len(text) for text, *where in pairs if where), default=0), COLUMN)
+    return "\n".join(f"{p[0].ljust(column)}  # {p[1]}" if len(p) == 2 else p[0] for p in pairs)
 
 
-def _lines(jaxpr: Jaxpr, names: _Names, source: bool) -> list[str]:
+def eqn_text(eqn: Eqn, names: Names) -> str:
+    """One equation, without its source."""
+    return "\n".join(_eqn_lines(eqn, names, False))
+
+
+def short_source(source: Source) -> str:
+    """The line with its file as seen from the working directory, where it lies in there."""
+    return str(source._replace(file=source.file.removeprefix(os.getcwd() + os.sep)))
+
+
+def _lines(jaxpr: Jaxpr, names: Names, source: bool) -> list[str]:
     consts = " ".join(names.typed(v) for v in jaxpr.constvars)
     inputs = " ".join(names.typed(v) for v in jaxpr.invars)
     head = f"{{ lambda {consts} ; {inputs}. let" if consts else f"{{ lambda ; {inputs}. let"
@@ -62,13 +79,13 @@ def _lines(jaxpr: Jaxpr, names: _Names, source: bool) -> list[str]:
     return lines
 
 
-def _eqn_lines(eqn: Eqn, names: _Names, source: bool) -> list[str]:
+def _eqn_lines(eqn: Eqn, names: Names, source: bool) -> list[str]:
     args = " ".join(names(v) for v in eqn.invars)
     outs = " ".join(names.typed(v) for v in eqn.outvars)
-    plain = {k: v for k, v in eqn.params.items() if not _holds_jaxpr(v)}
-    nested = {k: v for k, v in eqn.params.items() if _holds_jaxpr(v)}
-    where = f"  # {eqn.source}" if source and eqn.source else ""
-    params = " ".join(f"{k}={_format_param(v)}" for k, v in plain.items())
+    plain = {k: v for k, v in eqn.params.items() if not holds_jaxpr(v)}
+    nested = {k: v for k, v in eqn.params.items() if holds_jaxpr(v)}
+    where = _BESIDE + short_source(eqn.source) if source and eqn.source else ""
+    params = " ".join(f"{k}={format_param(v)}" for k, v in plain.items())
     if not nested:
         line = f"{outs} = {eqn.primitive.name}{f'[{params}]' if params else ''} {args}"
         if len(line) <= WIDTH:
@@ -79,18 +96,18 @@ def _eqn_lines(eqn: Eqn, names: _Names, source: bool) -> list[str]:
     for key, value in nested.items():
         jaxprs = value if isinstance(value, tuple) else (value,)
         for sub in jaxprs:
-            inner = _lines(sub.jaxpr, _Names(), source)
+            inner = _lines(sub.jaxpr, Names(), source)
             lines.append(f"  {key}={inner[0]}")
             lines += ["  " + line for line in inner[1:]]
     lines.append(f"] {args}")
     return lines
 
 
-def _holds_jaxpr(v: Any) -> bool:
+def holds_jaxpr(v: Any) -> bool:
     return isinstance(v, ClosedJaxpr) or (isinstance(v, tuple) and any(isinstance(x, ClosedJaxpr) for x in v))
 
 
-def _format_param(v: Any) -> str:
+def format_param(v: Any) -> str:
     if isinstance(v, np.dtype):
         return str(v)
     if callable(v) and hasattr(v, "__name__"):

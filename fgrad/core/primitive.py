@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from fgrad.core import caches
 from fgrad.core import trace as _trace
 from fgrad.core.aval import ShapedArray
-from fgrad.core.backends import Backend, Unfilled
+from fgrad.core.backends import MOST_REMEMBERED, Backend, Unfilled
 from fgrad.core.dtypes import bool_
 from fgrad.errors import MissingBackendError
 
@@ -34,10 +35,12 @@ class Axis(NamedTuple):
 class OverAxis(NamedTuple):
     """A batch slot whose rule is told the axis: ``rule(axis, args, dims, **params)``.
 
-    For primitives that hold jaxprs, and for collectives, whose rule also runs when no operand is mapped.
+    For primitives that hold jaxprs, and for collectives, whose rule also runs when no operand is mapped; as does that
+    of a primitive that ``holds_python``, whose functions may close over mapped values.
     """
 
     rule: Callable[..., Any]
+    holds_python: bool = False
 
 
 class LinearArg:
@@ -81,6 +84,7 @@ class Primitive:
         "cpu",
         "cuda",
         "effectful",
+        "inferred",
         "jvp",
         "multiple_results",
         "name",
@@ -124,20 +128,38 @@ class Primitive:
         self.effectful = effectful
         self.multiple_results = multiple_results
         self.own_weak = own_weak
-        self.checked: set[Any] = set()  # operand dtypes an element-wise primitive has accepted (see EvalTrace)
-        REGISTRY[name] = self
+        self.checked: set[Any] = set()  # forms of calls that evaluation has accepted (see core/backends.py)
+        self.inferred: dict[Any, ShapedArray] = {}
+        self.register()
+
+    def register(self) -> None:
+        """Makes the name known, to pickle for one."""
+        REGISTRY[self.name] = self
 
     def bind(self, *args: Any, **params: Any) -> Any:
         return _trace.current_trace.get().bind(self, args, params)
 
     def abstract_eval(self, avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
-        """The abstract rule, with weak types: a result is weak if every operand is, and it is no bool."""
-        out = self.abstract(*avals, **params)
-        if self.own_weak or not avals or not all(a.weak_type for a in avals):
-            return out
+        """The abstract rule, with weak types: a result is weak if every operand is, and it is no bool.
+
+        A primitive of one result remembers what its rule said (others may hold jaxprs, which a memory would keep).
+        """
         if self.multiple_results:
+            out = self.abstract(*avals, **params)
+            if self.own_weak or not avals or not all(a.weak_type for a in avals):
+                return out
             return tuple(a.update(weak_type=a.dtype != bool_) for a in out)
-        return out.update(weak_type=out.dtype != bool_)
+        key = (*avals, *params.items())
+        known = self.inferred.get(key)
+        if known is not None:
+            return known
+        out = self.abstract(*avals, **params)
+        if not self.own_weak and avals and all(a.weak_type for a in avals):
+            out = out.update(weak_type=out.dtype != bool_)
+        if len(self.inferred) >= MOST_REMEMBERED:
+            self.inferred.clear()
+        self.inferred[key] = out
+        return out
 
     def slot(self, name: str) -> Any:
         """The filled slot, or MissingBackendError with the recorded reason."""
@@ -159,3 +181,14 @@ REGISTRY: dict[str, Primitive] = {}
 
 def _lookup(name: str) -> Primitive:
     return REGISTRY[name]
+
+
+def _forget() -> None:
+    for p in REGISTRY.values():
+        p.checked.clear()
+        p.inferred.clear()
+
+
+caches.add_cache(
+    "accepted forms of operations", lambda: sum([len(p.checked) + len(p.inferred) for p in REGISTRY.values()]), _forget
+)

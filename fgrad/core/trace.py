@@ -8,8 +8,7 @@ parents.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,6 +23,7 @@ class Trace:
 
     __slots__ = ("live", "name", "parent")
     axis: Any = None  # the Axis a batching trace maps over
+    keeps_sources = False  # whether it has a use for the user's line of each operation
 
     def __init__(self, name: str, parent: Trace | None):
         self.name = name
@@ -36,6 +36,10 @@ class Trace:
     def describe(self, tracer: Tracer) -> str:
         """``argument 'x' of f``: how an error names a tracer to the user."""
         return f"a value traced by {self.name}"
+
+    def made_at(self, tracer: Tracer) -> Any:
+        """The Source of the operation that made the tracer, where it is known."""
+        return None
 
 
 def computed_from(names: Sequence[str], kind: str = "") -> str:
@@ -126,7 +130,8 @@ class EvalTrace(Trace):
         for a in args:
             if type(a) is not ConcreteArray:
                 a = _value_outside(a, prim)
-            weak = weak and a._weak
+            if weak and not a._weak:
+                weak = False
             values.append(a._value)
         out = prim.cpu.evaluate(prim, values, params)
         if prim.multiple_results:
@@ -153,36 +158,69 @@ def visible_axes() -> tuple[Any, ...]:
     return tuple(axes)
 
 
+def keeps_sources(trace: Trace | None) -> bool:
+    """Whether this trace or one below it keeps the lines of operations."""
+    while trace is not None:
+        if trace.keeps_sources:
+            return True
+        trace = trace.parent
+    return False
+
+
 EVAL = EvalTrace("evaluation", None)
 current_trace: ContextVar[Trace] = ContextVar("fgrad_current_trace", default=EVAL)
 
 
-@contextlib.contextmanager
-def using(trace: Trace) -> Iterator[Trace]:
-    """Makes ``trace`` current; it and its tracers are dead afterwards only through ``ending``."""
-    token = current_trace.set(trace)
-    try:
-        yield trace
-    finally:
-        current_trace.reset(token)
+on_end: ContextVar[Callable[[Trace], None] | None] = ContextVar("fgrad_on_end", default=None)  # told of ended traces
 
 
-@contextlib.contextmanager
-def tracing(trace: Trace) -> Iterator[Trace]:
+class using:
+    """``with using(trace):`` makes the trace current; its tracers stay alive afterwards."""
+
+    __slots__ = ("token", "trace")
+
+    def __init__(self, trace: Trace):
+        self.trace = trace
+
+    def __enter__(self) -> None:
+        self.token = current_trace.set(self.trace)
+
+    def __exit__(self, *exc: object) -> None:
+        current_trace.reset(self.token)
+
+
+class tracing(using):
     """``using`` for the trace of a user's function: its tracers must not be used after the block."""
-    token = current_trace.set(trace)
-    try:
-        yield trace
-    finally:
-        current_trace.reset(token)
-        trace.live = False
+
+    __slots__ = ()
+
+    def __exit__(self, *exc: object) -> None:
+        current_trace.reset(self.token)
+        self.trace.live = False
+        if exc[0] is None and (observer := on_end.get()) is not None:
+            observer(self.trace)
 
 
 def escaped(tracer: Tracer, where: str) -> EscapedTracerError:
-    return EscapedTracerError(
-        f"{where}: {tracer.trace.describe(tracer)} was used outside the function it was traced in, "
-        f"got {tracer.aval} at {user_location()}. Return it from the function instead of storing it."
+    made = tracer.trace.made_at(tracer)
+    by = f" (made at {made})" if made else ""
+    described, got = tracer.trace.describe(tracer), f"{tracer.aval} at {user_location()}{by}"
+    error = EscapedTracerError(
+        f"{where}: {described} was used outside the function it was traced in, "
+        f"got {got}. Return it from the function instead of storing it."
     )
+    error.tracer = f"{described}, {got}"
+    return error
+
+
+def encloses(outer: Trace, inner: Trace) -> bool:
+    """Whether ``outer`` is ``inner`` or one it passes operations on to, so that its tracers are constants there."""
+    trace: Trace | None = inner
+    while trace is not None:
+        if trace is outer:
+            return True
+        trace = trace.parent
+    return False
 
 
 def check_live(x: Any, where: str) -> None:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgrad import tree
+from fgrad.core import caches
 from fgrad.core import trace as _trace
-from fgrad.core.array import Array, ConcreteArray, donate, lift
+from fgrad.core.array import Array, ConcreteArray, Form, donate, lift
+from fgrad.core.array import form as form_of
 from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import ClosedJaxpr
 from fgrad.core.trace import EVAL, Tracer
@@ -32,6 +34,7 @@ from fgrad.higher_order.jit_primitive import jit_p, program_of
 from fgrad.transforms.stage import inline_consts, stage
 
 if TYPE_CHECKING:
+    from fgrad.compiler.explain import Explanation
     from fgrad.compiler.program import Program
 
 
@@ -43,8 +46,16 @@ class _Traced:
     consts: tuple[Any, ...]
     out_tree: Any
     out_weak: tuple[bool, ...]
+    out_forms: tuple[Form, ...]
     donated: frozenset[int]
     program: Program | None = None  # compiled at the first call that computes
+    flat_key: tuple[Form, ...] | None = None  # its key in traced_flat
+    used: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the program between calls, and what a small jaxpr and its plan were found to take."""
+        return 16384 + (self.program.nbytes if self.program is not None else 0)
 
 
 class Jitted:
@@ -70,8 +81,9 @@ class Jitted:
         self.donate_names = frozenset(donate_argnames) | {names[i] for i in donate_argnums if 0 <= i < len(names)}
         self.unmarked = not self.static_nums and not self.static_names
         self.traced: dict[Any, _Traced] = {}
-        self.traced_flat: dict[Any, _Traced] = {}  # the same, by the types of positional Arrays alone
+        self.traced_flat: dict[Any, _Traced] = {}  # the same, by the forms of positional Arrays alone
         self.__name__ = function_name(fun)
+        caches.add_table(self)
 
     def __get__(self, obj: Any, objtype: Any = None) -> Any:
         return self if obj is None else types.MethodType(self, obj)
@@ -82,23 +94,21 @@ class Jitted:
     # --- the call ---------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         evaluating = _trace.current_trace.get() is EVAL
-        flat_key: list[Any] | None = None
-        values: list[np.ndarray] = []
+        flat_key: list[Form] | None = None
         if evaluating and self.unmarked and not kwargs:
             flat_key = []
             for x in args:  # Arrays are their own leaves: flattening would cost as much as a small program
-                if type(x) is not ConcreteArray:
+                if type(x) is not ConcreteArray or (form := x._form or x.find_form()) is None:
                     flat_key = None
                     break
-                flat_key += (x._value.shape, x._value.dtype, x._weak)
-                values.append(x._value if x._value.flags.c_contiguous else np.asarray(x._value, order="C"))
+                flat_key.append(form)
             if flat_key is not None and (traced := self.traced_flat.get(tuple(flat_key))) is not None:
-                return self._run(traced, values, args, None)
+                return self._run(traced, [x._value for x in args], args, None)
         static, dynamic, dyn_kwargs = self._split(args, kwargs)
         leaves, in_tree = tree.tree_flatten((dynamic, dyn_kwargs))
         if evaluating:
             key: list[Any] = [static, in_tree]
-            values = []
+            values: list[np.ndarray] = []
             value: np.ndarray | None = None
             borrowed: list[np.ndarray] | None = None
             for i, x in enumerate(leaves):
@@ -112,27 +122,33 @@ class Jitted:
                         borrowed.append(value)
                     else:
                         value = lift(x)._value  # type: ignore[attr-defined]
-                    key.append((aval.shape, aval.dtype, aval.weak_type))
+                    key.append(form_of(aval.shape, aval.dtype, aval.weak_type))
                 else:
                     value = x._value
-                    if not value.flags.c_contiguous:
+                    form = x._form or x.find_form()
+                    if form is None:
                         value = np.asarray(value, order="C")
-                    key.append((value.shape, value.dtype, x._weak))
+                        form = form_of(value.shape, value.dtype, x._weak)
+                    key.append(form)
                 values.append(value)
             else:
                 value = None  # a reference fewer: see _run
                 traced = self.traced.get(tuple(key)) or self._trace(tuple(key), static, leaves, in_tree, args, kwargs)
                 if flat_key is not None and tuple(key) in self.traced:
-                    self.traced_flat[tuple(flat_key)] = traced
+                    traced.flat_key = tuple(flat_key)
+                    self.traced_flat[traced.flat_key] = traced
                 return self._run(traced, values, leaves, borrowed)
         names = lambda: leaf_names(self.fun, *self._named(args, kwargs))  # noqa: E731
         avals = [leaf_aval(x, "jit", names, i) for i, x in enumerate(leaves)]
-        full_key = (static, in_tree, *_trace.visible_axes(), *((a.shape, a.dtype, a.weak_type) for a in avals))
+        forms = [form_of(a.shape, a.dtype, a.weak_type) for a in avals]
+        full_key = (static, in_tree, *_trace.visible_axes(), *forms)
         traced = self.traced.get(full_key) or self._trace(full_key, static, leaves, in_tree, args, kwargs)
+        traced.used = caches.clock()
         out = jit_p.bind(*traced.consts, *leaves, jaxpr=traced.closed, name=self.__name__)
         return traced.out_tree.unflatten(out)
 
     def _run(self, traced: _Traced, values: list[np.ndarray], leaves: Sequence[Any], borrowed: Any) -> Any:
+        traced.used = caches.clock()
         program = traced.program
         if program is None:
             program = traced.program = program_of(traced.closed, traced.donated)
@@ -153,7 +169,9 @@ class Jitted:
         for i in traced.donated:
             if type(leaves[i - n]) is ConcreteArray:
                 donate(leaves[i - n])
-        return traced.out_tree.unflatten([ConcreteArray(v, w) for v, w in zip(out, traced.out_weak)])
+        return traced.out_tree.unflatten(
+            [ConcreteArray(v, w, f) for v, w, f in zip(out, traced.out_weak, traced.out_forms)]
+        )
 
     # --- tracing ----------------------------------------------------------------------------------------------------
     def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -190,11 +208,27 @@ class Jitted:
             closed.consts,
             out_tree,
             tuple(a.weak_type for a in closed.out_avals),
+            tuple(form_of(a.shape, a.dtype, a.weak_type) for a in closed.out_avals),
             self._donated(args, kwargs, len(closed.consts)),
         )
         if not any(isinstance(c, Tracer) for c in closed.consts):
+            traced.used = caches.clock()
             self.traced[key] = traced
+            caches.enforce_limits()
         return traced
+
+    # --- as a table of fgrad.core.caches ----------------------------------------------------------------------------
+    def entries(self) -> list[tuple[Any, _Traced]]:
+        return list(self.traced.items())
+
+    def forget(self, key: Any) -> None:
+        gone = self.traced.pop(key, None)
+        if gone is not None and gone.flat_key is not None:
+            self.traced_flat.pop(gone.flat_key, None)
+
+    def clear(self) -> None:
+        self.traced.clear()
+        self.traced_flat.clear()
 
     def _named(self, args, kwargs):
         """Static arguments without leaves, so that names line up with leaves."""
@@ -246,6 +280,20 @@ class Lowered:
     def as_text(self) -> str:
         """The simplified jaxpr and, instruction by instruction, the kernel that runs."""
         return self.program.as_text()
+
+    def explain(self) -> Explanation:
+        """For each instruction: kernel and tile, flops and bytes, what was fused into it and why not more.
+
+        The object has ``rows`` (see ``fgrad.compiler.explain.Row``), totals and ``hints``; printing it shows a table.
+
+        >>> import fgrad, fgrad.numpy as fnp
+        >>> told = fgrad.jit(lambda x: fnp.sum(fnp.sin(x) * x)).lower(fnp.ones((8, 8))).explain()
+        >>> told.rows[0].fused, told.flops, told.bytes
+        (('sin', 'mul', 'reduce_sum'), 192, 260)
+        """
+        from fgrad.compiler.explain import explain  # loaded where it is asked for, with the compiler
+
+        return explain(self.program)
 
     def compile(self) -> Jitted:
         """Compiles now; returns the callable."""

@@ -12,10 +12,11 @@ import numpy as np
 
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Inline
-from fgrad.core.jaxpr import ClosedJaxpr, Jaxpr, Literal, Var, eval_jaxpr
+from fgrad.core.jaxpr import ClosedJaxpr, Literal, Var, eval_jaxpr
 from fgrad.core.primitive import Axis, LinearArg, OverAxis, Primitive, Zero
+from fgrad.core.trace import using
+from fgrad.higher_order.split import Split, split
 from fgrad.primitives.define import NO_CUDA
-from fgrad.transforms.dce import dce
 from fgrad.transforms.jvp import jvp_flat
 from fgrad.transforms.linearize import linear_tape
 from fgrad.transforms.stage import inline_consts, stage
@@ -54,18 +55,22 @@ def _caller(closed: ClosedJaxpr) -> Callable[..., list[Any]]:
     return lambda *args: eval_jaxpr(closed.jaxpr, closed.consts, *args)
 
 
-def _reference(*arrays: np.ndarray, jaxpr: ClosedJaxpr, name: str) -> list[np.ndarray]:
+def reference_of(closed: ClosedJaxpr, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Each equation's reference in turn: the oracle of the compiled program."""
-    env: dict[Var, Any] = dict(zip(jaxpr.jaxpr.constvars, map(np.asarray, jaxpr.consts)))
-    env.update(zip(jaxpr.jaxpr.invars, arrays))
+    env: dict[Var, Any] = dict(zip(closed.jaxpr.constvars, map(np.asarray, closed.consts)))
+    env.update(zip(closed.jaxpr.invars, arrays))
 
     def read(a):
         return np.asarray(a.val) if isinstance(a, Literal) else env[a]
 
-    for eqn in jaxpr.eqns:
+    for eqn in closed.eqns:
         out = eqn.primitive.reference(*map(read, eqn.invars), **eqn.params)
         env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else (np.asarray(out),)))
-    return [read(v) for v in jaxpr.jaxpr.outvars]
+    return [read(v) for v in closed.jaxpr.outvars]
+
+
+def _reference(*arrays: np.ndarray, jaxpr: ClosedJaxpr, name: str) -> list[np.ndarray]:
+    return reference_of(jaxpr, arrays)
 
 
 # --- forward mode ----------------------------------------------------------------------------------------------------
@@ -101,36 +106,9 @@ def _jvp(primals, tangents, *, jaxpr: ClosedJaxpr, name: str):
 
 
 # --- reverse mode ----------------------------------------------------------------------------------------------------
-def split_jaxpr(closed: ClosedJaxpr, unknown: tuple[bool, ...]) -> tuple[ClosedJaxpr, ClosedJaxpr, tuple[bool, ...]]:
-    """(known, tail, which outputs are unknown): what can be computed without the unknown inputs, and the rest.
-
-    known: known inputs -> known outputs, residuals;  tail: residuals, unknown inputs -> unknown outputs.
-    """
-    from fgrad.compiler.simplify import inline
-
-    def make():
-        # nested calls are opened first: a call that mixes both parts would be late as a whole
-        opened = inline(closed)
-        jaxpr = opened.jaxpr
-        late = {v for v, u in zip(jaxpr.invars, unknown) if u}
-        early_eqns, late_eqns = [], []
-        for eqn in jaxpr.eqns:
-            if late.isdisjoint(v for v in eqn.invars if isinstance(v, Var)):
-                early_eqns.append(eqn)
-            else:
-                late_eqns.append(eqn)
-                late.update(eqn.outvars)
-        out_unknown = tuple(isinstance(v, Var) and v in late for v in jaxpr.outvars)
-        tail_outs = [v for v, u in zip(jaxpr.outvars, out_unknown) if u]
-        reads = dict.fromkeys(v for e in late_eqns for v in e.invars if isinstance(v, Var))
-        residuals = [v for v in reads if v not in late]
-        known_in = [v for v, u in zip(jaxpr.invars, unknown) if not u]
-        known_outs = [v for v, u in zip(jaxpr.outvars, out_unknown) if not u]
-        known = ClosedJaxpr(Jaxpr(jaxpr.constvars, known_in, early_eqns, [*known_outs, *residuals]), opened.consts)
-        tail_in = [*residuals, *(v for v, u in zip(jaxpr.invars, unknown) if u)]
-        return dce(known), ClosedJaxpr(Jaxpr((), tail_in, late_eqns, tail_outs), ()), out_unknown
-
-    return cached_on(closed, ("split", unknown), make)
+def split_jaxpr(closed: ClosedJaxpr, unknown: tuple[bool, ...]) -> Split:
+    """What can be computed without the unknown inputs, and the rest."""
+    return cached_on(closed, ("split", unknown), lambda: split(closed, unknown))
 
 
 def _partial_eval(tape, unknown, args, params):
@@ -138,7 +116,8 @@ def _partial_eval(tape, unknown, args, params):
     jaxpr, name = params["jaxpr"], params["name"]
     known, tail, out_unknown = split_jaxpr(jaxpr, tuple(unknown))
     known_args = [a for a, u in zip(args, unknown) if not u]
-    out = tape.parent.bind(jit_p, tuple(known_args), {"jaxpr": known, "name": name})
+    with using(tape.parent):
+        out = bind_closed(known, known_args, name)
     n_known = len(out_unknown) - sum(out_unknown)
     tangents = [a for a, u in zip(args, unknown) if u]
     late = tape.record(jit_p, [*out[n_known:], *tangents], {"jaxpr": tail, "name": name}) if any(out_unknown) else []

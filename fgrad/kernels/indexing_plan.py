@@ -35,9 +35,17 @@ def plan_gather(ins: Sequence[Layout], outs: Sequence[Layout], *, axes: tuple[in
 
 
 def plan_scatter(
-    ins: Sequence[Layout], outs: Sequence[Layout], *, axes: tuple[int, ...], mode: str, kind: str
+    ins: Sequence[Layout],
+    outs: Sequence[Layout],
+    *,
+    axes: tuple[int, ...],
+    mode: str,
+    kind: str,
+    in_place: bool = False,
 ) -> KernelPlan:
     """Steps for `reference.scatter(operand, indices, updates, axes=, mode=, kind=)`; indices of any integer dtype.
+
+    ``in_place``: the result has the operand's memory.
 
     Every element meets its updates in row-major order of the batch, so results are the same for any number of threads.
     float16 and bfloat16 accumulate in float32 (not for 'set'); complex numbers can be 'set' and 'add'ed.
@@ -49,9 +57,9 @@ def plan_scatter(
         return builder.plan()
     source, target, result = (Ptr("in", 2), updates), Ptr("out", 0), Layout.contiguous(operand.dtype, operand.shape)
     narrow = None
+    copied: Layout | None = operand
     if kind == "set":
-        result, source = _as_bits(result), (source[0], _as_bits(updates))
-        _copy(builder, (Ptr("in", 0), _as_bits(operand)), target)
+        result, source, copied = _as_bits(result), (source[0], _as_bits(updates)), _as_bits(operand)
     elif operand.dtype.kind == "c":
         if kind != "add":
             raise TypeError(
@@ -59,13 +67,12 @@ def plan_scatter(
                 "or scatter real and imaginary parts."
             )
         result, source = as_pairs(result, real(operand.dtype)), (source[0], as_pairs(updates, real(operand.dtype)))
-        _copy(builder, (Ptr("in", 0), operand), target)
     elif accumulator(operand.dtype) != operand.dtype:
         narrow = result
         target, result = builder.converted(Ptr("in", 0), operand, accumulator(operand.dtype))
-        source = builder.converted(*source, result.dtype)
-    else:
-        _copy(builder, (Ptr("in", 0), operand), target)
+        source, copied = builder.converted(*source, result.dtype), None
+    if copied is not None and not in_place:
+        _copy(builder, (Ptr("in", 0), copied), Ptr("out", 0))
     if updates.size:
         _scatter(builder, (target, result), (Ptr("in", 1), indices), source, axes, mode, kind)
     if narrow is not None:

@@ -10,6 +10,7 @@ integers, bit patterns of floats and addresses.  Which tiles run on which worker
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,10 +21,11 @@ class Ptr(NamedTuple):
 
     ``in``/``out``: operand or result ``index``; ``tmp``: temporary ``index`` of the plan; ``tab``: table ``index``;
     ``scratch``: memory private to a worker (base address; the kernel adds ``worker * plan.scratch``);
-    ``arena``: the program's own memory (only in finished programs; ``index`` is 0).
+    ``arena``: the program's own memory (only in finished programs; ``index`` is 0);
+    ``slot``: the address in slot ``index`` of a loop (likewise).
     """
 
-    kind: Literal["in", "out", "tmp", "tab", "scratch", "arena"]
+    kind: Literal["in", "out", "tmp", "tab", "scratch", "arena", "slot"]
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a pointer
     offset: int = 0
 
@@ -48,3 +50,45 @@ class KernelPlan(NamedTuple):
     temps: tuple[int, ...] = ()
     tables: tuple[np.ndarray, ...] = ()
     scratch: int = 0
+
+
+class Slot(NamedTuple):
+    """An address that a loop sets before every iteration t, and once more when it ends (t = number of iterations):
+    ``first`` + t * ``stride`` bytes; or, where ``odd`` and ``even`` are given, ``first`` for t = 0, then those in turn.
+    """
+
+    first: Ptr
+    stride: int = 0
+    odd: Ptr | None = None
+    even: Ptr | None = None
+
+
+class Loop(NamedTuple):
+    """``body``, ``length`` times; without a length as long as ``test`` leaves a byte other than 0 at ``flag``.
+
+    ``slots``: the loop's slots by number.  Numbers are unique in a program; a step behind the loop may use them too.
+    """
+
+    slots: dict[int, Slot]
+    body: Sequence[Instruction]
+    length: int | None
+    test: Sequence[Instruction] = ()
+    flag: Ptr | None = None
+
+
+class Switch(NamedTuple):
+    """The branch whose number is the int32 at ``chosen``, which must be in range."""
+
+    chosen: Ptr
+    branches: Sequence[Sequence[Instruction]]
+
+
+class HostStep(NamedTuple):
+    """``function(addresses)`` in Python, on the thread that called the program; what it raises ends the program."""
+
+    function: Callable[[Sequence[int]], None]
+    args: tuple[Ptr, ...]
+    note: str = ""
+
+
+Instruction = Step | Loop | Switch | HostStep

@@ -3,6 +3,7 @@
 Operands are checked and made canonical here, then handed to a primitive; nothing is promoted between arrays.
 """
 
+from fgrad.lax.associative import associative_scan
 from fgrad.lax.bitwise import (
     bitwise_and,
     bitwise_not,
@@ -14,7 +15,23 @@ from fgrad.lax.bitwise import (
     shift_right_arithmetic,
     shift_right_logical,
 )
+from fgrad.lax.branches import cond, switch
+from fgrad.lax.collectives import (
+    all_gather,
+    all_to_all,
+    axis_index,
+    axis_size,
+    pmax,
+    pmean,
+    pmin,
+    ppermute,
+    pshuffle,
+    psum,
+    psum_scatter,
+    pswapaxes,
+)
 from fgrad.lax.compare import clamp, eq, ge, gt, is_finite, le, lt, ne, select, select_n
+from fgrad.lax.control_flow import fori_loop, map, scan, while_loop
 from fgrad.lax.convolution import (
     conv,
     conv_dimension_numbers,
@@ -28,9 +45,11 @@ from fgrad.lax.creation import (
     convert_element_type,
     full,
     full_like,
+    optimization_barrier,
     stop_gradient,
     zeros_like_array,
 )
+from fgrad.lax.cumulative import cumlogsumexp, cummax, cummin, cumprod, cumsum
 from fgrad.lax.dot import (
     batch_matmul,
     dot,
@@ -100,6 +119,7 @@ from fgrad.lax.shape import (
     transpose,
     undilate,
 )
+from fgrad.lax.sorting import sort, sort_key_val, top_k
 from fgrad.lax.special import (
     bessel_i0e,
     bessel_i1e,
@@ -154,6 +174,19 @@ __all__ = [
     "shift_left",
     "shift_right_arithmetic",
     "shift_right_logical",
+    # collectives
+    "all_gather",
+    "all_to_all",
+    "axis_index",
+    "axis_size",
+    "pmax",
+    "pmean",
+    "pmin",
+    "ppermute",
+    "pshuffle",
+    "psum",
+    "psum_scatter",
+    "pswapaxes",
     # compare
     "clamp",
     "eq",
@@ -165,6 +198,14 @@ __all__ = [
     "ne",
     "select",
     "select_n",
+    # control flow
+    "associative_scan",
+    "cond",
+    "fori_loop",
+    "map",
+    "scan",
+    "switch",
+    "while_loop",
     # convolution
     "ConvDimensionNumbers",
     "conv",
@@ -178,8 +219,15 @@ __all__ = [
     "convert_element_type",
     "full",
     "full_like",
+    "optimization_barrier",
     "stop_gradient",
     "zeros_like_array",
+    # cumulative
+    "cumlogsumexp",
+    "cummax",
+    "cummin",
+    "cumprod",
+    "cumsum",
     # dot
     "batch_matmul",
     "dot",
@@ -249,6 +297,10 @@ __all__ = [
     "squeeze",
     "transpose",
     "undilate",
+    # sorting
+    "sort",
+    "sort_key_val",
+    "top_k",
     # special
     "bessel_i0e",
     "bessel_i1e",

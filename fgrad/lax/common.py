@@ -72,7 +72,7 @@ def canonical_axis(name: str, axis: Any, ndim: int) -> int:
 
 def canonical_axes(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
     """Distinct axes counted from 0, in the order given; one integer is one axis."""
-    given = tuple(axes) if isinstance(axes, (Sequence, np.ndarray)) else (axes,)
+    given = tuple(axes) if isinstance(axes, (tuple, Sequence, np.ndarray)) else (axes,)
     out = tuple(canonical_axis(name, a, ndim) for a in given)
     if len(set(out)) != len(out):
         raise ValueError(f"{name}: axes must be distinct, got {given} ({out} counted from 0). Name each axis once.")

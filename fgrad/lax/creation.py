@@ -1,4 +1,4 @@
-"""Arrays of one value, conversions between dtypes, and stop_gradient."""
+"""Arrays of one value, conversions between dtypes, and identities: stop_gradient, optimization_barrier."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from fgrad.core import dtypes
 from fgrad.core.array import Array, aval_of, lift
 from fgrad.lax.common import ArrayLike, canonical_shape, unary
+from fgrad.primitives.barrier import optimization_barrier_p
 from fgrad.primitives.broadcast import full_from
 from fgrad.primitives.convert import bitcast_p, convert
 from fgrad.primitives.stop_gradient import stop_gradient_p
-from fgrad.tree import tree_map
+from fgrad.tree import tree_flatten, tree_map
 
 T = TypeVar("T")
 DTypeLike = Any  # a NumPy dtype, its name, a NumPy scalar type, or Python's bool, int, float, complex
@@ -86,6 +87,34 @@ def stop_gradient(x: T) -> T:
     {'w': Array([1., 2.], dtype=float32)}
     """
     return tree_map(_stop, x)
+
+
+def optimization_barrier(operand: T) -> T:
+    """operand itself, which the compiler computes as a whole before anything that reads the result.
+
+    What is computed from the result is merged neither with what is computed from the operand nor into the loops that
+    make the operand.  Differentiable; tangents and cotangents pass barriers of their own.
+
+    Args:
+        operand: an array, or a pytree of them.
+
+    Returns:
+        The same pytree.
+
+    Raises:
+        TypeError: a leaf is no array.
+
+    >>> import numpy as np
+    >>> from fgrad import lax
+    >>> lax.optimization_barrier((np.float32([1, 2]), 3))
+    (Array([1., 2.], dtype=float32), Array(3, dtype=int32))
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.optimization_barrier.html.
+    """
+    leaves, treedef = tree_flatten(operand)
+    if not leaves:
+        return operand
+    return treedef.unflatten(optimization_barrier_p.bind(*[lift(x, "optimization_barrier") for x in leaves]))
 
 
 def full(shape: ShapeLike, fill_value: ArrayLike, dtype: DTypeLike | None = None) -> Array:

@@ -95,6 +95,7 @@ from fgrad.numpy.logic import (
     where,
 )
 from fgrad.numpy.methods import attach as _attach
+from fgrad.numpy.quantiles import median, nanmedian, nanpercentile, nanquantile, percentile, quantile
 from fgrad.numpy.reductions import (
     all,
     amax,
@@ -109,6 +110,8 @@ from fgrad.numpy.reductions import (
     max,
     mean,
     min,
+    nancumprod,
+    nancumsum,
     nanmax,
     nanmean,
     nanmin,
@@ -143,6 +146,7 @@ from fgrad.numpy.shaping import (
     swapaxes,
     transpose,
 )
+from fgrad.numpy.sorting import argsort, lexsort, searchsorted, sort
 from fgrad.numpy.types import (
     bfloat16,
     bool_,
@@ -244,6 +248,7 @@ from fgrad.numpy.ufuncs import (
     true_divide,
     trunc,
 )
+from fgrad.numpy.vectorize import vectorize
 
 __all__ = [
     "abs",
@@ -267,6 +272,7 @@ __all__ = [
     "arctanh",
     "argmax",
     "argmin",
+    "argsort",
     "around",
     "array",
     "array_equal",
@@ -367,6 +373,7 @@ __all__ = [
     "left_shift",
     "less",
     "less_equal",
+    "lexsort",
     "linalg",
     "linspace",
     "log",
@@ -383,6 +390,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "median",
     "meshgrid",
     "min",
     "minimum",
@@ -391,10 +399,15 @@ __all__ = [
     "multiply",
     "nan",
     "nan_to_num",
+    "nancumprod",
+    "nancumsum",
     "nanmax",
     "nanmean",
+    "nanmedian",
     "nanmin",
+    "nanpercentile",
     "nanprod",
+    "nanquantile",
     "nanstd",
     "nansum",
     "nanvar",
@@ -408,6 +421,7 @@ __all__ = [
     "ones_like",
     "outer",
     "pad",
+    "percentile",
     "permute_dims",
     "pi",
     "positive",
@@ -415,6 +429,7 @@ __all__ = [
     "prod",
     "promote_types",
     "ptp",
+    "quantile",
     "rad2deg",
     "radians",
     "ravel",
@@ -429,6 +444,7 @@ __all__ = [
     "rollaxis",
     "rot90",
     "round",
+    "searchsorted",
     "select",
     "shape",
     "sign",
@@ -436,6 +452,7 @@ __all__ = [
     "sin",
     "sinh",
     "size",
+    "sort",
     "split",
     "sqrt",
     "square",
@@ -466,6 +483,7 @@ __all__ = [
     "var",
     "vdot",
     "vecdot",
+    "vectorize",
     "vsplit",
     "vstack",
     "where",

@@ -16,7 +16,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array
-from fgrad.numpy import contraction, indexing, joining, logic, reductions, shaping, ufuncs
+from fgrad.numpy import contraction, indexing, joining, logic, reductions, shaping, sorting, ufuncs
 from fgrad.numpy.at import At
 from fgrad.numpy.creation import diagonal
 
@@ -157,6 +157,9 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "diagonal": diagonal,
     "take": indexing.take,
     "repeat": joining.repeat,
+    "sort": sorting.sort,
+    "argsort": sorting.argsort,
+    "searchsorted": sorting.searchsorted,
 }
 
 _NEW_RESULTS: dict[str, Callable[..., Any]] = {

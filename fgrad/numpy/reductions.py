@@ -297,20 +297,16 @@ def nanmin(a: Any, axis: Axis = None, keepdims: bool = False) -> Array:
 
 
 # --- running totals --------------------------------------------------------------------------------------------------
-def _scan(name: str, join: Callable[[Any, Any], Array], a: Any, axis: int | None, dtype: Any, identity: int) -> Array:
-    """Doubling (Hillis and Steele 1986): after step k every element has combined its 2^k predecessors."""
+def _running(
+    name: str, total: Callable[..., Array], a: Any, axis: int | None, dtype: Any, without_nan: Any = None
+) -> Array:
     x = lift(a, name)
+    if without_nan is not None and dtypes.is_inexact(x.dtype):
+        x = lax.select(lax.ne(x, x), full_like(x, without_nan), x)
     x = convert(x, accumulator_dtype(x.dtype) if dtype is None else dtypes.canonical(dtype))
     if axis is None:
         x, axis = lax.reshape(x, (x.size,)), 0
-    axis = canonical_axis(name, axis, x.ndim)
-    nothing = full((), identity, x.dtype)
-    step = 1
-    while step < x.shape[axis]:
-        config = tuple((step, -step, 0) if i == axis else (0, 0, 0) for i in range(x.ndim))
-        x = join(x, lax.pad(x, nothing, config))
-        step *= 2
-    return x
+    return total(x, canonical_axis(name, axis, x.ndim))
 
 
 def cumsum(a: Any, axis: int | None = None, dtype: Any = None) -> Array:
@@ -320,9 +316,19 @@ def cumsum(a: Any, axis: int | None = None, dtype: Any = None) -> Array:
     >>> fnp.cumsum(fnp.arange(1, 5)).tolist()
     [1, 3, 6, 10]
     """
-    return _scan("cumsum", ufuncs.add, a, axis, dtype, 0)
+    return _running("cumsum", lax.cumsum, a, axis, dtype)
 
 
 def cumprod(a: Any, axis: int | None = None, dtype: Any = None) -> Array:
     """out[i] = a[0] ... a[i] along ``axis`` (of the flattened operand for None); dtypes as for ``sum``."""
-    return _scan("cumprod", ufuncs.multiply, a, axis, dtype, 1)
+    return _running("cumprod", lax.cumprod, a, axis, dtype)
+
+
+def nancumsum(a: Any, axis: int | None = None, dtype: Any = None) -> Array:
+    """``cumsum`` with every NaN replaced by 0."""
+    return _running("nancumsum", lax.cumsum, a, axis, dtype, 0)
+
+
+def nancumprod(a: Any, axis: int | None = None, dtype: Any = None) -> Array:
+    """``cumprod`` with every NaN replaced by 1."""
+    return _running("nancumprod", lax.cumprod, a, axis, dtype, 1)

@@ -201,7 +201,8 @@ def _float_unary(name: str, fun: Callable[[Array], Array]) -> Callable[[Any], Ar
     """The *float* function of one operand that ``fun`` is on floats; its docstring follows at the definition."""
 
     def wrapped(x: Any) -> Array:
-        (x,) = promote_dtypes_inexact(name, x)
+        if not _is_float_array(x):
+            (x,) = promote_dtypes_inexact(name, x)
         return fun(x)
 
     wrapped.__name__ = wrapped.__qualname__ = name

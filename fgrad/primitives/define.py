@@ -11,7 +11,7 @@ import numpy as np
 from fgrad.core import dtypes
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Host, ScalarMap, Unfilled
-from fgrad.core.primitive import Primitive, Zero
+from fgrad.core.primitive import REGISTRY, Primitive, Zero
 
 NO_CUDA = Unfilled("the CUDA backend is not part of this release")
 NOT_LINEAR = Unfilled("it is not linear in any operand")
@@ -56,7 +56,6 @@ def batch_elementwise(prim_name: str) -> Callable[..., Any]:
     """All batched operands to one axis, the others broadcast along it."""
 
     def rule(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, int]:
-        from fgrad.core.primitive import REGISTRY
         from fgrad.primitives.broadcast import batch_to_front_or_common
 
         args, dim = batch_to_front_or_common(args, dims)
@@ -106,14 +105,12 @@ def elementwise(
         return ShapedArray(avals[0].shape, result(avals[0].dtype) if result else avals[0].dtype)
 
     def partials_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-        from fgrad.primitives.arithmetic import add_p
-
         ans = prim.bind(*primals, **params)
         total: Any = zero_tangent(ans.aval)
         for t, d in zip(tangents, cast(Sequence[Any], partials)):
             if type(t) is not Zero and d is not None:
                 term = d(t, ans, *primals, **params)
-                total = term if type(total) is Zero else add_p.bind(total, term)
+                total = term if type(total) is Zero else REGISTRY["add"].bind(total, term)
         return ans, total
 
     def zero_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:

@@ -9,7 +9,8 @@ from fgrad.core import trace as _trace
 from fgrad.core.array import lift
 from fgrad.core.primitive import Bilinear, Linear, Zero
 from fgrad.core.trace import Trace, Tracer, computed_from, tracing, using
-from fgrad.transforms.zeros import add_tangents, instantiate
+from fgrad.primitives.arithmetic import add_p
+from fgrad.transforms.zeros import instantiate
 
 
 class JVPTracer(Tracer):
@@ -47,19 +48,29 @@ class JVPTrace(Trace):
     def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         parent = self.parent
         assert parent is not None
-        pairs = [self.split(a) for a in args]
-        primals = tuple([p for p, _ in pairs])
-        tangents = tuple([t for _, t in pairs])
-        if all([type(t) is Zero for t in tangents]):
-            return parent.bind(prim, primals, params)
-        with using(parent):
-            out, t_out = apply_jvp(prim, primals, tangents, params)
+        primals, tangents, moving = [], [], False
+        for a in args:
+            if type(a) is JVPTracer and a.trace is self:
+                primals.append(a.primal)
+                tangents.append(a.tangent)
+                moving = True
+            else:
+                x = lift(a)
+                primals.append(x)
+                tangents.append(Zero(x.aval.tangent()))
+        if not moving:
+            return parent.bind(prim, tuple(primals), params)
+        out, t_out = apply_jvp(parent, prim, primals, tangents, params)
         if prim.multiple_results:
             return [self.join(o, t) for o, t in zip(out, t_out)]
         return self.join(out, t_out)
 
     def join(self, primal: Any, tangent: Any) -> Any:
         return primal if type(tangent) is Zero else JVPTracer(self, primal, tangent)
+
+    def made_at(self, tracer: Tracer) -> Any:
+        primal = getattr(tracer, "primal", None)
+        return primal.trace.made_at(primal) if isinstance(primal, Tracer) else None
 
     def describe(self, tracer: Tracer) -> str:
         position = getattr(tracer, "position", None)
@@ -70,25 +81,25 @@ class JVPTrace(Trace):
         return super().describe(tracer) if self.arg_names is None else computed_from(self.arg_names())
 
 
-def apply_jvp(prim: Any, primals: Sequence[Any], tangents: Sequence[Any], params: dict[str, Any]) -> tuple[Any, Any]:
-    """(out, tangent of out) by the primitive's jvp slot."""
+def apply_jvp(
+    trace: Trace, prim: Any, primals: Sequence[Any], tangents: Sequence[Any], params: dict[str, Any]
+) -> tuple[Any, Any]:
+    """(out, tangent of out) by the primitive's jvp slot, computed in the given trace."""
     rule = prim.slot("jvp")
-    if type(rule) is Linear:
-        out = prim.bind(*primals, **params)
-        # A linear map is linear in all its operands together, so the others' tangents are zeros, not their values.
-        ts = [instantiate(t) for t in tangents]
-        return out, prim.bind(*ts, **params)
     if type(rule) is Bilinear:
-        x, y = primals
-        dx, dy = tangents
-        out = prim.bind(x, y, **params)
-        t = Zero(out.aval.tangent())
-        if type(dx) is not Zero:
-            t = add_tangents(t, prim.bind(dx, y, **params))
-        if type(dy) is not Zero:
-            t = add_tangents(t, prim.bind(x, dy, **params))
-        return out, t
-    return rule(primals, tangents, **params)
+        (x, y), (dx, dy) = primals, tangents
+        out = trace.bind(prim, (x, y), params)
+        left = None if type(dx) is Zero else trace.bind(prim, (dx, y), params)
+        right = None if type(dy) is Zero else trace.bind(prim, (x, dy), params)
+        if left is None or right is None:
+            return out, left if right is None else right
+        return out, trace.bind(add_p, (left, right), {})
+    with using(trace):
+        if type(rule) is Linear:
+            out = prim.bind(*primals, **params)
+            # A map linear in all its operands together: the others' tangents are zeros, not their values.
+            return out, prim.bind(*[instantiate(t) for t in tangents], **params)
+        return rule(primals, tangents, **params)
 
 
 def jvp_flat(

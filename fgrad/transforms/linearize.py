@@ -7,17 +7,20 @@ program; transposing each entry in reverse order gives the vjp.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fgrad.core import trace as _trace
-from fgrad.core.array import lift
+from fgrad.core.array import ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
+from fgrad.core.jaxpr import Source, blaming_by_turns
 from fgrad.core.primitive import Bilinear, LinearArg, Zero
-from fgrad.core.trace import Trace, Tracer, check_live, tracing
+from fgrad.core.trace import Trace, Tracer, check_live, keeps_sources, tracing
 from fgrad.errors import MissingBackendError
+from fgrad.primitives.arithmetic import add_p
 from fgrad.transforms.jvp import jvp_flat
-from fgrad.transforms.zeros import add_tangents, instantiate
+from fgrad.transforms.stage import user_source
+from fgrad.transforms.zeros import instantiate
 
 
 class TapeTracer(Tracer):
@@ -27,22 +30,27 @@ class TapeTracer(Tracer):
 
 
 class TapeEntry(NamedTuple):
-    """outs = prim(*args); args are tape tracers (linear) or known values (residuals)."""
+    """outs = prim(*args); args are tape tracers (linear) or known values (residuals).
+
+    source: the user's line, where some trace below keeps it.
+    """
 
     prim: Any
     args: tuple[Any, ...]
     outs: tuple[TapeTracer, ...]
     params: dict[str, Any]
+    source: Source | None
 
 
 class TapeTrace(Trace):
     """Records operations on tangents and passes everything else to its parent."""
 
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "sourced")
 
     def __init__(self, name: str, parent: Trace):
         super().__init__(name, parent)
         self.entries: list[TapeEntry] = []
+        self.sourced = keeps_sources(parent)
 
     def owns(self, x: Any) -> bool:
         return type(x) is TapeTracer and x.trace is self
@@ -51,19 +59,23 @@ class TapeTrace(Trace):
         parent = self.parent
         assert parent is not None
         unknown = [type(a) is TapeTracer and a.trace is self for a in args]
-        if not any(unknown):
+        if True not in unknown:
             return parent.bind(prim, args, params)
-        if prim.partial_eval is not None and not all(unknown):
+        if prim.partial_eval is not None and False in unknown:
             return prim.partial_eval(self, unknown, args, params)
         return self.record(prim, args, params)
 
+    def residual(self, a: Any, who: str) -> Any:
+        if not isinstance(a, Tracer):
+            return lift(a, who)
+        check_live(a, who)
+        return a
+
     def record(self, prim: Any, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        args = tuple([a if isinstance(a, Tracer) else lift(a, prim.name) for a in args])
-        for a in args:
-            check_live(a, prim.name)
+        args = tuple([a if type(a) is ConcreteArray else self.residual(a, prim.name) for a in args])
         avals = prim.abstract_eval([a.aval for a in args], params)
         outs = tuple([TapeTracer(self, a) for a in (avals if prim.multiple_results else (avals,))])
-        self.entries.append(TapeEntry(prim, args, outs, params))
+        self.entries.append(TapeEntry(prim, args, outs, params, user_source() if self.sourced else None))
         return list(outs) if prim.multiple_results else outs[0]
 
 
@@ -77,41 +89,54 @@ class Tape(NamedTuple):
     def apply(self, tangents: Sequence[Any]) -> list[Any]:
         """Runs the tape forwards."""
         env: dict[int, Any] = {id(x): t for x, t in zip(self.inputs, tangents)}
-        for prim, args, outs, params in self.trace.entries:
+        for prim, args, outs, params, _ in self.trace.entries:
             vals = [env[id(a)] if self.trace.owns(a) else a for a in args]
             out = prim.bind(*vals, **params)
             for o, v in zip(outs, out if prim.multiple_results else (out,)):
                 env[id(o)] = v
         return [o if type(o) is Zero else env[id(o)] for o in self.outputs]
 
-    def transpose(self, cotangents: Sequence[Any]) -> list[Any]:
-        """Runs the tape backwards: one cotangent (or Zero) for each input."""
+    def transpose(self, cotangents: Sequence[Any], last: bool = False) -> list[Any]:
+        """Runs the tape backwards: one cotangent (or Zero) for each input.
+
+        last: the tape is used up, so that each entry's residuals are freed as soon as they have been read.
+        """
+        trace = self.trace
         ct: dict[int, Any] = {}
 
         def accumulate(x: Any, value: Any) -> None:
-            if value is not None and type(value) is not Zero:
-                ct[id(x)] = add_tangents(ct[id(x)], value) if id(x) in ct else value
+            key = id(x)
+            ct[key] = add_p.bind(ct[key], value) if key in ct else value
 
         for o, c in zip(self.outputs, cotangents):
-            if type(o) is not Zero:
+            if type(o) is not Zero and type(c) is not Zero:
                 accumulate(o, c)
-        for prim, args, outs, params in reversed(self.trace.entries):
-            cts = [ct.pop(id(o), None) for o in outs]
-            if all(c is None for c in cts):
-                continue
-            cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, cts)]
-            operands = [LinearArg(a.aval) if self.trace.owns(a) else a for a in args]
-            rule = prim.slot("transpose")
-            if type(prim.jvp) is Bilinear and all(isinstance(a, LinearArg) for a in operands):
-                raise MissingBackendError(
-                    f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "
-                    "arguments (it is linear only in each). Use vjp for functions that are not linear."
-                )
-            results = rule(cts if prim.multiple_results else cts[0], *operands, **params)
-            for a, r in zip(args, results, strict=True):
-                if self.trace.owns(a):
-                    accumulate(a, r)
+        with blaming_by_turns() as blame:
+            for prim, args, outs, params, source in _popped(trace.entries) if last else reversed(trace.entries):
+                cts = [ct.pop(id(o), None) for o in outs]
+                if not prim.effectful and all([c is None for c in cts]):
+                    continue
+                if source is not None:
+                    blame(source._replace(backward=True))
+                cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, cts)]
+                owned = [type(a) is TapeTracer and a.trace is trace for a in args]
+                operands = [LinearArg(a.aval) if own else a for a, own in zip(args, owned)]
+                rule = prim.slot("transpose")
+                if type(prim.jvp) is Bilinear and False not in owned:
+                    raise MissingBackendError(
+                        f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "
+                        "arguments (it is linear only in each). Use vjp for functions that are not linear."
+                    )
+                results = rule(cts if prim.multiple_results else cts[0], *operands, **params)
+                for a, own, r in zip(args, owned, results, strict=True):
+                    if own and r is not None and type(r) is not Zero:
+                        accumulate(a, r)
         return [ct.get(id(x), Zero(x.aval)) for x in self.inputs]
+
+
+def _popped(entries: list[TapeEntry]) -> Iterator[TapeEntry]:
+    while entries:
+        yield entries.pop()
 
 
 def linearize_flat(

@@ -11,15 +11,17 @@ from typing import Any
 from fgrad.core import trace as _trace
 from fgrad.core.array import Array, ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
-from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var
-from fgrad.core.trace import Trace, Tracer, check_live, computed_from, tracing
+from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var, blamed, blaming_by_turns
+from fgrad.core.trace import Trace, Tracer, computed_from, encloses, escaped, tracing
 from fgrad.transforms.dce import dce
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def user_source() -> Source | None:
-    """The innermost frame outside fgrad."""
+    """The line that is blamed for what is bound now, else the innermost frame outside fgrad."""
+    if (source := blamed.get()) is not None:
+        return source
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
@@ -44,6 +46,7 @@ class StagingTrace(Trace):
     """Collects equations; values from outside (arrays, other tracers) become constants."""
 
     __slots__ = ("arg_names", "const_of", "consts", "constvars", "eqns", "inputs")
+    keeps_sources = True
 
     def __init__(self, name: str, parent: Trace, arg_names: Sequence[str] = ()):
         super().__init__(name, parent)
@@ -63,7 +66,8 @@ class StagingTrace(Trace):
         if type(x) is StagingTracer and x.trace is self:
             return x.var
         if isinstance(x, Tracer):
-            check_live(x, who)
+            if not (x.trace.live and encloses(x.trace, self)):
+                raise escaped(x, who)
         elif not isinstance(x, Array):
             x = lift(x, who)
         if type(x) is ConcreteArray and x.ndim == 0:
@@ -101,6 +105,13 @@ class StagingTrace(Trace):
             return computed_from(names)
         return super().describe(tracer)
 
+    def made_at(self, tracer: Tracer) -> Source | None:
+        if isinstance(tracer, StagingTracer):
+            for eqn in self.eqns:
+                if tracer.var in eqn.outvars:
+                    return eqn.source
+        return None
+
     def build(self, outs: Sequence[Any]) -> ClosedJaxpr:
         outvars = [self.atom(o, self.name) for o in outs]
         return ClosedJaxpr(Jaxpr(self.constvars, self.inputs, self.eqns, outvars), self.consts)
@@ -116,7 +127,8 @@ def stage(
     """The jaxpr of ``fun(*tracers) -> list of outputs``, without dead equations."""
     trace = StagingTrace(name, _trace.current_trace.get(), arg_names)
     inputs = [trace.new_input(a) for a in avals]
-    with tracing(trace):
+    with tracing(trace), blaming_by_turns():
+        blamed.set(None)
         outs = fun(*inputs)
     return dce(trace.build(outs))
 

@@ -49,7 +49,8 @@ class BatchTrace(Trace):
         self.arg_names = arg_names
 
     def split(self, x: Any) -> tuple[Any, int | None]:
-        if type(x) is BatchTracer and x.trace is self:
+        # By axis, not by trace: a rule that maps a user's function anew meets values of the first trace in its closure.
+        if type(x) is BatchTracer and x.trace.axis is self.axis:
             return x.val, x.dim
         return lift(x), None
 
@@ -61,7 +62,8 @@ class BatchTrace(Trace):
         dims = tuple([d for _, d in pairs])
         rule = prim.batch
         named = type(rule) is OverAxis and self.axis.name is not None and self.axis.name in axes_of(params)
-        if not named and all([d is None for d in dims]):
+        always = type(rule) is OverAxis and rule.holds_python
+        if not named and not always and all([d is None for d in dims]):
             return parent.bind(prim, vals, params)
         with using(parent):
             if type(rule) is OverAxis:
@@ -74,6 +76,10 @@ class BatchTrace(Trace):
 
     def join(self, val: Any, dim: int | None) -> Any:
         return val if dim is None else BatchTracer(self, val, dim)
+
+    def made_at(self, tracer: Tracer) -> Any:
+        val = getattr(tracer, "val", None)
+        return val.trace.made_at(val) if isinstance(val, Tracer) else None
 
     def describe(self, tracer: Tracer) -> str:
         if self.arg_names is None:

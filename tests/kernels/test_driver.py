@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import pytest
 
 from fgrad import config
 from fgrad.kernels.cpu import driver, library
+from fgrad.kernels.cpu.assemble import as_int64
 from fgrad.kernels.cpu.driver import Executable, from_plan
 from fgrad.kernels.cpu.memory import ld, ld_i64, st
 from fgrad.kernels.layout import Layout
-from fgrad.kernels.plan import KernelPlan, Ptr, Step
+from fgrad.kernels.plan import HostStep, KernelPlan, Loop, Ptr, Slot, Step, Switch
 
 
 def _multiply_add(args, begin, end, worker):
@@ -86,8 +88,8 @@ def test_wrong_number_of_operands(kernel):
 
 
 def test_unsigned_words_keep_their_bits():
-    assert driver._as_int64(0xFFFFFFFFFFFFFFFF) == -1
-    assert driver._as_int64(-5) == -5
+    assert as_int64(0xFFFFFFFFFFFFFFFF) == -1
+    assert as_int64(-5) == -5
 
 
 def test_unknown_library_kernel():
@@ -133,6 +135,100 @@ def test_a_forked_child_runs_serially(kernel):
         )
         os._exit(0 if right else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+# --- loops, branches, host steps -------------------------------------------------------------------------------------
+TABLE = (np.zeros(2, np.int64),)
+CARRY = {
+    0: Slot(Ptr("in", 0), 0, Ptr("arena", 0), Ptr("arena", 0, 64)),
+    1: Slot(Ptr("arena", 0), 0, Ptr("arena", 0, 64), Ptr("arena", 0)),
+}
+
+
+def _doubled(kernel, source, target, factor=2, n=4, grain=1):
+    return Step(kernel, (source, target, factor, Ptr("tab", 0), Ptr("scratch", 0)), n, grain)
+
+
+def _executable(steps, n_in=1, n_out=4):
+    outs = [Layout.contiguous(np.int64, (n_out,))]
+    return Executable(steps, n_in=n_in, outs=outs, arena_bytes=512, tables=TABLE, scratch=64)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("grain", [1, 100])
+def test_a_carried_value_and_rows(kernel, length, grain):
+    """x = 2 x, each of them written to a row of the result, the last row first."""
+    rows = Slot(Ptr("out", 0, 32 * (length - 1)), -32)
+    body = [
+        _doubled(kernel, Ptr("slot", 0), Ptr("slot", 1), grain=grain),
+        _doubled(kernel, Ptr("slot", 1), Ptr("slot", 2), 1),
+    ]
+    program = _executable([Loop({**CARRY, 2: rows}, body, length)], n_out=4 * length)
+    x = np.arange(4)
+    want = np.stack([x * 2 ** (t + 1) for t in reversed(range(length))])
+    for _ in range(2):
+        np.testing.assert_array_equal(program(x)[0].reshape(length, 4), want)
+
+
+def test_nested_loops_set_each_other_s_slots(kernel):
+    """The inner loop walks over rows of what the outer loop walks over."""
+    inner = Loop(
+        {1: Slot(Ptr("slot", 0), 8), 3: Slot(Ptr("slot", 2), 8)},
+        [_doubled(kernel, Ptr("slot", 1), Ptr("slot", 3), 3, 1)],
+        4,
+    )
+    outer = Loop({0: Slot(Ptr("in", 0), 32), 2: Slot(Ptr("out", 0), 32)}, [inner], 5)
+    x = np.arange(20)
+    np.testing.assert_array_equal(_executable([outer], n_out=20)(x)[0], 3 * x)
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 7])
+def test_a_loop_with_a_test(kernel, times):
+    """The step behind the loop reads where the last iteration wrote."""
+    left = [0]
+
+    def test(addresses):
+        np.frombuffer((ctypes.c_char * 1).from_address(addresses[0]), np.bool_)[()] = left[0] > 0
+        left[0] -= 1
+
+    def program():
+        body = [_doubled(kernel, Ptr("slot", 0), Ptr("slot", 1))]
+        loop = Loop(CARRY, body, None, [HostStep(test, (Ptr("arena", 0, 128),))], Ptr("arena", 0, 128))
+        return _executable([loop, _doubled(kernel, Ptr("slot", 0), Ptr("out", 0), 1)])
+
+    left[0] = times
+    np.testing.assert_array_equal(program()(np.arange(4))[0], np.arange(4) * 2**times)
+
+
+@pytest.mark.parametrize("choice", [0, 1, 2])
+def test_a_switch(kernel, choice):
+    branches = [[_doubled(kernel, Ptr("in", 0), Ptr("out", 0), factor)] for factor in (3, 5)] + [[]]
+    switch = Switch(Ptr("in", 1), branches)
+    after = _doubled(kernel, Ptr("out", 0), Ptr("out", 0), 2)
+    fill = _doubled(kernel, Ptr("in", 0), Ptr("out", 0), 1)
+    got = _executable([fill, switch, after], n_in=2)(np.arange(4), np.array(choice, np.int32))[0]
+    np.testing.assert_array_equal(got, np.arange(4) * (3, 5, 1)[choice] * 2)
+
+
+def test_a_failing_host_step_stops_the_program(kernel):
+    def fail(addresses):
+        raise ZeroDivisionError("by a host step")
+
+    program = _executable([HostStep(fail, ()), _doubled(kernel, Ptr("in", 0), Ptr("out", 0))])
+    out = np.zeros(4, np.int64)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError, match="by a host step") as caught:
+            program(np.arange(1, 5), outs=(out,))
+        assert caught.traceback[-1].name == "fail"
+        np.testing.assert_array_equal(out, 0)
+
+
+def test_empty_loops_and_steps(kernel):
+    steps = [
+        Loop(CARRY, [_doubled(kernel, Ptr("slot", 0), Ptr("slot", 1))], 0),
+        _doubled(kernel, Ptr("in", 0), Ptr("out", 0)),
+    ]
+    np.testing.assert_array_equal(_executable(steps)(np.arange(4))[0], np.arange(4) * 2)
 
 
 def test_a_second_process_compiles_nothing(tmp_path):

@@ -17,6 +17,7 @@ class Sample(NamedTuple):
     once : floating operands in which there is a first derivative and no second.
     linear : groups of operands in which the primitive is linear together, the others being fixed; the default is what
         its jvp slot declares, ``Linear`` or ``Bilinear``.
+    reverse_only : it has derivatives in reverse mode, and refuses forward mode.
     scipy : what needs SciPy: nothing, its derivative, or its value.
     """
 
@@ -28,6 +29,7 @@ class Sample(NamedTuple):
     refused: tuple[int, ...] = ()
     once: tuple[int, ...] = ()
     linear: tuple[tuple[int, ...], ...] | None = None
+    reverse_only: bool = False
     scipy: Literal["", "derivative", "value"] = ""
 
     def cast(self, dtype: Any) -> tuple[np.ndarray, ...]:

@@ -6,7 +6,7 @@ Indices are i64 everywhere; a reference is an SSA name (``%v7``) or a literal (`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 KERNEL = "fgrad_kernel"  # the name in `Code.module`; the engine gives each compiled kernel its own
@@ -14,7 +14,7 @@ KERNEL = "fgrad_kernel"  # the name in `Code.module`; the engine gives each comp
 _PURE = "nounwind willreturn memory(none)"
 
 # loop metadata by the kind of a loop (see `Code.loop`); !0 is the access group
-_LOOP_KINDS = {"still": "!3", "free": "", "parallel": "!1", "lean": "!1, !2, !4"}
+_LOOP_KINDS = {"still": "!3", "free": "", "parallel": "!1", "vector": "!1, !3", "lean": "!1, !2, !4"}
 _LOOP_HINTS = (
     "!0 = distinct !{}",
     '!1 = !{!"llvm.loop.parallel_accesses", !0}',
@@ -110,7 +110,8 @@ class Code:
         ``parallel`` loops are vectorised: they promise that no iteration touches memory that another one writes,
         through accesses in the access group.  That holds for an element-wise loop even in place, where ``noalias``
         would be a lie.  ``lean`` loops are parallel ones that are not unrolled and, where vectors have masks, end in
-        a masked step: half the code to compile, and good for few iterations.  ``free`` loops are LLVM's to unroll,
+        a masked step: half the code to compile, and good for few iterations.  ``vector`` loops are parallel ones that
+        are not unrolled before they are vectorised: for known, small ranges.  ``free`` loops are LLVM's to unroll,
         ``still`` ones are left as they are.
         """
         name = self.fresh("loop")
@@ -128,6 +129,18 @@ class Code:
         node = len(_LOOP_HINTS) + 1 + len(self._loop_nodes)
         self._loop_nodes.append(f"!{node} = distinct !{{{', '.join(filter(None, (f'!{node}', _LOOP_KINDS[kind])))}}}")
         self.line(f"br i1 {again}, label %{name}.body, label %{name}.exit, !llvm.loop !{node}")
+        self._label(f"{name}.exit")
+
+    @contextmanager
+    def repeat(self, goes_on: Callable[[], str]) -> Iterator[None]:
+        """``while goes_on():``; ``goes_on`` writes the test and returns its i1."""
+        name = self.fresh("repeat")
+        self.line(f"br label %{name}.test")
+        self._label(f"{name}.test")
+        self.line(f"br i1 {goes_on()}, label %{name}.body, label %{name}.exit")
+        self._label(f"{name}.body")
+        yield
+        self.line(f"br label %{name}.test")
         self._label(f"{name}.exit")
 
     @contextmanager

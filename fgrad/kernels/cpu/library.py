@@ -28,6 +28,8 @@ MODULES = {
     "window": "window",
     "gather": "indexing",
     "scatter": "indexing",
+    "sort": "sort",
+    "cumulative": "cumulative",
 }
 
 #: Modules compiled into the kernels of others: a change in one of them outdates every cached kernel.

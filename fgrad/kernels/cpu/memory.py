@@ -24,6 +24,16 @@ def element_pointer(context, builder, element_type, address, index):
 
 
 @intrinsic
+def as_pointer(typingctx, addr):
+    """``(void *)addr``"""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic
 def ld_i64(typingctx, addr, i):
     """``((int64_t *)addr)[i]``"""
 

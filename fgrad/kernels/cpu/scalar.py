@@ -95,8 +95,17 @@ def literal(dtype: np.dtype, value) -> Value:
 
 
 class Scalar:
-    """The emitter. ``native_half``: the host converts float16 in hardware; else conversions are spelt out.
+    """The emitter ``s``, with which a scalar rule writes the computation of one element.
 
+    Each method takes values and returns a value; operands of one operation have one dtype, ``x.dtype``, and nothing is
+    converted in silence.  Constants come from ``s.const(value, x.dtype)``.  Comparisons give bools, and ``select``
+    stands for ``if``: both of its branches are computed.  Integers wrap around.  Operations on float16 and bfloat16
+    are done in float32 and rounded, each of them; ``in_float32`` rounds once, at the end of a rule.
+
+    >>> def softsign(s, x):  # x / (1 + |x|)
+    ...     return s.div(x, s.add(s.const(1, x.dtype), s.abs(x)))
+
+    For the compiler: ``native_half`` says that the host converts float16 in hardware (else conversions are spelt out).
     With ``lanes``, `add`, `mul`, `min`, `max`, `cmp`, `select`, `and_` and `or_` work on vectors of so many elements
     (without literals among them), and so do loads and stores of anything but 16-bit floats.
     """
@@ -112,6 +121,7 @@ class Scalar:
     # ---- constants, memory, conversions
 
     def const(self, value, dtype) -> Value:
+        """A Python number as a value of the dtype: integers wrap, floats round."""
         return literal(dtype_of(dtype), value)
 
     def load(self, dtype: np.dtype, address: str, group: bool) -> Value:
@@ -212,6 +222,12 @@ class Scalar:
     # ---- arithmetic
 
     def _same(self, *xs: Value) -> np.dtype:
+        strange = [x for x in xs if not isinstance(x, Value)]
+        if strange:
+            raise TypeError(
+                f"emit: operands must be values of the emitter, got {strange[0]!r} of type "
+                f"{type(strange[0]).__name__}. Make constants with s.const(value, dtype)."
+            )
         if any(x.dtype != xs[0].dtype for x in xs):
             raise TypeError(f"emit: operands must have one dtype, got {[str(x.dtype) for x in xs]}. Cast them first.")
         return xs[0].dtype
@@ -265,6 +281,7 @@ class Scalar:
         return self.select(traps, literal(b.dtype, 1), b), by_zero
 
     def neg(self, x: Value) -> Value:
+        """-x."""
         if is_float(x.dtype):
             return Value(x.dtype, self.code.op(f"fneg {register_type(x.dtype)} {x.ref}"))
         self._integers("neg", x)
@@ -284,6 +301,7 @@ class Scalar:
     # ---- comparison and choice
 
     def cmp(self, op: str, a: Value, b: Value) -> Value:
+        """The bool of a comparison: op is eq, ne, lt, le, gt or ge.  With NaN, ne is true and the others are false."""
         dtype = self._same(a, b)
         kind = self._wide(register_type(dtype))
         if is_float(dtype):
@@ -293,7 +311,7 @@ class Scalar:
         return Value(_BOOL, self.code.op(f"{test} {kind} {a.ref}, {b.ref}"))
 
     def select(self, c: Value, a: Value, b: Value) -> Value:
-        """a where c else b; c is a bool."""
+        """a if c else b; c is a bool, and both a and b are computed."""
         kind = self._wide(register_type(self._same(a, b)))
         return Value(a.dtype, self.code.op(f"select {self._wide('i1')} {c.ref}, {kind} {a.ref}, {kind} {b.ref}"))
 
@@ -328,15 +346,19 @@ class Scalar:
         return Value(a.dtype, self.code.op(f"{verb} {self._wide(register_type(a.dtype))} {a.ref}, {b.ref}"))
 
     def and_(self, a: Value, b: Value) -> Value:
+        """a & b, of bools or the bits of integers."""
         return self._bitwise("and", a, b)
 
     def or_(self, a: Value, b: Value) -> Value:
+        """a | b, of bools or the bits of integers."""
         return self._bitwise("or", a, b)
 
     def xor(self, a: Value, b: Value) -> Value:
+        """a ^ b, of bools or the bits of integers."""
         return self._bitwise("xor", a, b)
 
     def not_(self, x: Value) -> Value:
+        """~x, of a bool or the bits of an integer."""
         return self.xor(x, literal(x.dtype, True if x.dtype == _BOOL else -1))
 
     def shl(self, x: Value, amount: Value) -> Value:
@@ -362,6 +384,7 @@ class Scalar:
         return Value(x.dtype, self.code.op(f"select i1 {inside}, {kind} {shifted}, {kind} 0"))
 
     def popcount(self, x: Value) -> Value:
+        """The number of bits that are 1."""
         self._integers("popcount", x)
         return self._intrinsic("ctpop", x)
 
@@ -395,12 +418,15 @@ class Scalar:
         return self._intrinsic(name, x) if is_float(x.dtype) else x
 
     def floor(self, x: Value) -> Value:
+        """The largest integer <= x, as a float; integers as they are, here and in the next three."""
         return self._rounding("floor", x)
 
     def ceil(self, x: Value) -> Value:
+        """The smallest integer >= x."""
         return self._rounding("ceil", x)
 
     def trunc(self, x: Value) -> Value:
+        """The integer part of x."""
         return self._rounding("trunc", x)
 
     def rint(self, x: Value) -> Value:
@@ -408,22 +434,27 @@ class Scalar:
         return self._rounding("rint", x)
 
     def sqrt(self, x: Value) -> Value:
+        """The square root of a float, correctly rounded; NaN below 0."""
         return self._intrinsic("sqrt", x)
 
     def copysign(self, x: Value, sign: Value) -> Value:
+        """|x| with the sign of another float."""
         kind = register_type(self._same(x, sign))
         name = f"llvm.copysign.{_suffix(kind)}"
         return Value(x.dtype, self.code.call(kind, name, (kind, x.ref), (kind, sign.ref)))
 
     def is_finite(self, x: Value) -> Value:
+        """False for infinities and NaN."""
         if not is_float(x.dtype):
             return literal(_BOOL, True)
         return self.cmp("lt", self.abs(x), literal(x.dtype, np.inf))
 
     def call(self, name: str, *xs: Value) -> Value:
-        """A libm function by its C name without suffix, or our own version of it that vectorises (see vecmath).
+        """A function of floats by its name in C's library, without suffix.
 
-        In float32 for 16-bit floats, rounded at the end.
+        exp exp2 expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh cbrt erf erfc lgamma of
+        one argument; atan2 pow nextafter of two.  Some have a version of our own that vectorises in float32 (see
+        vecmath.py).
         """
         dtype = self._same(*xs)
         if not is_float(dtype):

@@ -21,5 +21,7 @@ from fgrad.kernels.reference.reductions import reduce_min as reduce_min
 from fgrad.kernels.reference.reductions import reduce_or as reduce_or
 from fgrad.kernels.reference.reductions import reduce_prod as reduce_prod
 from fgrad.kernels.reference.reductions import reduce_sum as reduce_sum
+from fgrad.kernels.reference.sorting import cumulative as cumulative
+from fgrad.kernels.reference.sorting import sort as sort
 from fgrad.kernels.reference.windows import reduce_window as reduce_window
 from fgrad.kernels.reference.windows import reduce_window_index as reduce_window_index

@@ -13,7 +13,8 @@ def _reduce(ufunc: np.ufunc, kind: str, x: np.ndarray, axes: Sequence[int]) -> n
     wide = widen(x)
     neutral = identity(kind, wide.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(ufunc.reduce(wide, axis=tuple(axes), dtype=wide.dtype, initial=neutral)).astype(x.dtype)
+        out = np.asarray(ufunc.reduce(wide, axis=tuple(axes), dtype=wide.dtype, initial=neutral))
+    return out.astype(x.dtype, copy=False)
 
 
 def reduce_sum(x: np.ndarray, *, axes: Sequence[int]) -> np.ndarray:

@@ -1,0 +1,405 @@
+"""What a compiled program does, instruction by instruction: kernel and tile, work, traffic, and what was fused and why.
+
+Work is counted from shapes, for one run of an instruction:
+
+    element-wise group        number of operations x elements (each operation counts one: exp as much as add)
+    reduction                 elements of its operand, one combination each
+    convolution               2 x results x (elements of the weights for one output feature) / product of lhs_dilation
+                              (products with inserted zeros are not computed)
+    dot_general               2 x results x elements of the contracted axes
+    reduce_window, cumulative results x elements of the window; elements of the operand
+    scatter (but kind='set')  elements of the updates
+    everything else           0: it moves data; and host steps, whose work is not known
+
+A plan of several steps (pad, pack, multiply, sum the parts) does its work in the steps that multiply, in proportion to
+their tiles. Traffic is what a step must move at least: each operand once (of a broadcast axis one element; of what
+gather reads, as much as it returns), each result once; temporaries of the plan are written by the first step that names
+them and read by the later ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fgrad.compiler.fuse import MAX_STREAMS
+from fgrad.compiler.lower import Line, plan_of, what_of
+from fgrad.compiler.program import Program
+from fgrad.compiler.schedule import Branch, Buffer, Copies, Group, HostCall, KernelCall, Launch, Loop, View, reads
+from fgrad.kernels.layout import Layout
+from fgrad.kernels.plan import KernelPlan, Ptr, Step
+
+PREPARING = ("gemm_pack", "gemm_sum", "conv_pad", "gather")  # kernels that move what another one computes with
+
+
+@dataclass(frozen=True)
+class Row:
+    """One instruction.
+
+    number: its place in the program, as in ``as_text``.
+    operation: what it is part of, with the types of operands and results.
+    kernel, tile, tiles: the compiled kernel ('emitted': written for this program; 'host numpy': Python), what one tile
+        is, and how many tiles the workers share.
+    times: how often it runs in a call; None: a while loop decides.
+    flops, bytes_read, bytes_written: for one run, by the formulas of this module.
+    fused: the operations computed in it.
+    why: why they are in one kernel, or why it stands alone.
+    stored: for each result, who reads it and why that is not part of the same kernel.
+    """
+
+    number: int
+    operation: str
+    kernel: str
+    tile: str
+    tiles: int
+    times: int | None
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    fused: tuple[str, ...]
+    why: str
+    stored: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        return self.bytes_read + self.bytes_written
+
+    @property
+    def intensity(self) -> float:
+        """Flops for each byte moved."""
+        return self.flops / self.bytes if self.bytes else 0.0
+
+    @property
+    def runs(self) -> int:
+        """``times``, and 1 where a while loop decides."""
+        return 1 if self.times is None else self.times
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """The rows of a program, in order, and its temporary memory in bytes.  Printing it shows a table and hints."""
+
+    rows: tuple[Row, ...]
+    arena_bytes: int
+
+    @property
+    def flops(self) -> int:
+        """Of a whole call; while loops count one iteration."""
+        return sum(r.flops * r.runs for r in self.rows)
+
+    @property
+    def bytes(self) -> int:
+        """Read and written in a whole call; while loops count one iteration."""
+        return sum(r.bytes * r.runs for r in self.rows)
+
+    @property
+    def hints(self) -> list[str]:
+        """Where the work and the traffic are, biggest share first, and what could be done."""
+        found = []
+        for r in self.rows:
+            work = r.flops * r.runs / max(self.flops, 1)
+            traffic = r.bytes * r.runs / max(self.bytes, 1)
+            if max(work, traffic) >= 0.1 or r.kernel == "host numpy":
+                found.append((max(work, traffic), r, f"{work:.0%} of the flops, {traffic:.0%} of the bytes"))
+        found.sort(key=lambda entry: -entry[0])
+        return [f"instruction {r.number} ({r.operation}): {share}. {_advice(r)}" for _, r, share in found]
+
+    def __repr__(self) -> str:
+        head = ("#", "kernel", "tile", "tiles", "times", "flops", "read", "written", "flop/B", "operation")
+        cells = [head, *map(_cells, self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(head) - 1)]
+        lines = []
+        for k, row in enumerate(cells):
+            parts = [c.ljust(w) if i in (1, 2) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+            lines.append("  ".join([*parts, row[-1]]))
+            if k:
+                r = self.rows[k - 1]
+                lines += [" " * widths[0] + f"    {note}" for note in (r.why, *r.stored) if note]
+        total = (
+            f"{len(self.rows)} instructions, {_amount(self.flops)} flops, {_amount(self.bytes)}B moved, "
+            f"{_amount(self.arena_bytes)}B of temporaries"
+        )
+        if any(r.times is None for r in self.rows):
+            total += "; while loops count one iteration"
+        return "\n".join([*lines, "", total, *(f"- {hint}" for hint in self.hints)])
+
+
+def _cells(r: Row) -> tuple[str, ...]:
+    times = "?" if r.times is None else str(r.times)
+    amounts = [_amount(x) for x in (r.flops, r.bytes_read, r.bytes_written)]
+    return (str(r.number), r.kernel, r.tile, str(r.tiles), times, *amounts, f"{r.intensity:.2f}", r.operation)
+
+
+def _amount(n: float) -> str:
+    """1234567 -> '1.23M'"""
+    for unit in ("", "k", "M", "G", "T"):
+        if n < 1000 or unit == "T":
+            return f"{n:.3g}{unit}"
+        n /= 1000
+    raise AssertionError
+
+
+def _advice(r: Row) -> str:
+    if r.kernel == "host numpy":
+        return "It runs in Python, and the program waits for it."
+    if r.operation.startswith("copy for output"):
+        return "A result that is a view of another array gets memory of its own; return the array itself if you can."
+    if r.operation.startswith("copy"):
+        return "It only moves data."
+    if r.kernel.startswith(PREPARING):
+        return "It prepares operands for the next instruction; a larger batch makes it matter less."
+    if r.operation.startswith(("for ", "while")):
+        return "The whole loop is one kernel; what it carries stays in the cache."
+    if r.intensity < 4:
+        return "Memory traffic bounds it; a narrower dtype, or less that must be stored, makes it faster."
+    return "Arithmetic bounds it."
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+def explain(program: Program) -> Explanation:
+    """The rows of a compiled program."""
+    lines = program.lines
+    launches = list({id(x.launch): x.launch for x in lines if x.launch is not None}.values())
+    rows: list[Row] = []
+    around: list[tuple[int, Launch]] = []  # (depth, loop or branch) that the line is inside of
+    i = 0
+    while i < len(lines):
+        line = lines[i]
+        around = [(d, x) for d, x in around if d < line.depth]
+        if line.launch is None or line.step is None:
+            if isinstance(line.launch, Loop | Branch):
+                around.append((line.depth, line.launch))
+            i += 1
+            continue
+        steps = [line]
+        while i + len(steps) < len(lines) and (x := lines[i + len(steps)]).launch is line.launch and x.step:
+            steps.append(x)
+        rows += _rows(line.launch, steps, len(rows), _times([x for _, x in around]), launches)
+        i += len(steps)
+        if isinstance(line.launch, Loop):  # the lines of its body describe the same instruction
+            while i < len(lines) and lines[i].depth > line.depth:
+                i += 1
+    return Explanation(tuple(rows), program.arena_bytes)
+
+
+def _times(around: Sequence[Launch]) -> int | None:
+    lengths = [x.length for x in around if isinstance(x, Loop)]
+    return None if None in lengths else math.prod([n for n in lengths if n is not None])
+
+
+def _rows(
+    launch: Launch, lines: Sequence[Line], first: int, times: int | None, launches: Sequence[Launch]
+) -> list[Row]:
+    """One row for each step of a launch."""
+    if isinstance(launch, Loop):
+        traffic = [_loop_traffic(launch)]
+        shares = [1.0]
+        times = None if launch.length is None else times
+    elif isinstance(launch, HostCall):
+        traffic, shares = [(_bytes(launch.ins), sum(b.nbytes for b in launch.outs))], [0.0]
+    else:
+        traffic, shares = _traffic(launch), _shares([x.step for x in lines])
+    flops = flops_of(launch)
+    rows = []
+    for i, (line, (read, written), share) in enumerate(zip(lines, traffic, shares, strict=True)):
+        kernel, extent = "host numpy", 1
+        if isinstance(line.step, Step):
+            kernel = line.step.kernel if isinstance(line.step.kernel, str) else "emitted"
+            extent = line.step.extent
+        note = f" ({line.step.note})" if line.step is not None and line.step.note and len(lines) > 1 else ""
+        last = i == len(lines) - 1
+        rows.append(
+            Row(
+                number=first + i,
+                operation=what_of(launch) + note,
+                kernel=kernel,
+                tile=_tile(kernel, launch, extent),
+                tiles=extent,
+                times=times,
+                flops=round(flops * share),
+                bytes_read=read,
+                bytes_written=written,
+                fused=_fused(launch) if share or len(lines) == 1 else (),
+                why=_why(launch) if last else "",
+                stored=_stored(launch, launches) if last else (),
+            )
+        )
+    return rows
+
+
+def _tile(kernel: str, launch: Launch, extent: int) -> str:
+    """``8 x 16`` rows and lanes of a matrix product; else how many results a tile makes."""
+    words = kernel.split("_")
+    if kernel.startswith("gemm_") and "x" in words[-1] and words[-1][0].isdigit():
+        rows, vectors = words[-1].split("x")
+        lanes = int(words[-2]) // (8 * np.dtype(words[1]).itemsize)
+        return f"{rows} x {int(vectors) * lanes}"
+    if isinstance(launch, Group):
+        return f"{-(-math.prod(launch.shape) // max(extent, 1))} elements"
+    return ""
+
+
+def _shares(steps: Sequence[Any]) -> list[float]:
+    """How the work of a plan is shared by its steps: by tiles, among those that compute."""
+    tiles = [0 if _prepares(s) and len(steps) > 1 else s.extent for s in steps]
+    total = sum(tiles)
+    return [t / total if total else 0.0 for t in tiles]
+
+
+def _prepares(step: Step) -> bool:
+    return step.note.startswith("cast") or (isinstance(step.kernel, str) and step.kernel.startswith(PREPARING))
+
+
+# --- work ------------------------------------------------------------------------------------------------------------
+def flops_of(launch: Launch) -> int:
+    """For one run of all its steps; of a loop, for all iterations (one, where a while loop decides)."""
+    if isinstance(launch, Group):
+        size = math.prod(launch.shape)
+        return size * (sum(n[0] == "map" for n in launch.nodes) + (launch.fold is not None))
+    if isinstance(launch, KernelCall):
+        return _kernel_flops(launch)
+    if isinstance(launch, Loop):
+        return (1 if launch.length is None else launch.length) * sum(flops_of(x) for x in launch.launches)
+    return 0
+
+
+def _kernel_flops(call: KernelCall) -> int:
+    name, params = call.eqn.primitive.name, call.eqn.params
+    ins, out = [v.layout for v in call.ins], call.outs[0].layout
+    if name == "conv_general_dilated":
+        features = ins[1].shape[params["dimension_numbers"][1][0]]
+        return 2 * out.size * ins[1].size // max(features * math.prod(params["lhs_dilation"]), 1)
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        return 2 * out.size * math.prod(ins[0].shape[a] for a in contracted)
+    if name.startswith("reduce_window"):
+        return out.size * math.prod(params["window_dimensions"])
+    if name.startswith("cum"):
+        return ins[0].size
+    return ins[2].size if name == "scatter" and params["kind"] != "set" else 0
+
+
+# --- traffic ---------------------------------------------------------------------------------------------------------
+def _distinct(layout: Layout) -> int:
+    """Bytes of the elements a layout reaches: a broadcast axis counts one."""
+    return math.prod(n if s else min(n, 1) for n, s in zip(layout.shape, layout.strides)) * layout.dtype.itemsize
+
+
+def _bytes(views: Sequence[View]) -> int:
+    return sum(_distinct(v.layout) for v in views)
+
+
+def _traffic(launch: Any) -> list[tuple[int, int]]:
+    """(bytes read, bytes written) of each step."""
+    plans, operands, results = plan_of(launch)
+    if isinstance(launch, Copies):
+        moved = [_distinct(target) for _, target in launch.parts]
+        filled = [launch.out.nbytes] * (len(plans) - len(moved))
+        return [*((0, n) for n in filled), *((_distinct(v.layout), n) for (v, _), n in zip(launch.parts, moved))]
+    out = []
+    for plan in plans:
+        written: set[int] = set()
+        for step in plan.steps:
+            out.append(_step_traffic(step, plan, operands, results, written))
+    if isinstance(launch, KernelCall) and launch.eqn.primitive.name == "gather":
+        read, wrote = out[-1]
+        whole, picked = _distinct(operands[0].layout), launch.outs[0].nbytes
+        out[-1] = read - whole + min(whole, picked), wrote
+    return out
+
+
+def _step_traffic(
+    step: Step, plan: KernelPlan, operands: Sequence[View], results: Sequence[Buffer], written: set[int]
+) -> tuple[int, int]:
+    pointers = {(a.kind, a.index) for a in step.args if isinstance(a, Ptr)}
+    read = sum(_distinct(operands[i].layout) for kind, i in pointers if kind == "in")
+    wrote = sum(results[i].nbytes for kind, i in pointers if kind == "out")
+    for kind, i in pointers:
+        if kind == "tmp" and i in written:
+            read += plan.temps[i]
+        elif kind == "tmp":
+            wrote += plan.temps[i]
+            written.add(i)
+    return read, wrote
+
+
+def _loop_traffic(loop: Loop) -> tuple[int, int]:
+    """Operands and results of a loop that is one kernel: what it carries stays in the cache."""
+    read = sum({id(b): b.nbytes for _, b in loop.same}.values()) + _bytes([c.first for c in loop.carry])
+    read += sum(m.whole.nbytes for m in loop.moving if m.inner.kind == "in")
+    wrote = sum(m.whole.nbytes for m in loop.moving if m.inner.kind != "in")
+    return read, wrote + sum(c.odd.nbytes for c in loop.carry)
+
+
+# --- fusion ----------------------------------------------------------------------------------------------------------
+def _fused(launch: Launch) -> tuple[str, ...]:
+    if isinstance(launch, Group):
+        return tuple(launch.names)
+    if isinstance(launch, KernelCall | HostCall):
+        return (launch.eqn.primitive.name,)
+    if isinstance(launch, Loop):
+        return tuple(name for x in launch.launches for name in _fused(x))
+    return ()
+
+
+def _why(launch: Launch) -> str:
+    if isinstance(launch, Group):
+        n = len(launch.names) - (launch.fold is not None)
+        if launch.fold is not None and n:
+            return f"fused: {n} element-wise over one shape, and the reduction takes its operand from registers"
+        return f"fused: {n} element-wise over one shape; what is between them stays in registers" if n > 1 else ""
+    if isinstance(launch, HostCall):
+        return f"in Python: {launch.reason}"
+    if isinstance(launch, Loop):
+        return "fused: the whole loop is one kernel, its body being small"
+    if isinstance(launch, KernelCall):
+        views = [str(i) for i, v in enumerate(launch.ins) if v.layout != v.buffer.layout and v.layout.shape]
+        return f"operand{'s' * (len(views) > 1)} {', '.join(views)} read in place through a view" if views else ""
+    return ""
+
+
+def _stored(launch: Launch, launches: Sequence[Launch]) -> tuple[str, ...]:
+    """For each result: who reads it, and why that is another kernel."""
+    if isinstance(launch, Group):
+        results = [b for _, b in launch.results] + ([launch.fold[3]] if launch.fold else [])
+    elif isinstance(launch, KernelCall | HostCall):
+        results = launch.outs
+    else:
+        return ()
+    notes = []
+    for b in results:
+        said = dict.fromkeys(_reader(launch, b, x) for x in launches if any(r is b for r in reads(x)))
+        if b.kind == "out":
+            said["it is a result of the program"] = None
+        notes.append(f"stores {b.dtype.name}{list(b.shape)}: {'; '.join(said) or 'the loop around it carries it on'}")
+    return tuple(notes)
+
+
+def _reader(maker: Launch, b: Buffer, reader: Launch) -> str:
+    """Why ``reader`` takes ``b`` from memory."""
+    if isinstance(reader, KernelCall):
+        return f"{reader.eqn.primitive.name}, a kernel, reads memory"
+    if isinstance(reader, HostCall):
+        return f"{reader.eqn.primitive.name} runs in Python"
+    if isinstance(reader, Copies):
+        return f"{reader.name} copies it to where it belongs"
+    if isinstance(reader, Loop | Branch):
+        return f"{reader.name}, a program of its own, reads it"
+    who = f"{' '.join(reader.names)} over {list(reader.shape)}"
+    if not isinstance(maker, Group):
+        return f"{who} is emitted code, and nothing is fused behind a library kernel"
+    if maker.fold is not None and b is maker.fold[3]:
+        return f"{who} needs the finished reduction"
+    if maker.fold is not None and any(v.buffer is maker.fold[3] for v in reader.loads):
+        return f"{who} needs the reduction of this kernel first"
+    if reader.shape != maker.shape:
+        return f"{who} has another loop shape"
+    if any(v.buffer is b and v.layout != b.layout for v in reader.loads):
+        return f"{who} reads it through a view, in another order"
+    if maker.streams + reader.streams > MAX_STREAMS:
+        return f"{who} would make more than {MAX_STREAMS} streams in one loop"
+    return f"{who} also needs what is made later"

@@ -1,0 +1,233 @@
+"""What a jaxpr becomes before it has memory: launches over buffers, and the values that stand for its variables.
+
+A loop or a branch is a launch that holds schedules of its own.  A buffer that such a schedule reads from or writes to
+outside has no memory of its own: the launch says where it lies (`Loop`, `Branch`).
+
+Where a value lives while equations are read:
+
+    Const    a scalar known now, of any shape by broadcasting
+    View     a strided layout over a buffer
+    Member   a value inside a group, in a register until somebody outside asks for it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fgrad.core.jaxpr import Eqn
+from fgrad.kernels.layout import Layout
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory for one array; ``at`` is the position in the schedule after which it holds its value.
+
+    kind: ``tmp``; ``in`` and ``out``: input or result ``index`` of its schedule; ``const``: holds ``value``, a scalar.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    at: float
+    kind: str = "tmp"
+    index: int = -1
+    made_by: Group | None = None  # the group that stores it, where one does
+    value: np.ndarray | None = None
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.contiguous(self.dtype, self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.layout.size * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Const:
+    value: np.ndarray  # 0-d
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    """``fence``: nothing computed from it may stand before this position."""
+
+    buffer: Buffer
+    layout: Layout
+    fence: float = -1
+
+
+@dataclass(frozen=True)
+class Member:
+    group: Group
+    node: int
+
+
+Value = Const | View | Member
+
+
+@dataclass(eq=False)
+class Group:
+    """Element-wise nodes over one loop shape, at most one reduction of one of them, and the values to store."""
+
+    shape: tuple[int, ...]
+    position: int
+    loads: list[View] = field(default_factory=list)
+    nodes: list[tuple] = field(default_factory=list)
+    dtypes: list[np.dtype] = field(default_factory=list)
+    index: dict[tuple, int] = field(default_factory=dict)
+    results: list[tuple[int, Buffer]] = field(default_factory=list)
+    fold: tuple[int, str, tuple[int, ...], Buffer] | None = None
+    names: list[str] = field(default_factory=list)
+    first_read: float = float("inf")  # earliest schedule position that reads a stored result
+
+    def add(self, node: tuple, dtype: np.dtype) -> int:
+        """The node's index; equal nodes are one."""
+        key = _key(node)
+        if key not in self.index:
+            self.index[key] = len(self.nodes)
+            self.nodes.append(node)
+            self.dtypes.append(dtype)
+        return self.index[key]
+
+    def load(self, view: View) -> int:
+        for k, have in enumerate(self.loads):
+            if have.buffer is view.buffer and have.layout == view.layout:
+                return self.index[("load", k)]
+        self.loads.append(view)
+        return self.add(("load", len(self.loads) - 1), view.layout.dtype)
+
+    def store(self, node: int) -> Buffer:
+        """One more buffer that the node's values are written to."""
+        # half a step later: what reads the memory is no part of the loop that writes it
+        buffer = Buffer(self.dtypes[node], self.shape, self.position + 0.5, made_by=self)
+        self.results.append((node, buffer))
+        return buffer
+
+    @property
+    def streams(self) -> int:
+        return sum(any(v.layout.strides) for v in self.loads) + len(self.results)
+
+
+def _key(node: tuple) -> tuple:
+    """What makes two nodes one: numbers by their text, since 0.0 == -0.0 and nan != nan."""
+    if node[0] == "const":
+        return ("const", repr(node[1]), node[2])
+    return ("map", node[1], repr(node[2]), node[3]) if node[0] == "map" else node
+
+
+@dataclass(eq=False)
+class KernelCall:
+    """A library kernel over views.  ``in_place``: the result is in the memory of the first operand."""
+
+    eqn: Eqn
+    ins: list[View]
+    outs: list[Buffer]
+    in_place: bool = False
+
+
+@dataclass(eq=False)
+class HostCall:
+    """The equation's reference, in Python; ``reason`` says why there is no kernel."""
+
+    eqn: Eqn
+    ins: list[View]
+    outs: list[Buffer]
+    reason: str
+
+
+@dataclass(eq=False)
+class Copies:
+    """A fill of the whole result (or None) and strided copies into it."""
+
+    fill: Any  # None, a 0-d array, or a View of one element
+    parts: list[tuple[View, Layout]]
+    out: Buffer
+    name: str
+
+
+@dataclass
+class Schedule:
+    launches: list[Launch]
+    inputs: list[Buffer]  # constants first, then arguments
+    outputs: list[Buffer | int]  # a buffer of kind "out", or the number of the input that is returned as it is
+
+    @property
+    def results(self) -> list[Buffer]:
+        """The outputs of a body, which returns no input as it is."""
+        return [b for b in self.outputs if isinstance(b, Buffer)]
+
+
+class Moving(NamedTuple):
+    """A body's buffer that lies in ``whole``, ``start`` bytes from its begin, ``stride`` more in every iteration."""
+
+    inner: Buffer
+    whole: Buffer
+    start: int
+    stride: int
+
+
+class Carry(NamedTuple):
+    """A loop's carried value: iteration t reads it where iteration t - 1 wrote it.
+
+    ``reads`` (buffers of the body and of the test) lie at ``first`` for t = 0, then in ``odd`` and ``even`` by turns;
+    ``write`` lies where iteration t + 1 reads.  So the value is never copied.
+    """
+
+    reads: list[Buffer]
+    write: Buffer
+    first: View
+    odd: Buffer
+    even: Buffer
+
+
+@dataclass(eq=False)
+class Loop:
+    """``body``, ``length`` times; without a length while ``test`` gives true, in ``flag``."""
+
+    name: str
+    length: int | None
+    body: Schedule
+    same: list[tuple[Buffer, Buffer]]  # (a body's buffer, the outer one whose memory it is)
+    moving: list[Moving]
+    carry: list[Carry]
+    updated: list[tuple[list[Buffer], Buffer]]  # (a body's buffers, the outer one that they update in place)
+    test: Schedule | None = None
+    flag: Buffer | None = None
+
+    @property
+    def launches(self) -> list[Launch]:
+        """All that an iteration does, the test first."""
+        return [*(self.test.launches if self.test is not None else ()), *self.body.launches]
+
+
+@dataclass(eq=False)
+class Branch:
+    """The schedule whose number is the int32 at ``chosen``."""
+
+    name: str
+    chosen: View
+    branches: list[Schedule]
+    same: list[tuple[Buffer, Buffer]]  # operands and results, as of a loop
+    outs: list[Buffer]
+
+
+def reads(launch: Launch) -> list[Buffer]:
+    """The buffers a launch reads."""
+    if isinstance(launch, Group):
+        return [v.buffer for v in launch.loads]
+    if isinstance(launch, KernelCall | HostCall):
+        return [v.buffer for v in launch.ins]
+    if isinstance(launch, Copies):
+        fill = [launch.fill.buffer] if isinstance(launch.fill, View) else []
+        return [*fill, *(view.buffer for view, _ in launch.parts)]
+    outside = [outer for _, outer in launch.same]
+    if isinstance(launch, Branch):
+        return [launch.chosen.buffer, *outside]
+    return [*outside, *(m.whole for m in launch.moving), *(c.first.buffer for c in launch.carry)]
+
+
+Launch = Group | KernelCall | HostCall | Copies | Loop | Branch

@@ -1,0 +1,113 @@
+"""Every cache of the library, in one list: counted, bounded and cleared together.
+
+Traces and programs are the large ones.  They are kept up to a number of entries and of bytes over all functions
+(``config.cache_limits``); beyond either, those used longest ago go first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from fgrad import config
+
+
+class CacheInfo(NamedTuple):
+    """What the caches hold: entries and bytes in all, their limits, and the entries of each cache by name."""
+
+    entries: int
+    bytes: int
+    max_entries: int
+    max_bytes: int
+    by_name: dict[str, int]
+
+
+class Entry(Protocol):
+    """A trace with its program; ``used`` is the time of its last use, by ``clock``."""
+
+    used: int
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Table(Protocol):
+    """A cache of entries: those of one jitted function."""
+
+    def entries(self) -> list[tuple[Any, Entry]]: ...
+
+    def forget(self, key: Any) -> None: ...
+
+    def clear(self) -> None: ...
+
+
+clock = itertools.count(1).__next__
+_tables: weakref.WeakSet[Any] = weakref.WeakSet()
+_others: dict[str, tuple[Callable[[], int], Callable[[], None]]] = {}
+
+
+def add_table(table: Table) -> None:
+    """A cache whose entries count against the limits, for as long as it lives."""
+    _tables.add(table)
+
+
+def add_cache(name: str, count: Callable[[], int], clear: Callable[[], None]) -> None:
+    """A cache with a bound of its own; ``count()`` is its number of entries."""
+    _others[name] = (count, clear)
+
+
+def add_lru_cache(name: str, cached: Any) -> None:
+    """The same for a function under functools.lru_cache."""
+    add_cache(name, lambda: cached.cache_info().currsize, cached.cache_clear)
+
+
+def enforce_limits() -> None:
+    """Forgets what was used longest ago until the limits hold; called after an entry was added."""
+    max_entries, max_bytes = config.cache_limits()
+    every = [(entry.used, entry.nbytes, table, key) for table in list(_tables) for key, entry in table.entries()]
+    excess = len(every) - max_entries
+    weight = sum([nbytes for _, nbytes, _, _ in every])
+    if excess <= 0 and weight <= max_bytes:
+        return
+    every.sort(key=lambda e: e[0])
+    # a tenth more than needed, so that a program at the limit does not come here at every step
+    excess, target = excess + max_entries // 10, max_bytes - max_bytes // 10
+    for _, nbytes, table, key in every[:-1]:  # the newest is about to be used
+        if excess <= 0 and weight <= target:
+            return
+        table.forget(key)
+        excess -= 1
+        weight -= nbytes
+
+
+def cache_info() -> CacheInfo:
+    """Entries and bytes of all caches, and their limits (``config.set_cache_limits``).
+
+    >>> import fgrad
+    >>> fgrad.clear_caches()
+    >>> f = fgrad.jit(lambda x: x + 1)
+    >>> _ = f(1.0), f(2)
+    >>> fgrad.cache_info().by_name["traces of jitted functions"]
+    2
+    """
+    entries = [entry for table in list(_tables) for _, entry in table.entries()]
+    by_name = {"traces of jitted functions": len(entries)}
+    by_name.update((name, count()) for name, (count, _) in _others.items())
+    max_entries, max_bytes = config.cache_limits()
+    return CacheInfo(
+        sum(by_name.values()), sum([e.nbytes for e in entries]), max_entries, max_bytes, dict(sorted(by_name.items()))
+    )
+
+
+def clear_caches() -> None:
+    """Forgets every trace and compiled program, of all functions.
+
+    They are traced and planned again when they are next called.  Kernels on disk stay (``config.cache_dir()``), and so
+    does machine code in memory, which other programs may be using.
+    """
+    for table in list(_tables):
+        table.clear()
+    for _, clear in _others.values():
+        clear()

@@ -1,0 +1,179 @@
+"""From the structured steps of a program to what the machine reads: instructions, argument words, tables.
+
+See `machine` for the layout of each.  Everything here counts words and instructions from the start of the program, so
+that a frame can place the arguments anywhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from fgrad.kernels.cpu import library, machine
+from fgrad.kernels.plan import HostStep, Instruction, Loop, Ptr, Slot, Step, Switch
+
+
+class Emitted(Protocol):
+    """The spec of an emitted kernel."""
+
+    def address(self) -> int: ...
+
+
+def as_int64(value: int) -> int:
+    """The signed word with the low 64 bits of ``value`` (bit patterns may come unsigned)."""
+    value = int(value) & 0xFFFFFFFFFFFFFFFF
+    return value - (1 << 64) if value >> 63 else value
+
+
+class Assembly:
+    """The program: ``code`` rows hold word numbers where instructions will hold addresses of arguments."""
+
+    def __init__(self, steps: Sequence[Instruction], tables: Sequence[np.ndarray]) -> None:
+        self.tables = [np.ascontiguousarray(t, np.int64) for t in tables]
+        self.fixed: list[tuple[int, Ptr]] = []  # words that hold an address which a frame knows
+        self.parallel = False
+        self.on_host = False
+        self.kept: list[Any] = []  # C functions that call Python
+        self._words: list[int] = []
+        self._code: list[tuple[int, int, int, int]] = []
+        self._patches: list[tuple[int, int, int, int]] = []
+        self._slot_words: dict[int, list[tuple[int, int]]] = {}  # slot -> (word, offset) of all that hold its address
+        self._loops: list[tuple[int, dict[int, Slot], dict[int, tuple[int, int, int]]]] = []
+        self._block(steps)
+        self._fill_loops()
+        self.args = np.array(self._words, np.int64)
+        self.code = np.array(self._code, np.int64).reshape(-1, 4)
+        self.patches = np.array(self._patches, np.int64).reshape(-1, 4)
+
+    # --- words ------------------------------------------------------------------------------------------------------
+    def _put(self, arg: int | Ptr) -> int:
+        """Appends a word; its number."""
+        word = len(self._words)
+        self._words.append(0 if isinstance(arg, Ptr) else as_int64(arg))
+        if isinstance(arg, Ptr):
+            if arg.kind in ("in", "out"):
+                self._patches.append((word, int(arg.kind == "out"), arg.index, arg.offset))
+            elif arg.kind == "slot":
+                self._slot_words.setdefault(arg.index, []).append((word, arg.offset))
+            else:
+                self.fixed.append((word, arg))
+        return word
+
+    def _put_all(self, args: Sequence[int | Ptr]) -> int:
+        first = len(self._words)
+        for arg in args:
+            self._put(arg)
+        return first
+
+    # --- instructions -----------------------------------------------------------------------------------------------
+    def _block(self, steps: Sequence[Instruction]) -> None:
+        for step in steps:
+            if isinstance(step, Step):
+                self._step(step)
+            elif isinstance(step, Loop):
+                self._loop(step)
+            elif isinstance(step, Switch):
+                self._switch(step)
+            else:
+                self._host(step)
+
+    def _step(self, step: Step) -> None:
+        if step.extent <= 0:
+            return
+        kernel = step.kernel
+        address = library.address(kernel) if isinstance(kernel, str) else cast(Emitted, kernel).address()
+        self._code.append((address, self._put_all(step.args), step.extent, max(step.grain, 1)))
+        self.parallel = self.parallel or step.extent > step.grain
+
+    def _loop(self, loop: Loop) -> None:
+        if loop.length == 0:
+            return
+        block = self._put_all((0, 0, 0, 0, 0))
+        values = {}
+        for number, slot in loop.slots.items():
+            first = self._put(slot.first)
+            odd = self._put(slot.odd) if slot.odd is not None else 0
+            even = self._put(slot.even) if slot.even is not None else 0
+            values[number] = (first, odd, even)
+        self._loops.append((block, loop.slots, values))
+        self._code.append((machine.BEGIN, block, 0, 0))
+        begin = len(self._code)
+        if loop.length is None:
+            assert loop.flag is not None
+            self._block(loop.test)
+            test, flag = len(self._code), self._put(loop.flag)
+            self._code.append((machine.TEST, flag, 0, 0))
+        self._block(loop.body)
+        self._code.append((machine.END, block, machine.FOREVER if loop.length is None else loop.length, begin))
+        if loop.length is None:
+            self._code[test] = (machine.TEST, flag, len(self._code), 0)
+
+    def _switch(self, switch: Switch) -> None:
+        block = self._put_all((switch.chosen, *([0] * len(switch.branches))))
+        self._code.append((machine.SWITCH, block, 0, 0))
+        jumps = []
+        for i, branch in enumerate(switch.branches):
+            self._words[block + 1 + i] = len(self._code)
+            self._block(branch)
+            if i + 1 < len(switch.branches):
+                jumps.append(len(self._code))
+                self._code.append((machine.JUMP, 0, 0, 0))
+        for at in jumps:
+            self._code[at] = (machine.JUMP, 0, len(self._code), 0)
+
+    def _host(self, step: HostStep) -> None:
+        call = callback(step.function, len(step.args))
+        self.kept.append(call)
+        self.on_host = True
+        address = ctypes.cast(call, ctypes.c_void_p).value
+        assert address is not None
+        self._code.append((machine.HOST, self._put_all((0, *step.args)), address, 0))
+
+    def _fill_loops(self) -> None:
+        """The tables of words that each loop sets: known once all words are."""
+        for block, slots, values in self._loops:
+            steady: list[tuple[int, ...]] = []
+            alternating: list[tuple[int, ...]] = []
+            for number, slot in slots.items():
+                first, odd, even = values[number]
+                for word, offset in self._slot_words.get(number, ()):
+                    if slot.odd is None:
+                        steady.append((word, first, offset, slot.stride))
+                    else:
+                        alternating.append((word, offset, first, odd, even))
+            for at, rows in ((1, steady), (3, alternating)):
+                self._words[block + at] = len(rows)
+                self.fixed.append((block + at + 1, Ptr("tab", len(self.tables))))
+                self.tables.append(np.array(rows, np.int64).ravel())
+
+
+# --- Python inside a program -----------------------------------------------------------------------------------------
+_C_FUNCTION = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
+
+
+class _Failure(threading.local):
+    """What a host step raised on this thread, until the call of the program raises it again."""
+
+    error: BaseException | None = None
+
+
+failure = _Failure()
+
+
+def callback(function: Callable[[Sequence[int]], None], n_args: int) -> Any:
+    """A C function with a kernel's signature, whose first word is set to whether ``function`` raised."""
+
+    def call(args: int, begin: int, end: int, worker: int) -> None:
+        words = (ctypes.c_int64 * (1 + n_args)).from_address(args)
+        try:
+            function(words[1:])
+            words[0] = 0
+        except BaseException as error:  # C has no exceptions: the program stops, and its caller raises this one
+            failure.error = error
+            words[0] = 1
+
+    return _C_FUNCTION(call)

@@ -22,7 +22,9 @@ from fgrad.core.array import Array
 from fgrad.core.caches import CacheInfo, cache_info, clear_caches
 from fgrad.core.dtypes import bfloat16, float0
 from fgrad.core.jaxpr import ClosedJaxpr
+from fgrad.higher_order import checkpoint_policies
 from fgrad.higher_order.callbacks import pure_callback
+from fgrad.higher_order.checkpoint import checkpoint, remat
 from fgrad.higher_order.closure_convert import closure_convert
 from fgrad.higher_order.custom_jvp import custom_jvp
 from fgrad.higher_order.custom_vjp import custom_vjp
@@ -30,7 +32,7 @@ from fgrad.jacobians import hessian, jacfwd, jacobian, jacrev
 from fgrad.lax import stop_gradient
 
 if TYPE_CHECKING:
-    from fgrad import datasets, debug, extend, nn, optim, random
+    from fgrad import ad_checkpoint, datasets, debug, extend, nn, optim, random
 
 __version__ = "0.1.0.dev0"
 
@@ -39,8 +41,11 @@ __all__ = [
     "CacheInfo",
     "ClosedJaxpr",
     "ShapeDtypeStruct",
+    "ad_checkpoint",
     "bfloat16",
     "cache_info",
+    "checkpoint",
+    "checkpoint_policies",
     "clear_caches",
     "closure_convert",
     "config",
@@ -68,6 +73,7 @@ __all__ = [
     "optim",
     "pure_callback",
     "random",
+    "remat",
     "stop_gradient",
     "tree",
     "value_and_grad",
@@ -75,7 +81,7 @@ __all__ = [
     "vmap",
 ]
 
-_ON_FIRST_USE = ("datasets", "debug", "extend", "nn", "optim", "random")
+_ON_FIRST_USE = ("ad_checkpoint", "datasets", "debug", "extend", "nn", "optim", "random")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -18,7 +18,7 @@ from fgrad.core.array import Array, lift
 from fgrad.lax.common import canonical_axes, canonical_axis
 from fgrad.numpy import logic, ufuncs
 from fgrad.numpy.promotion import cast, expand_to, inexact_dtype, promote
-from fgrad.primitives.broadcast import full, full_like
+from fgrad.primitives.broadcast import full_like
 from fgrad.primitives.convert import convert
 
 Axis = int | tuple[int, ...] | None

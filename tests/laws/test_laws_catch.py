@@ -13,10 +13,10 @@ from samples import SAMPLES
 from fgrad.core import dtypes
 from fgrad.core.backends import Host, ScalarMap, Unfilled
 from fgrad.core.primitive import REGISTRY, OverAxis, Primitive, Zero
+from fgrad.core.trace import current_trace
 from fgrad.primitives.arithmetic import add_p, mul_p
 from fgrad.primitives.bitwise import not_p
 from fgrad.primitives.broadcast import full_like
-from fgrad.core.trace import current_trace
 from fgrad.transforms.jvp import apply_jvp
 
 WRONG_BY = 5e-4

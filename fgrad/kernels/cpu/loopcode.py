@@ -24,7 +24,6 @@ from fgrad.kernels.cpu.foldcode import accumulator, identity
 from fgrad.kernels.cpu.nest import Axis
 from fgrad.kernels.cpu.scalar import Scalar, Value, dtype_of, literal, memory_type
 
-
 SUMS = 4  # partial sums of a product
 
 

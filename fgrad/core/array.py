@@ -7,7 +7,8 @@ Operators and NumPy-like methods are attached by ``fgrad.numpy`` (a higher layer
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,6 +65,27 @@ class Array:
     def __deepcopy__(self, memo):
         return self
 
+    if TYPE_CHECKING:  # attached by fgrad.numpy, or defined by the subclasses
+
+        def __neg__(self) -> Array: ...
+        def __add__(self, other: Any) -> Array: ...
+        def __getitem__(self, index: Any) -> Array: ...
+        def __len__(self) -> int: ...
+        def __iter__(self) -> Iterator[Array]: ...
+        def __bool__(self) -> bool: ...
+        def __int__(self) -> int: ...
+        def __index__(self) -> int: ...
+        def __float__(self) -> float: ...
+        def __complex__(self) -> complex: ...
+
+        __pos__ = __abs__ = __invert__ = __neg__
+        __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = __add__
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = __add__
+        __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = __add__
+        __rand__ = __ror__ = __rxor__ = __rlshift__ = __rrshift__ = __add__
+        __lt__ = __le__ = __gt__ = __ge__ = __add__
+        __eq__ = __ne__ = __add__  # type: ignore[assignment]
+
 
 class Form:
     """A shape, dtype and weakness: one object for all arrays that have them, so that it is compared by identity."""
@@ -95,11 +117,13 @@ class ConcreteArray(Array):
     _value: np.ndarray
     _weak: bool
     _form: Form | None
+    _aval: ShapedArray | None  # made when it is first asked for
 
     def __init__(self, value: np.ndarray, weak: bool = False, form: Form | None = None):
         self._value = value
         self._weak = weak
         self._form = form
+        self._aval = None
 
     def find_form(self) -> Form | None:
         """``_form``, found out now; None if the value is not contiguous."""
@@ -110,12 +134,11 @@ class ConcreteArray(Array):
 
     @property
     def aval(self) -> ShapedArray:
-        try:
-            return self._aval
-        except AttributeError:
+        known = self._aval
+        if known is None:
             value = self._value
-            self._aval = ShapedArray(value.shape, value.dtype, self._weak)
-            return self._aval
+            self._aval = known = ShapedArray(value.shape, value.dtype, self._weak)
+        return known
 
     @property
     def shape(self):
@@ -260,6 +283,8 @@ def from_scalar(x: Any) -> ConcreteArray:
 
 def lift(x: Any, who: str = "fgrad") -> Array:
     """An Array (possibly a tracer) from what users pass: Array, NumPy array or scalar, Python scalar."""
+    if type(x) is ConcreteArray:
+        return x
     if isinstance(x, Array):
         if type(x) is DonatedArray:
             raise donated_error(x, who)

@@ -5,9 +5,7 @@ The kind is what lets the compiler work without knowing any operation by name.
 
 from __future__ import annotations
 
-import contextvars
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,31 +15,9 @@ from fgrad.core import caches
 from fgrad.core.aval import ShapedArray
 from fgrad.errors import MissingBackendError
 from fgrad.kernels.layout import Layout
+from fgrad.kernels.quiet import quietly
 
 MOST_REMEMBERED = 4096  # forms of calls that a primitive remembers having accepted
-
-
-class _Quiet(threading.local):
-    """Each thread's context in which NumPy reports no floating-point errors: entering it costs a tenth of errstate."""
-
-    def __init__(self) -> None:
-        context = contextvars.Context()
-        context.run(np.seterr, all="ignore")
-        self.run = context.run
-
-
-_quiet = _Quiet()
-
-
-def quietly(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """fun(*args) without warnings of overflow, division by zero and the like."""
-    if type(fun) is np.ufunc:
-        try:
-            return _quiet.run(fun, *args, **kwargs)
-        except RuntimeError:  # the context is in use: this is a finaliser that runs inside another ufunc's call
-            pass
-    with np.errstate(all="ignore"):
-        return fun(*args, **kwargs)
 
 
 class Unfilled(NamedTuple):
@@ -61,16 +37,23 @@ class ScalarMap(NamedTuple):
 
     def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.ndarray:
         # NumPy would broadcast and promote in silence: a call passes only in a form the abstract rule has accepted.
-        shape = values[0].shape
-        key = tuple([v.dtype for v in values])
-        if params:
-            key += tuple(params.items())
-        if key not in prim.checked or any([v.shape != shape for v in values]):
+        key: Any
+        if len(values) == 1 and not params:
+            key, even = values[0].dtype, True
+        elif len(values) == 2 and not params:
+            x, y = values
+            key, even = (x.dtype, y.dtype), x.shape == y.shape
+        else:
+            shape = values[0].shape
+            key = (*[v.dtype for v in values], *params.items())
+            even = all([v.shape == shape for v in values])
+        if key not in prim.checked or not even:
             prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
             prim.checked.add(key)
         if self.ufunc is None:
             return _run_map(prim, values, params)
-        return np.asarray(quietly(self.ufunc, *values, **params))
+        out = quietly(self.ufunc, *values, **params)
+        return out if type(out) is np.ndarray else np.asarray(out)
 
 
 class IndexMap(NamedTuple):
@@ -110,7 +93,7 @@ class Kernel(NamedTuple):
         layouts = tuple(map(_layout, values))
         values = [v if lay is not None else np.ascontiguousarray(v) for v, lay in zip(values, layouts)]
         layouts = tuple(lay or Layout.contiguous(v.dtype, v.shape) for v, lay in zip(values, layouts))
-        out = _kernel_executable(prim, layouts, tuple(sorted(params.items())))(*values)
+        out = _kernel_executable(prim, layouts, _statics(params))(*values)
         return out if prim.multiple_results else out[0]
 
 
@@ -228,11 +211,19 @@ def _layout(v: np.ndarray) -> Layout | None:
     return Layout(v.dtype, v.shape, tuple(s // size for s in v.strides))
 
 
+Statics = tuple[tuple[str, Any, type], ...]
+
+
+def _statics(params: dict[str, Any]) -> Statics:
+    """Static parameters as a key. With their types: 1, 1.0 and True are equal, but a rule may tell them apart."""
+    return tuple(sorted([(name, value, type(value)) for name, value in params.items()]))
+
+
 @functools.lru_cache(maxsize=2048)
-def _kernel_executable(prim: Any, layouts: tuple[Layout, ...], params: tuple[tuple[str, Any], ...]) -> Any:
+def _kernel_executable(prim: Any, layouts: tuple[Layout, ...], params: Statics) -> Any:
     from fgrad.kernels.cpu.driver import from_plan
 
-    kw = dict(params)
+    kw = {name: value for name, value, _ in params}
     avals = prim.abstract(*[ShapedArray(lay.shape, lay.dtype) for lay in layouts], **kw)
     avals = avals if prim.multiple_results else (avals,)
     outs = [Layout.contiguous(a.dtype, a.shape) for a in avals]
@@ -243,17 +234,18 @@ def _run_map(prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> np.
     # not ascontiguousarray, which makes 0-d arrays 1-d
     values = [np.asarray(v, order="C") for v in values]
     layouts = tuple(Layout.contiguous(v.dtype, v.shape) for v in values)
-    return _map_executable(prim, layouts, tuple(sorted(params.items())))(*values)[0]
+    return _map_executable(prim, layouts, _statics(params))(*values)[0]
 
 
 @functools.lru_cache(maxsize=2048)
-def _map_executable(prim: Any, layouts: tuple[Layout, ...], params: tuple[tuple[str, Any], ...]) -> Any:
+def _map_executable(prim: Any, layouts: tuple[Layout, ...], params: Statics) -> Any:
     from fgrad.kernels.cpu.driver import from_plan
     from fgrad.kernels.cpu.emit import map_plan
 
-    aval = prim.abstract(*[ShapedArray(lay.shape, lay.dtype) for lay in layouts], **dict(params))
+    pairs = tuple([(name, value) for name, value, _ in params])
+    aval = prim.abstract(*[ShapedArray(lay.shape, lay.dtype) for lay in layouts], **dict(pairs))
     out = Layout.contiguous(aval.dtype, aval.shape)
-    nodes = (*(("load", i) for i in range(len(layouts))), ("map", prim.cpu.rule, params, tuple(range(len(layouts)))))
+    nodes = (*(("load", i) for i in range(len(layouts))), ("map", prim.cpu.rule, pairs, tuple(range(len(layouts)))))
     return from_plan(map_plan(aval.shape, layouts, nodes, [(out, len(layouts))]), layouts, [out])
 
 

@@ -149,7 +149,9 @@ class Primitive:
             if self.own_weak or not avals or not all(a.weak_type for a in avals):
                 return out
             return tuple(a.update(weak_type=a.dtype != bool_) for a in out)
-        key = (*avals, *params.items())
+        key: Any = tuple(avals)
+        if params:  # with their types: 1, 1.0 and True are equal, but a rule may tell them apart
+            key = (*key, *params.items(), *map(type, params.values()))
         known = self.inferred.get(key)
         if known is not None:
             return known
@@ -164,7 +166,7 @@ class Primitive:
     def slot(self, name: str) -> Any:
         """The filled slot, or MissingBackendError with the recorded reason."""
         value = getattr(self, name)
-        if isinstance(value, Unfilled):
+        if type(value) is Unfilled:
             instead = " Use vjp for functions that are not linear." if name == "transpose" else ""
             raise MissingBackendError(f"{self.name}: has no {name} rule, {value.reason}.{instead}")
         return value

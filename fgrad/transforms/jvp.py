@@ -63,7 +63,7 @@ class JVPTrace(Trace):
         out, t_out = apply_jvp(parent, prim, primals, tangents, params)
         if prim.multiple_results:
             return [self.join(o, t) for o, t in zip(out, t_out)]
-        return self.join(out, t_out)
+        return out if type(t_out) is Zero else JVPTracer(self, out, t_out)
 
     def join(self, primal: Any, tangent: Any) -> Any:
         return primal if type(tangent) is Zero else JVPTracer(self, primal, tangent)

@@ -58,11 +58,15 @@ class TapeTrace(Trace):
     def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         parent = self.parent
         assert parent is not None
-        unknown = [type(a) is TapeTracer and a.trace is self for a in args]
-        if True not in unknown:
+        for a in args:
+            if type(a) is TapeTracer and a.trace is self:
+                break
+        else:
             return parent.bind(prim, args, params)
-        if prim.partial_eval is not None and False in unknown:
-            return prim.partial_eval(self, unknown, args, params)
+        if prim.partial_eval is not None:
+            unknown = [type(a) is TapeTracer and a.trace is self for a in args]
+            if False in unknown:
+                return prim.partial_eval(self, unknown, args, params)
         return self.record(prim, args, params)
 
     def residual(self, a: Any, who: str) -> Any:
@@ -72,7 +76,14 @@ class TapeTrace(Trace):
         return a
 
     def record(self, prim: Any, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        args = tuple([a if type(a) is ConcreteArray else self.residual(a, prim.name) for a in args])
+        args = tuple(
+            [
+                a
+                if type(a) is ConcreteArray or (type(a) is TapeTracer and a.trace is self)
+                else self.residual(a, prim.name)
+                for a in args
+            ]
+        )
         avals = prim.abstract_eval([a.aval for a in args], params)
         outs = tuple([TapeTracer(self, a) for a in (avals if prim.multiple_results else (avals,))])
         self.entries.append(TapeEntry(prim, args, outs, params, user_source() if self.sourced else None))
@@ -103,35 +114,43 @@ class Tape(NamedTuple):
         """
         trace = self.trace
         ct: dict[int, Any] = {}
-
-        def accumulate(x: Any, value: Any) -> None:
-            key = id(x)
-            ct[key] = add_p.bind(ct[key], value) if key in ct else value
-
         for o, c in zip(self.outputs, cotangents):
             if type(o) is not Zero and type(c) is not Zero:
-                accumulate(o, c)
-        with blaming_by_turns() as blame:
-            for prim, args, outs, params, source in _popped(trace.entries) if last else reversed(trace.entries):
-                cts = [ct.pop(id(o), None) for o in outs]
-                if not prim.effectful and all([c is None for c in cts]):
-                    continue
-                if source is not None:
-                    blame(source._replace(backward=True))
-                cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, cts)]
-                owned = [type(a) is TapeTracer and a.trace is trace for a in args]
-                operands = [LinearArg(a.aval) if own else a for a, own in zip(args, owned)]
-                rule = prim.slot("transpose")
-                if type(prim.jvp) is Bilinear and False not in owned:
-                    raise MissingBackendError(
-                        f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "
-                        "arguments (it is linear only in each). Use vjp for functions that are not linear."
-                    )
-                results = rule(cts if prim.multiple_results else cts[0], *operands, **params)
-                for a, own, r in zip(args, owned, results, strict=True):
-                    if own and r is not None and type(r) is not Zero:
-                        accumulate(a, r)
-        return [ct.get(id(x), Zero(x.aval)) for x in self.inputs]
+                _accumulate(ct, o, c)
+        entries = _popped(trace.entries) if last else reversed(trace.entries)
+        if not trace.sourced:
+            for entry in entries:
+                _transpose_entry(trace, entry, ct)
+        else:
+            with blaming_by_turns() as blame:
+                for entry in entries:
+                    blame(entry.source and entry.source._replace(backward=True))
+                    _transpose_entry(trace, entry, ct)
+        return [ct[id(x)] if id(x) in ct else Zero(x.aval) for x in self.inputs]
+
+
+def _transpose_entry(trace: TapeTrace, entry: TapeEntry, ct: dict[int, Any]) -> None:
+    """Moves the cotangents of one entry's results, if there are any, to its operands."""
+    prim, args, outs, params, _ = entry
+    cts = [ct.pop(id(o), None) for o in outs]
+    if cts.count(None) == len(cts) and not prim.effectful:
+        return
+    cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, cts)]
+    operands = [LinearArg(a.aval) if type(a) is TapeTracer and a.trace is trace else a for a in args]
+    if type(prim.jvp) is Bilinear and type(operands[0]) is LinearArg and type(operands[1]) is LinearArg:
+        raise MissingBackendError(
+            f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "
+            "arguments (it is linear only in each). Use vjp for functions that are not linear."
+        )
+    results = prim.slot("transpose")(cts if prim.multiple_results else cts[0], *operands, **params)
+    for a, operand, r in zip(args, operands, results, strict=True):
+        if type(operand) is LinearArg and r is not None and type(r) is not Zero:
+            _accumulate(ct, a, r)
+
+
+def _accumulate(ct: dict[int, Any], x: Any, value: Any) -> None:
+    key = id(x)
+    ct[key] = add_p.bind(ct[key], value) if key in ct else value
 
 
 def _popped(entries: list[TapeEntry]) -> Iterator[TapeEntry]:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fgrad.kernels.quiet import quietly
 from fgrad.kernels.reference.numerics import identity, widen
 
 
 def _reduce(ufunc: np.ufunc, kind: str, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     wide = widen(x)
     neutral = identity(kind, wide.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        out = np.asarray(ufunc.reduce(wide, axis=tuple(axes), dtype=wide.dtype, initial=neutral))
-    return out.astype(x.dtype, copy=False)
+    out = np.asarray(quietly(ufunc.reduce, wide, axis=tuple(axes), dtype=wide.dtype, initial=neutral))
+    return out if out.dtype == x.dtype else out.astype(x.dtype)
 
 
 def reduce_sum(x: np.ndarray, *, axes: Sequence[int]) -> np.ndarray:

@@ -4,7 +4,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from fgrad import config, errors, lax, numpy, tree
+from fgrad import config, errors, lax, numpy, tree, tree_util
 from fgrad.api import (
     ShapeDtypeStruct,
     eval_shape,
@@ -76,6 +76,7 @@ __all__ = [
     "remat",
     "stop_gradient",
     "tree",
+    "tree_util",
     "value_and_grad",
     "vjp",
     "vmap",

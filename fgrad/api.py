@@ -6,6 +6,7 @@ Every transformation takes a function and returns a function, and they nest in a
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from fgrad.higher_order.arguments import (
     function_name,
     leaf_names,
     lift_leaves,
+    parameter_names,
 )
 from fgrad.higher_order.jit import jit
 from fgrad.transforms.stage import stage
@@ -50,12 +52,15 @@ def vmap(
         ValueError: mapped sizes differ (the message names the arguments), or an axis is out of range.
         TypeError: axis_name is a tuple or not hashable, or an axis no int.
 
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.vmap.html.
+
     >>> import fgrad, fgrad.numpy as fnp
     >>> fgrad.vmap(fnp.dot, in_axes=(0, None))(fnp.ones((2, 3)), fnp.arange(3.0)).tolist()
     [3.0, 3.0]
     """
     check_callable("vmap", fun)
-    _check_axis(axis_name, axis_size)
+    axis_size = _checked_size(axis_size)
+    _check_name(axis_name)
 
     @functools.wraps(fun)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -80,23 +85,32 @@ def vmap(
         except (ValueError, TypeError):
             raise TreeMismatchError(
                 f"vmap: out_axes must be a prefix of the result's structure, got {out_axes!r} for "
-                f"{tree.structure_text(out_tree)}. Use an int, None, or a matching tuple or dict."
+                f"{tree.structure_text(out_tree)} from {function_name(fun)}. Use an int, None, or a matching tuple or "
+                "dict."
             ) from None
         return out_tree.unflatten([_place(fun, o, d, w, size) for o, d, w in zip(outs, out_dims, wanted)])
 
     return wrapped
 
 
-def _check_axis(axis_name: Any, axis_size: Any) -> None:
+def _check_name(axis_name: Any) -> None:
     if isinstance(axis_name, (tuple, list)) or not isinstance(axis_name, Hashable):
         raise TypeError(
             f"vmap: axis_name must be one hashable name, got {axis_name!r} of type {type(axis_name).__name__} "
             "(collectives take a tuple as several names). Use a string."
         )
-    if axis_size is not None and (not isinstance(axis_size, int) or axis_size < 0):
+
+
+def _checked_size(axis_size: Any) -> int | None:
+    try:
+        n = None if axis_size is None else operator.index(axis_size)
+    except TypeError:
+        n = -1
+    if n is not None and n < 0:
         raise TypeError(
             f"vmap: axis_size must be an int of at least 0 or None, got {axis_size!r}. Pass the number of examples."
         )
+    return n
 
 
 def _in_axes(fun: Callable[..., Any], in_axes: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
@@ -105,14 +119,31 @@ def _in_axes(fun: Callable[..., Any], in_axes: Any, args: tuple[Any, ...], kwarg
     try:
         axes = tree.broadcast_prefix(in_axes, args)
     except (ValueError, TypeError):
-        raise TreeMismatchError(
-            f"vmap: in_axes must be an int, None or a prefix of the positional arguments' structure, got {in_axes!r} "
-            f"for {function_name(fun)} called with {len(args)} arguments. Give one entry for each argument."
-        ) from None
+        raise TreeMismatchError(_misfit(fun, in_axes, args)) from None
     for a in axes:
-        if a is not None and not isinstance(a, int):
+        if a is not None and (not isinstance(a, int) or isinstance(a, bool)):
             raise TypeError(f"vmap: in_axes must hold ints or None, got {a!r} in {in_axes!r}. Use axis numbers.")
     return axes + [0] * len(tree.tree_leaves(kwargs))
+
+
+def _misfit(fun: Callable[..., Any], in_axes: Any, args: tuple[Any, ...]) -> str:
+    """Which entry of in_axes is no prefix of its argument; of as many entries as arguments, the first such."""
+    if isinstance(in_axes, tuple) and len(in_axes) == len(args):
+        for i, (entry, arg) in enumerate(zip(in_axes, args)):
+            try:
+                tree.broadcast_prefix(entry, arg)
+            except (ValueError, TypeError):
+                return (
+                    f"vmap: in_axes must be an int, None or a prefix of its argument's structure, got {entry!r} for "
+                    f"argument '{parameter_names(fun, len(args))[i]}' of {function_name(fun)} of structure "
+                    f"{tree.structure_text(tree.tree_structure(arg))}. Use one axis for all of it, or the same "
+                    "containers and keys."
+                )
+    return (
+        f"vmap: in_axes must be an int, None or a prefix of the positional arguments' structure, got {in_axes!r} "
+        f"for {function_name(fun)} called with {len(args)} argument{'s' * (len(args) != 1)}. Give one entry for each "
+        "argument."
+    )
 
 
 def _batch_size(fun, xs, axes, axis_size, names) -> tuple[int, list[int | None]]:
@@ -126,7 +157,7 @@ def _batch_size(fun, xs, axes, axis_size, names) -> tuple[int, list[int | None]]
             use = f"an axis in [{-x.ndim}, {x.ndim}) or None" if x.ndim else "None for a scalar"
             raise ValueError(
                 f"vmap: in_axes must be an axis of its argument, got {a} for argument {names()[i]} of shape {x.shape} "
-                f"({x.ndim} axes). Use {use}."
+                f"({x.ndim} ax{'i' if x.ndim == 1 else 'e'}s). Use {use}."
             )
         dims.append(a % x.ndim)
         sizes.setdefault(x.shape[a % x.ndim], []).append(f"{names()[i]} (shape {x.shape}, axis {a})")
@@ -151,11 +182,13 @@ def _place(fun: Callable[..., Any], out: Any, dim: int | None, wanted: int | Non
                 f"{out.shape} from {function_name(fun)}, mapped on axis {dim}. Give it an axis."
             )
         return out
+    if not isinstance(wanted, int) or isinstance(wanted, bool):
+        raise TypeError(f"vmap: out_axes must hold ints or None, got {wanted!r}. Use axis numbers.")
     ndim = out.ndim if dim is not None else out.ndim + 1
-    if not isinstance(wanted, int) or not -ndim <= wanted < ndim:
+    if not -ndim <= wanted < ndim:
         raise ValueError(
-            f"vmap: out_axes must be an axis of the mapped result, got {wanted!r} for a result with {ndim} axes. "
-            f"Use an axis in [{-ndim}, {ndim})."
+            f"vmap: out_axes must be an axis of the mapped result, got {wanted!r} for a result of {function_name(fun)} "
+            f"with {ndim} ax{'i' if ndim == 1 else 'e'}s. Use an axis in [{-ndim}, {ndim})."
         )
     return materialize(out, dim, size, wanted % ndim)
 
@@ -185,6 +218,8 @@ def make_jaxpr(
 ) -> Callable[..., Any]:
     """A function that returns the jaxpr of ``fun`` for its arguments (arrays or ShapeDtypeStructs).
 
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.make_jaxpr.html.
+
     >>> import fgrad, fgrad.numpy as fnp
     >>> print(fgrad.make_jaxpr(lambda x: fnp.sin(x) * 2.0)(fnp.ones(3)))
     { lambda ; a:f32[3]. let
@@ -208,6 +243,8 @@ def make_jaxpr(
 
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """The shapes and dtypes of ``fun(*args)`` as ShapeDtypeStructs, without computing anything.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.eval_shape.html.
 
     >>> import fgrad, fgrad.numpy as fnp
     >>> fgrad.eval_shape(fnp.dot, fgrad.ShapeDtypeStruct((2, 3), "float32"), fnp.ones(3))

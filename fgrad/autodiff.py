@@ -6,7 +6,7 @@ Checks and pytrees are here, the algebra is in fgrad.transforms.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from fgrad.higher_order.arguments import (
     check_callable,
     flatten_output,
     function_name,
+    is_arraylike,
     leaf_aval,
     leaf_names,
     lift_leaves,
@@ -34,7 +35,9 @@ from fgrad.transforms.zeros import instantiate
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
 def _argnums(who: str, fun: Any, argnums: int | Sequence[int], n: int) -> tuple[int, ...]:
-    given = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if type(argnums) is int and 0 <= argnums < n:
+        return (argnums,)
+    given = (argnums,) if isinstance(argnums, int) or not isinstance(argnums, Iterable) else tuple(argnums)
     for i in given:
         if not isinstance(i, int):
             raise TypeError(
@@ -46,7 +49,12 @@ def _argnums(who: str, fun: Any, argnums: int | Sequence[int], n: int) -> tuple[
                 f"{who}: argnums must name positional arguments of the call, got {argnums} for {function_name(fun)} "
                 f"called with {n} of them. {f'Use indices below {n}' if n else 'Pass the argument by position'}."
             )
-    return tuple(i % n for i in given)
+    nums = tuple(i % n for i in given)
+    if len(set(nums)) != len(nums):
+        raise ValueError(
+            f"{who}: argnums must be distinct, got {argnums} ({nums} counted from 0). Name each argument once."
+        )
+    return nums
 
 
 def _float0_zeros(aval: ShapedArray) -> np.ndarray:
@@ -140,8 +148,7 @@ def _value_and_grad(who: str, fun: Callable[..., Any], argnums: int | Sequence[i
         )
         _check_scalar(who, fun, flat, outs)
         ans = outs[0]
-        one = ConcreteArray(np.ones((), ans.dtype))
-        cts = [one, *(Zero(o.aval.tangent()) for o in outs[1:])]
+        cts = [_one(ans.dtype), *(Zero(o.aval.tangent()) for o in outs[1:])]
         grads = flat.in_tree.unflatten([instantiate(c) for c in tape.transpose(cts, last=True)])
         grads = grads[0] if isinstance(argnums, int) else grads
         if has_aux:
@@ -149,6 +156,11 @@ def _value_and_grad(who: str, fun: Callable[..., Any], argnums: int | Sequence[i
         return ans, grads
 
     return wrapped
+
+
+@functools.lru_cache
+def _one(dtype: np.dtype) -> ConcreteArray:
+    return ConcreteArray(np.ones((), dtype))
 
 
 def _check_scalar(who: str, fun: Callable[..., Any], flat: _Flat, outs: Sequence[Any]) -> None:
@@ -175,6 +187,8 @@ def grad(fun: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
 
     See :func:`value_and_grad` for the meaning of the arguments and the errors.
 
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.grad.html.
+
     >>> import fgrad, fgrad.numpy as fnp
     >>> float(fgrad.grad(fgrad.grad(lambda x: x**3))(2.0))
     12.0
@@ -195,6 +209,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
     Formula: vjp_fun(ct) = ctᵀ J with J = ∂fun/∂primals.  ``ct`` has the result's pytree, shapes and dtypes.
 
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.vjp.html.
+
     >>> import fgrad, fgrad.numpy as fnp
     >>> y, pull = fgrad.vjp(lambda x: x * x, fnp.arange(3.0))
     >>> pull(fnp.ones(3))[0].tolist()
@@ -209,7 +225,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     out_avals = [o.aval for o in outs[:n]]
     out_tree, in_tree, in_avals = flat.out_tree, flat.in_tree, [x.aval for x in xs]
 
-    def vjp_fun(ct: Any) -> tuple[Any, ...]:
+    def vjp_fun(*ct: Any) -> tuple[Any, ...]:
         cts = _cotangents("vjp", ct, out_tree, out_avals)
         it = iter(tape.transpose([*cts, *(Zero(o.aval.tangent()) for o in outs[n:])]))
         return in_tree.unflatten([_out(next(it) if m else None, a) for m, a in zip(mask, in_avals)])
@@ -218,7 +234,14 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     return (out, vjp_fun, flat.aux_tree.unflatten(outs[n:])) if has_aux else (out, vjp_fun)
 
 
-def _cotangents(who: str, ct: Any, out_tree: Any, avals: Sequence[ShapedArray]) -> list[Any]:
+def _cotangents(who: str, given: tuple[Any, ...], out_tree: Any, avals: Sequence[ShapedArray]) -> list[Any]:
+    """The leaves of the one cotangent given."""
+    if len(given) != 1:
+        raise TypeError(
+            f"{who}: the transposed function takes one cotangent, of the structure of the result, got {len(given)} "
+            f"arguments for {tree.structure_text(out_tree)}. Pass one pytree."
+        )
+    (ct,) = given
     leaves, got = tree.tree_flatten(ct)
     if got != out_tree:
         want = out_tree.unflatten([0] * len(avals))
@@ -227,23 +250,52 @@ def _cotangents(who: str, ct: Any, out_tree: Any, avals: Sequence[ShapedArray]) 
             f"{tree.structure_text(got)} for {tree.structure_text(out_tree)} "
             f"({tree.first_difference(ct, want)}). Pass one array for each result."
         )
-    return [_match(who, "cotangent", "result", c, a, i) for i, (c, a) in enumerate(zip(leaves, avals))]
+
+    def name(i: int) -> str:
+        path = tree.tree_paths(out_tree.unflatten([0] * len(avals)))[i]
+        return f"result{path}" if path else "the result"
+
+    return [_match(who, "cotangent", "result", c, a, name, i) for i, (c, a) in enumerate(zip(leaves, avals))]
 
 
-def _match(who: str, what: str, of: str, c: Any, aval: ShapedArray, i: int) -> Any:
+def _tangents(
+    who: str, fun: Callable[..., Any], tangents: tuple[Any, ...], in_tree: Any, avals: Sequence[ShapedArray]
+) -> list[Any]:
+    """The leaves of the tangents, which have the structure of the primals."""
+    leaves, got = tree.tree_flatten(tangents)
+    if got != in_tree:
+        want = in_tree.unflatten([0] * len(avals))
+        raise TreeMismatchError(
+            f"{who}: tangents must have the structure of the primals, got "
+            f"{tree.structure_text(got)} for {tree.structure_text(in_tree)} "
+            f"({tree.first_difference(tangents, want)}). Pass one tangent for each primal."
+        )
+
+    def name(i: int) -> str:
+        return leaf_names(fun, in_tree.unflatten([0] * len(avals)), {})[i]
+
+    return [_match(who, "tangent", "primal", t, a, name, i) for i, (t, a) in enumerate(zip(leaves, avals))]
+
+
+def _match(who: str, what: str, of: str, c: Any, aval: ShapedArray, name: Callable[[int], str], i: int) -> Any:
     """Tangent or cotangent leaf i, of the tangent type of ``aval``; Zero for integers (float0)."""
     want = aval.tangent()
     if want.dtype == dtypes.float0:
         if getattr(c, "dtype", None) != dtypes.float0 or tuple(np.shape(c)) != aval.shape:
             raise TypeError(
                 f"{who}: the {what} of an integer or boolean {of} must be a float0 array of its shape, got "
-                f"{c!r} for leaf {i} of type {aval}. Pass numpy.zeros({aval.shape}, fgrad.float0)."
+                f"{c!r} for {name(i)} of type {aval}. Pass numpy.zeros({aval.shape}, fgrad.float0)."
             )
         return Zero(want)
+    if not is_arraylike(c):
+        raise TypeError(
+            f"{who}: each {what} must be an array, got {c!r} of type {type(c).__name__} for {name(i)} of type {want}. "
+            f"Pass an array of that type."
+        )
     got = aval_of(c)
     if got.shape != want.shape or (got.dtype != want.dtype and not got.weak_type):
         raise ValueError(
-            f"{who}: each {what} must have the shape and dtype of its {of}, got {got} for leaf {i} of type {want}. "
+            f"{who}: each {what} must have the shape and dtype of its {of}, got {got} for {name(i)} of type {want}. "
             f"Reshape or convert the {what}."
         )
     return convert(lift(c, who), want.dtype)
@@ -254,6 +306,8 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
     """``(fun(*primals), J @ tangents)``: the directional derivative along ``tangents``.
 
     Formula: t_out = Σ_i ∂fun/∂x_i · t_i; primals and tangents are sequences of equal pytrees.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.jvp.html.
 
     >>> import fgrad, fgrad.numpy as fnp
     >>> y, t = fgrad.jvp(fnp.sin, (0.0,), (2.0,))
@@ -266,14 +320,7 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
             raise TypeError(f"jvp: {what} must be a tuple or list, got {type(given).__name__}. Write ({what[:-1]},).")
     flat = _Flat("jvp", fun, tuple(primals), {}, tuple(range(len(primals))), has_aux)
     xs = lift_leaves(flat.leaves, "jvp", flat.names)
-    t_leaves, t_tree = tree.tree_flatten(tuple(tangents))
-    if t_tree != flat.in_tree:
-        raise TreeMismatchError(
-            f"jvp: tangents must have the structure of the primals, got "
-            f"{tree.structure_text(t_tree)} for {tree.structure_text(flat.in_tree)} "
-            f"({tree.first_difference(tuple(tangents), tuple(primals))}). Pass one tangent for each primal."
-        )
-    ts = [_match("jvp", "tangent", "primal", t, x.aval, i) for i, (t, x) in enumerate(zip(t_leaves, xs))]
+    ts = _tangents("jvp", fun, tuple(tangents), flat.in_tree, [x.aval for x in xs])
     outs, t_outs = jvp_flat(flat, xs, ts, name=f"jvp of {function_name(fun)}", arg_names=flat.names)
     n = flat.n_out
     out = flat.out_tree.unflatten(outs[:n])
@@ -283,6 +330,8 @@ def jvp(fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
 
 def linearize(fun: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """``(fun(*primals), f_lin)``: the linear map J at the primals, with fun's own work done once.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.linearize.html.
 
     >>> import fgrad, fgrad.numpy as fnp
     >>> y, f_lin = fgrad.linearize(lambda x: x * x, fnp.arange(3.0))
@@ -297,13 +346,7 @@ def linearize(fun: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...
     avals, in_tree, out_tree = [x.aval for x in xs], flat.in_tree, flat.out_tree
 
     def f_lin(*tangents: Any) -> Any:
-        leaves, got = tree.tree_flatten(tangents)
-        if got != in_tree:
-            raise TreeMismatchError(
-                f"linearize: tangents must have the structure of the primals, got "
-                f"{tree.structure_text(got)} for {tree.structure_text(in_tree)}. Pass one tangent for each primal."
-            )
-        ts = [_match("linearize", "tangent", "primal", t, a, i) for i, (t, a) in enumerate(zip(leaves, avals))]
+        ts = _tangents("linearize", fun, tangents, in_tree, avals)
         t_outs = tape.apply([t for t, m in zip(ts, mask) if m])
         return out_tree.unflatten([_out(t, o.aval) for t, o in zip(t_outs, outs)])
 
@@ -317,6 +360,10 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
 
     Raises:
         MissingBackendError: ``fun`` is not linear; the message names the operation.
+        TypeError: an argument is an integer or boolean, or a cotangent no array.
+        ValueError: a cotangent has another shape or dtype than the result.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.linear_transpose.html.
 
     >>> import fgrad, fgrad.numpy as fnp
     >>> fgrad.linear_transpose(lambda x: x * 3, fnp.ones(2))(fnp.arange(2.0))[0].tolist()
@@ -325,6 +372,12 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
     check_callable("linear_transpose", fun)
     flat = _Flat("linear_transpose", fun, primals, {}, tuple(range(len(primals))), False)
     avals = [abstract_leaf("linear_transpose", x, flat.names, i) for i, x in enumerate(flat.leaves)]
+    for i, a in enumerate(avals):
+        if not dtypes.is_inexact(a.dtype):
+            raise TypeError(
+                f"linear_transpose: arguments must be floating-point or complex, got {a} for {flat.names()[i]}. "
+                "Convert it with .astype, or close over the value."
+            )
     outs: list[Any] = []
 
     def remember(*xs: Any) -> list[Any]:
@@ -334,7 +387,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
     tape = linear_tape(remember, avals)
     out_avals = [o.aval for o in outs]
 
-    def transposed(ct: Any) -> tuple[Any, ...]:
+    def transposed(*ct: Any) -> tuple[Any, ...]:
         cts = _cotangents("linear_transpose", ct, flat.out_tree, out_avals)
         return flat.in_tree.unflatten([instantiate(c) for c in tape.transpose(cts)])
 

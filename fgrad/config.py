@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Callable
 
 from fgrad.errors import ConfigError
 
@@ -34,8 +35,19 @@ def num_threads() -> int:
 
 def set_num_threads(n: int) -> None:
     """Overrides ``FGRAD_NUM_THREADS`` for this process (results do not depend on it)."""
-    _overrides["FGRAD_NUM_THREADS"] = n
-    num_threads()
+    _override({"FGRAD_NUM_THREADS": n}, num_threads)
+
+
+def _override(settings: dict[str, int], check: Callable[[], object]) -> None:
+    """Sets them all, or none if one of them cannot be."""
+    before = dict(_overrides)
+    _overrides.update(settings)
+    try:
+        check()
+    except ConfigError:
+        _overrides.clear()
+        _overrides.update(before)
+        raise
 
 
 def vector_bits() -> int | None:
@@ -54,11 +66,9 @@ def cache_limits() -> tuple[int, int]:
 
 
 def set_cache_limits(*, entries: int | None = None, nbytes: int | None = None) -> None:
-    """Overrides ``FGRAD_CACHE_ENTRIES`` and ``FGRAD_CACHE_BYTES`` for this process; they hold from the next trace on."""
-    for name, value in (("FGRAD_CACHE_ENTRIES", entries), ("FGRAD_CACHE_BYTES", nbytes)):
-        if value is not None:
-            _overrides[name] = value
-    cache_limits()
+    """Overrides ``FGRAD_CACHE_ENTRIES`` and ``FGRAD_CACHE_BYTES`` for this process, from the next trace on."""
+    given = {"FGRAD_CACHE_ENTRIES": entries, "FGRAD_CACHE_BYTES": nbytes}
+    _override({name: value for name, value in given.items() if value is not None}, cache_limits)
 
 
 def cache_dir() -> pathlib.Path:

@@ -122,6 +122,8 @@ def jacobian(
     results.  m is found by tracing ``fun`` once on shapes, so ``fun`` must not branch on values: call jacfwd or jacrev
     where it does.
 
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.jacobian.html, which is always reverse mode.
+
     >>> import fgrad, fgrad.numpy as fnp
     >>> w = fnp.ones((2, 3))
     >>> fgrad.jacobian(lambda x: w @ x)(fnp.zeros(3)).tolist()  # 3 elements to 2: in reverse mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -75,7 +76,7 @@ def tree_reduce(f: Callable[[Any, Any], Any], tree: Any, *initial: Any) -> Any:
 
 def tree_all(tree: Any) -> bool:
     """Whether every leaf is true."""
-    return all(tree_leaves(tree))
+    return builtins.all(tree_leaves(tree))
 
 
 def tree_transpose(outer: PyTreeDef, inner: PyTreeDef, tree: Any) -> Any:
@@ -164,3 +165,8 @@ class Partial:
 
 
 register_pytree_node(Partial, lambda p: ((p.args, p.kwargs), p.func), lambda func, c: Partial(func, *c[0], **c[1]))
+
+
+# JAX's short names, as in jax.tree.map.
+flatten, unflatten, leaves, structure = tree_flatten, tree_unflatten, tree_leaves, tree_structure
+map, reduce, all, transpose = tree_map, tree_reduce, tree_all, tree_transpose

@@ -314,12 +314,12 @@ def test_jit(error, text, f):
      "[0]['v'] against [0]['w']). Pass one tangent for each primal.",
      lambda: fgrad.jvp(lambda p: p["w"], ({"w": X},), ({"v": X},))),
     ("jvp tangent shape", ValueError,
-     "jvp: each tangent must have the shape and dtype of its primal, got f32[2] for leaf 0 of type f32[3]. Reshape or "
-     "convert the tangent.",
+     "jvp: each tangent must have the shape and dtype of its primal, got f32[2] for 'x' of sin of type f32[3]. "
+     "Reshape or convert the tangent.",
      lambda: fgrad.jvp(fnp.sin, (X,), (f32(2),))),
     ("jvp integer tangent", TypeError,
-     "jvp: the tangent of an integer or boolean primal must be a float0 array of its shape, got 1 for leaf 0 of type "
-     "i32[]. Pass numpy.zeros((), fgrad.float0).",
+     "jvp: the tangent of an integer or boolean primal must be a float0 array of its shape, got 1 for 'x' of absolute "
+     "of type i32[]. Pass numpy.zeros((), fgrad.float0).",
      lambda: fgrad.jvp(fnp.abs, (np.int32(1),), (1,))),
     ("jvp without a tuple", TypeError,
      "jvp: primals must be a tuple or list, got ndarray. Write (primal,).",
@@ -329,12 +329,12 @@ def test_jit(error, text, f):
      "[0]). Pass one array for each result.",
      lambda: fgrad.vjp(lambda x: (x, x), X)[1](X)),
     ("vjp cotangent dtype", ValueError,
-     "vjp: each cotangent must have the shape and dtype of its result, got f64[3] for leaf 0 of type f32[3]. Reshape "
-     "or convert the cotangent.",
+     "vjp: each cotangent must have the shape and dtype of its result, got f64[3] for the result of type f32[3]. "
+     "Reshape or convert the cotangent.",
      lambda: fgrad.vjp(fnp.sin, X)[1](np.ones(3))),
     ("linearize", errors.TreeMismatchError,
-     "linearize: tangents must have the structure of the primals, got (*, *) for (*,). Pass one tangent for each "
-     "primal.",
+     "linearize: tangents must have the structure of the primals, got (*, *) for (*,) (first difference: only the "
+     "first tree has [1]). Pass one tangent for each primal.",
      lambda: fgrad.linearize(fnp.sin, X)[1](X, X)),
     ("linear_transpose", errors.TreeMismatchError,
      "linear_transpose: the cotangent must have the structure of the result, got * for (*, *) (first difference: a "
@@ -345,15 +345,15 @@ def test_jit(error, text, f):
      "with 2 arguments. Give one entry for each argument.",
      lambda: fgrad.vmap(pair, in_axes=(0,))(X, X)),
     ("vmap out_axes", errors.TreeMismatchError,
-     "vmap: out_axes must be a prefix of the result's structure, got (0, 0, 0) for (*, *). Use an int, None, or a "
-     "matching tuple or dict.",
+     "vmap: out_axes must be a prefix of the result's structure, got (0, 0, 0) for (*, *) from <lambda>. Use an "
+     "int, None, or a matching tuple or dict.",
      lambda: fgrad.vmap(lambda x: (x, x), out_axes=(0, 0, 0))(X)),
     ("vmap sizes", ValueError,
      "vmap: mapped axes must have one size, got 3 for 'x' of pair (shape (3,), axis 0); 2 for 'n'['k'] of pair (shape "
      "(4, 2), axis -1). Change the arguments or in_axes.",
      lambda: fgrad.vmap(pair, in_axes=(0, -1))(X, {"k": f32(4, 2)})),
     ("vmap axis", ValueError,
-     "vmap: in_axes must be an axis of its argument, got 1 for argument 'x' of pair of shape (3,) (1 axes). Use an "
+     "vmap: in_axes must be an axis of its argument, got 1 for argument 'x' of pair of shape (3,) (1 axis). Use an "
      "axis in [-1, 1) or None.",
      lambda: fgrad.vmap(pair, in_axes=1)(X, X)),
     ("vmap of a scalar", ValueError,
@@ -365,7 +365,8 @@ def test_jit(error, text, f):
      "axis_size.",
      lambda: fgrad.vmap(pair, in_axes=None)(X, X)),
     ("vmap out axis", ValueError,
-     "vmap: out_axes must be an axis of the mapped result, got 1 for a result with 1 axes. Use an axis in [-1, 1).",
+     "vmap: out_axes must be an axis of the mapped result, got 1 for a result of pair with 1 axis. Use an axis in "
+     "[-1, 1).",
      lambda: fgrad.vmap(pair, out_axes=1)(X, X)),
     ("vmap result that is mapped", ValueError,
      "vmap: out_axes=None needs a result that does not depend on mapped arguments, got one of shape (3,) from pair, "

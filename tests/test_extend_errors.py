@@ -48,6 +48,26 @@ def unnamed(out, x):
     out[0] = undefined_name  # noqa: F821
 
 
+def returning(out, x):
+    return 2 * x
+
+
+def rebinding(total, largest, x):
+    total[()] = x.sum()
+    largest = x.max()  # noqa: F841
+
+
+def writing(out, x):
+    x[0] = 7
+    out[:] = x
+
+
+def slots(**given):
+    empty = extend.Unfilled("it is a test")
+    rest = dict(reference=empty, cpu=extend.Host("it is a test"), jvp=empty, transpose=empty, batch=empty)
+    return extend.Primitive("tests.s", **{"abstract": lambda x: x, **rest, **given})
+
+
 def writes(x):
     x[0] = 1
     return x
@@ -119,6 +139,22 @@ def gradient(prim, *xs):
      "tests.p: kernel must be serial, got parallel=True (examples of a batch already run in parallel, and threads "
      "would start threads). Drop the option.",
      lambda: primitive(kernel=numba.njit(parallel=True)(serial))),
+    ("kernel that returns its result", ValueError,
+     "tests.p: kernel must fill the memory of its results, got returning, which returns a value. Write out[...] = "
+     "value.",
+     lambda: primitive(kernel=returning)),
+    ("kernel that binds a result anew", ValueError,
+     "tests.p: kernel must fill the memory of its results, got rebinding, which makes a new largest. Write "
+     "largest[...] = value.",
+     lambda: primitive(kernel=rebinding, abstract=lambda x: (x, x), multiple_results=True)),
+    ("a function as cpu slot", TypeError,
+     "tests.s: cpu must be a ScalarMap, IndexMap, Fold, Kernel, Host or Unfilled, got <ufunc 'absolute'> of type "
+     "ufunc. Wrap the function in the kind it is.",
+     lambda: slots(cpu=np.abs)),
+    ("a class as jvp slot", TypeError,
+     "tests.s: jvp must be a function or Linear or Bilinear or Unfilled, got <class 'fgrad.core.primitive.Linear'> of "
+     "type type. Kinds are instances, as in Linear() or Unfilled(reason).",
+     lambda: slots(jvp=extend.Linear)),
     ("two forward modes", ValueError,
      "tests.p: one of derivatives, jvp and linear=True gives forward mode, got jvp and linear=True. Keep one.",
      lambda: primitive(linear=True, jvp=lambda primals, tangents: None)),
@@ -212,6 +248,23 @@ def test_a_name_belongs_to_one_module():
      "tests.e: scalar must return the dtype of the result, got bool and float32 for float32. Convert it with s.cast, "
      "or give the dtype as result.",
      lambda: fgrad.make_jaxpr(elementwise(scalar=lambda s, x: s.cmp("lt", x, x)))(X)),
+    ("scalar with an operator", TypeError,
+     "emit: a value of the emitter has no operators, comparisons or truth while code is written, got one of dtype "
+     "float32. Use s.add, s.mul, s.cmp, s.select, ..., with s.const(number, dtype) for numbers.",
+     lambda: fgrad.make_jaxpr(elementwise(scalar=lambda s, x: 2 * x))(X)),
+    ("scalar with a branch", TypeError,
+     "emit: a value of the emitter has no operators, comparisons or truth while code is written, got one of dtype "
+     "bool. Use s.add, s.mul, s.cmp, s.select, ..., with s.const(number, dtype) for numbers.",
+     lambda: fgrad.make_jaxpr(elementwise(scalar=lambda s, x: x if s.cmp("gt", x, x) else s.neg(x)))(X)),
+    ("scalar compares in Python's words", ValueError,
+     "cmp: no such comparison, got '<'. Choose from eq, ne, lt, le, gt, ge.",
+     lambda: fgrad.make_jaxpr(elementwise(scalar=lambda s, x: s.cmp("<", x, x), result=bool))(X)),
+    ("scalar selects by a float", TypeError,
+     "select: the condition must be a bool, got float32. Make one with s.cmp.",
+     lambda: fgrad.make_jaxpr(elementwise(scalar=lambda s, x: s.select(x, x, x)))(X)),
+    ("scalar takes the root of an integer", TypeError,
+     "sqrt: a float is needed, got int64. Cast it first.",
+     lambda: fgrad.make_jaxpr(elementwise(scalar=lambda s, x: s.sqrt(x), domain="any"))(np.arange(3))),
     ("abstract returns a shape", TypeError,
      "tests.p: abstract must return a ShapeDtypeStruct for each result, got (3,) of type tuple. Return "
      "fgrad.ShapeDtypeStruct(shape, dtype).",
@@ -228,15 +281,20 @@ def test_a_name_belongs_to_one_module():
      "result.",
      lambda: primitive(abstract=lambda x: (x, x), multiple_results=True)(X)),
     ("kernel with a mistake", TypeError,
-     "tests.p: Numba must be able to compile the kernel, got \"Unknown attribute 'nothing' of type array(float32, 1d, "
-     "C)\" for float32[:], float32[:]. Make mistyped run under numba.njit on such arrays.",
+     "tests.p: Numba must be able to compile the kernel, got \"Unknown attribute 'nothing' of type readonly "
+     "array(float32, 1d, C)\" for float32[:], float32[:]. Make mistyped run under numba.njit on such arrays.",
      lambda: primitive(kernel=mistyped)(X)),
+    ("kernel that writes to an operand", TypeError,
+     "tests.p: Numba must be able to compile the kernel, got 'No implementation of function Function(<built-in "
+     "function setitem>) found for signature: >>> setitem(readonly array(float32, 1d, C), Literal[int](0), "
+     "Literal[int](7))' for float32[:], float32[:]. Make writing run under numba.njit on such arrays.",
+     lambda: primitive(kernel=writing)(X)),
     ("kernel with an undefined name", TypeError,
      "tests.p: Numba must be able to compile the kernel, got \"NameError: name 'undefined_name' is not defined\" for "
      "float32[:], float32[:]. Make unnamed run under numba.njit on such arrays.",
      lambda: fgrad.jit(primitive(kernel=unnamed))(X)),
     ("no derivative", MissingBackendError,
-     "tests.e: has no jvp rule, its definition gives none.",
+     "tests.e: has no jvp rule, its definition gives none. Give derivatives, or put stop_gradient around the operands.",
      lambda: gradient(elementwise(), X)),
     ("no derivative in one operand", MissingBackendError,
      "tests.p: has no derivative in operand 1, its definition gives none. Give it in derivatives, or put stop_gradient "
@@ -257,7 +315,8 @@ def test_a_name_belongs_to_one_module():
      "result's shape and dtype.",
      lambda: gradient(primitive(jvp=lambda primals, tangents: (primals[0], tangents[0][:2])), X)),
     ("no transpose", MissingBackendError,
-     "tests.p: has no transpose rule, its definition gives none. Use vjp for functions that are not linear.",
+     "tests.p: has no transpose rule, its definition gives none. Give transpose. Use vjp for functions that are not "
+     "linear.",
      lambda: gradient(primitive(linear=True), X)),
     ("transpose returns no tuple", TypeError,
      "tests.p: transpose must return a tuple with one entry for each of the 1 operands, got one array. Give None for "

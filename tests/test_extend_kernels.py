@@ -59,7 +59,7 @@ def test_the_loop_over_a_batch_is_one_parallel_instruction():
     B = np.random.default_rng(1).standard_normal((6, 40))
     text = fgrad.jit(f).lower(lower, diag, upper, B).as_text()
     assert "40 tiles  tests.solve.loop" in text
-    assert "(numba thomas, 40 examples)" in text
+    assert "  numba thomas " in text and "(40 examples)" in text
     want = np.stack([dense(*map(np.asarray, (lower, diag, upper)), B[:, i]) for i in range(40)], 1)
     np.testing.assert_allclose(f(lower, diag, upper, B), want, rtol=1e-12)
     np.testing.assert_allclose(fgrad.jit(f)(lower, diag, upper, B), want, rtol=1e-12)
@@ -375,3 +375,26 @@ def test_inside_a_loop():
         np.testing.assert_allclose(f(diag), want, rtol=1e-12)
     rows = fgrad.jit(fgrad.vmap(gradient))(fnp.stack([diag, 2 * diag]))
     np.testing.assert_allclose(rows[0], want, rtol=1e-12)
+
+
+def _typed_kernel(out, x, k):
+    out[:] = k
+
+
+def test_static_parameters_of_different_types_are_different():
+    """1, 1.0 and True are equal to Python, but a rule may tell them apart."""
+
+    def kind(x, *, k):
+        return fgrad.ShapeDtypeStruct(x.shape, {int: "int32", float: "float32", bool: "bool"}[type(k)])
+
+    for kernel in (None, _typed_kernel):
+        typed = extend.primitive(
+            "tests.typed",
+            numpy=lambda x, *, k: np.full(x.shape, k, kind(x, k=k).dtype),
+            abstract=kind,
+            kernel=kernel,
+        )
+        every = lambda x: [typed(x, k=k) for k in (1, 1.0, True)]  # noqa: E731, B023
+        xs = np.ones((2, 3), np.float32)
+        for f in (every, fgrad.jit(every), fgrad.vmap(every), fgrad.jit(fgrad.vmap(every))):
+            assert [out.dtype.name for out in f(xs)] == ["int32", "float32", "bool"]

@@ -21,6 +21,7 @@ CONTRACTS = ROOT / "docs" / "design" / "contracts.md"
 # Imports allowed between two packages of one row: (importer, imported), each with everything inside it.
 WITHIN_ROW = {
     ("fgrad.config", "fgrad.errors"),
+    ("fgrad.tree_util", "fgrad.tree"),
     ("fgrad.core", "fgrad.kernels"),
     ("fgrad.compiler", "fgrad.transforms.dce"),
     ("fgrad.nn", "fgrad.random"),

@@ -1,6 +1,7 @@
 """Tracers asked for their values, and tracers that escaped: messages name the argument and the user's line."""
 
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ ESCAPED = (
     "{}: {} of leak was used outside the function it was traced in, got {} at HERE{}. Return it from the function "
     "instead of storing it."
 )
-MADE = " (made at HERE)"  # staging keeps the line of each operation; eager transformations do not
+MADE = " (made at HERE)"
 TRANSFORMS = {
     "jit": (lambda: fgrad.jit(leak)(X), "f32[3]", ""),
     "grad": (lambda: fgrad.grad(leak)(X), "f32[3]", ""),
@@ -126,8 +127,7 @@ def test_escaped_tracers(name):
     }
     for who, use in uses.items():
         check(errors.EscapedTracerError, ESCAPED.format(who, argument, aval, ""), lambda use=use: use(KEPT[0]))
-        made = MADE if name in ("jit", "make_jaxpr") else ""
-        check(errors.EscapedTracerError, ESCAPED.format(who, derived, aval, made), lambda use=use: use(KEPT[1]))
+        check(errors.EscapedTracerError, ESCAPED.format(who, derived, aval, MADE), lambda use=use: use(KEPT[1]))
     inside = {
         "jit": lambda: fgrad.jit(lambda y: -KEPT[0])(X),
         "grad": lambda: fgrad.grad(lambda y: fnp.sum(-KEPT[0] * y))(X),
@@ -135,6 +135,41 @@ def test_escaped_tracers(name):
     }
     for again in inside.values():
         check(errors.EscapedTracerError, ESCAPED.format("neg", argument, aval, ""), again)
+
+
+NESTED = {
+    "hessian": fgrad.hessian(leak),
+    "grad of grad": fgrad.grad(lambda x: fnp.sum(fgrad.grad(leak)(x))),
+    "vmap of grad": lambda x: fgrad.vmap(fgrad.grad(leak))(fnp.stack([x, x])),
+    "jit of vmap of grad": lambda x: fgrad.jit(fgrad.vmap(fgrad.grad(leak)))(fnp.stack([x, x])),
+    "scan": lambda x: fgrad.lax.scan(lambda c, t: (leak(c) + x, t), x, X),
+    "cond": lambda x: fgrad.lax.cond(True, leak, fnp.sum, x),
+    "checkpoint": lambda x: fgrad.grad(fgrad.checkpoint(leak))(x),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_the_line_that_made_it_under_nested_transformations(name):
+    NESTED[name](X)
+    number = leak.__code__.co_firstlineno + 1
+    with pytest.raises(errors.EscapedTracerError) as caught:
+        KEPT[1] + 1
+    assert f"(made at {os.path.abspath(__file__)}:{number} (leak)). Return it" in str(caught.value)
+
+
+def test_noting_the_line_keeps_no_variables_alive():
+    class Big:
+        pass
+
+    def f(x):
+        big = Big()
+        alive.append(weakref.ref(big))
+        KEPT[:] = [x * 2]
+        return fnp.sum(x)
+
+    alive = []
+    fgrad.grad(f)(X)
+    assert alive[0]() is None
 
 
 def test_an_escaped_tracer_can_still_be_printed():

@@ -21,8 +21,10 @@ from fgrad.core.backends import (
     Branch,
     ForLoop,
     ForParts,
+    Host,
     IndexMap,
     IndexValue,
+    Inline,
     ScalarMap,
     Unfilled,
     WhileLoop,
@@ -40,8 +42,17 @@ def _not_eager(values: list[np.ndarray], **params: Any) -> Any:
     raise MissingBackendError(f"compiled loop: cannot run by itself, {INTERNAL.reason}. Run the program.")
 
 
+class _Internal(Primitive):
+    """A primitive that nobody can name: it exists in simplified jaxprs only."""
+
+    __slots__ = ()
+
+    def register(self) -> None:
+        pass
+
+
 def _internal(name: str, abstract: Callable[..., Any], cpu: ForLoop | WhileLoop | Branch) -> Primitive:
-    return Primitive(
+    return _Internal(
         name,
         abstract=abstract,
         reference=INTERNAL,
@@ -135,7 +146,7 @@ class _Control:
             else:
                 carry.append((v, first, again, out))
         results = [*(again for _, _, again, _ in carry), *body.outvars[p.n_carry :]]
-        eqns, read = _live(self.hoist(body.eqns, consts) if p.length else body.eqns, results)
+        eqns, read = _live(self.hoist(body.eqns, consts, always=True) if p.length else body.eqns, results)
         kept = [(v, a) for v, a in consts.items() if v in read]
         xs = [(v, a) for v, a in zip(body.invars[m:], operands[m:]) if v in read]
         inputs = [*(v for v, _ in kept), *(v for v, *_ in carry), *(v for v, _ in xs)]
@@ -159,8 +170,8 @@ class _Control:
             else:
                 carry.append((in_test, in_body, first, again, out))
         results = [again for _, _, _, again, _ in carry]
-        test_eqns, test_reads = _live(self.hoist(test.eqns, test_consts), test.outvars)
-        body_eqns, body_reads = _live(self.hoist(body.eqns, body_consts), results)
+        test_eqns, test_reads = _live(self.hoist(test.eqns, test_consts, always=True), test.outvars)
+        body_eqns, body_reads = _live(self.hoist(body.eqns, body_consts, always=False), results)
         kept_test = [(v, x) for v, x in test_consts.items() if v in test_reads]
         kept_body = [(v, x) for v, x in body_consts.items() if v in body_reads]
         cond = Jaxpr((), [*(v for v, _ in kept_test), *(v for v, *_ in carry)], test_eqns, test.outvars)
@@ -169,9 +180,10 @@ class _Control:
         ins = (*(x for _, x in kept_test), *(x for _, x in kept_body), *(first for _, _, first, _, _ in carry))
         self.eqns.append(Eqn(while_p, ins, tuple(out for *_, out in carry), params, eqn.source))
 
-    def hoist(self, eqns: Sequence[Eqn], consts: dict[Var, Atom]) -> list[Eqn]:
+    def hoist(self, eqns: Sequence[Eqn], consts: dict[Var, Atom], always: bool) -> list[Eqn]:
         """The equations that stay in a body; what the others make joins the constants (body's variable -> atom here).
 
+        ``always``: the body runs at least once.  One that may not run keeps what may raise or run forever.
         What depends on no input at all and costs a kernel nothing (an iota, arithmetic on numbers) stays, and is
         computed outside too where a moved equation reads it.
         """
@@ -191,7 +203,7 @@ class _Control:
         for eqn in eqns:
             kind = eqn.primitive.cpu
             steady = all([isinstance(a, Literal) or a in consts or a in free for a in eqn.invars])
-            if not steady or is_effectful(eqn) or isinstance(kind, Alias | WhileLoop):
+            if not steady or is_effectful(eqn) or isinstance(kind, Alias) or not (always or _is_safe(eqn)):
                 kept.append(eqn)
             elif isinstance(kind, ScalarMap | IndexMap | IndexValue) and not any([a in consts for a in eqn.invars]):
                 free.update((v, eqn) for v in eqn.outvars)
@@ -227,6 +239,16 @@ class _Control:
             closed.append(ClosedJaxpr(Jaxpr((), (*unread, *body.invars[len(extra) :]), body.eqns, body.outvars), ()))
         invars, params = (number, *every, *operands), {"branches": tuple(closed)}
         self.eqns.append(eqn._replace(primitive=branch_p, invars=invars, params=params))
+
+
+def _is_safe(eqn: Eqn) -> bool:
+    """Whether the equation ends, and raises nothing: it calls no Python, and loops so often as is known."""
+    kind = eqn.primitive.cpu
+    if isinstance(kind, ForLoop):
+        return all(map(_is_safe, kind.parts(**eqn.params).body.eqns))
+    if isinstance(kind, Branch):
+        return all(_is_safe(e) for branch in kind.parts(**eqn.params) for e in branch.eqns)
+    return not isinstance(kind, Host | WhileLoop | Inline)
 
 
 def _live(eqns: Sequence[Eqn], outs: Sequence[Atom]) -> tuple[Sequence[Eqn], set[Atom]]:

@@ -20,6 +20,7 @@ them and read by the later ones.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,25 +31,30 @@ from fgrad.compiler.fuse import MAX_STREAMS
 from fgrad.compiler.lower import Line, plan_of, what_of
 from fgrad.compiler.program import Program
 from fgrad.compiler.schedule import Branch, Buffer, Copies, Group, HostCall, KernelCall, Launch, Loop, View, reads
+from fgrad.core.jaxpr import Source
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
-PREPARING = ("gemm_pack", "gemm_sum", "conv_pad", "gather")  # kernels that move what another one computes with
+# kernels that move what another one computes with
+PREPARING = ("gemm_pack", "gemm_sum", "conv_pad", "gather", "scatter_bounds")
 
 
 @dataclass(frozen=True)
 class Row:
     """One instruction.
 
-    number: its place in the program, as in ``as_text``.
-    operation: what it is part of, with the types of operands and results.
-    kernel, tile, tiles: the compiled kernel ('emitted': written for this program; 'host numpy': Python), what one tile
-        is, and how many tiles the workers share.
-    times: how often it runs in a call; None: a while loop decides.
-    flops, bytes_read, bytes_written: for one run, by the formulas of this module.
-    fused: the operations computed in it.
-    why: why they are in one kernel, or why it stands alone.
-    stored: for each result, who reads it and why that is not part of the same kernel.
+    Attributes:
+        number: its place in the program, as in ``as_text``.
+        operation: what it is part of, with the types of operands and results.
+        kernel, tile, tiles: the compiled kernel ('emitted': written for this program; 'numba f': a user's; 'host
+            numpy': Python), what one tile is, and how many tiles the workers share.
+        inside: the loops and branches around it, the outermost first: ``("for 100 times", "branch 0")``.
+        times: how often it runs in a call; None: a while loop decides.
+        flops, bytes_read, bytes_written: for one run, by the formulas of this module.
+        fused: the operations computed in it.
+        why: why they are in one kernel, or why it stands alone.
+        stored: for each result, who reads it and why that is not part of the same kernel.
+        lines: the user's lines that it computes.
     """
 
     number: int
@@ -56,6 +62,7 @@ class Row:
     kernel: str
     tile: str
     tiles: int
+    inside: tuple[str, ...]
     times: int | None
     flops: int
     bytes_read: int
@@ -63,6 +70,7 @@ class Row:
     fused: tuple[str, ...]
     why: str
     stored: tuple[str, ...]
+    lines: tuple[Source, ...]
 
     @property
     def bytes(self) -> int:
@@ -81,10 +89,15 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """The rows of a program, in order, and its temporary memory in bytes.  Printing it shows a table and hints."""
+    """The rows of a program, in order, and its temporary memory in bytes.  Printing it shows a table and hints.
+
+    Attributes:
+        heads: where loops and branches begin: (number of the next row, depth, text).
+    """
 
     rows: tuple[Row, ...]
     arena_bytes: int
+    heads: tuple[tuple[int, int, str], ...] = ()
 
     @property
     def flops(self) -> int:
@@ -112,16 +125,18 @@ class Explanation:
         head = ("#", "kernel", "tile", "tiles", "times", "flops", "read", "written", "flop/B", "operation")
         cells = [head, *map(_cells, self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(head) - 1)]
-        lines = []
+        margin, lines = " " * widths[0], []
         for k, row in enumerate(cells):
+            lines += [f"{margin}  {'    ' * depth}{text}:" for at, depth, text in self.heads if at == k - 1]
             parts = [c.ljust(w) if i in (1, 2) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
             lines.append("  ".join([*parts, row[-1]]))
             if k:
                 r = self.rows[k - 1]
-                lines += [" " * widths[0] + f"    {note}" for note in (r.why, *r.stored) if note]
+                where = f"for {', '.join(map(_place, r.lines))}" if r.lines else ""
+                lines += [f"{margin}    {'    ' * len(r.inside)}{note}" for note in (where, r.why, *r.stored) if note]
         total = (
-            f"{len(self.rows)} instructions, {_amount(self.flops)} flops, {_amount(self.bytes)}B moved, "
-            f"{_amount(self.arena_bytes)}B of temporaries"
+            f"{len(self.rows)} instruction{'s' * (len(self.rows) != 1)}, {_amount(self.flops)} flops, "
+            f"{_amount(self.bytes)}B moved, {_amount(self.arena_bytes)}B of temporaries"
         )
         if any(r.times is None for r in self.rows):
             total += "; while loops count one iteration"
@@ -131,7 +146,12 @@ class Explanation:
 def _cells(r: Row) -> tuple[str, ...]:
     times = "?" if r.times is None else str(r.times)
     amounts = [_amount(x) for x in (r.flops, r.bytes_read, r.bytes_written)]
-    return (str(r.number), r.kernel, r.tile, str(r.tiles), times, *amounts, f"{r.intensity:.2f}", r.operation)
+    operation = "    " * len(r.inside) + r.operation
+    return (str(r.number), r.kernel, r.tile, str(r.tiles), times, *amounts, f"{r.intensity:.2f}", operation)
+
+
+def _place(source: Source) -> str:
+    return f"{os.path.basename(source.file)}:{source.line}{' backward' if source.backward else ''}"
 
 
 def _amount(n: float) -> str:
@@ -152,6 +172,8 @@ def _advice(r: Row) -> str:
         return "It only moves data."
     if r.kernel.startswith(PREPARING):
         return "It prepares operands for the next instruction; a larger batch makes it matter less."
+    if r.kernel.startswith("numba "):
+        return "It is a kernel of your own, whose arithmetic is not counted."
     if r.operation.startswith(("for ", "while")):
         return "The whole loop is one kernel; what it carries stays in the cache."
     if r.intensity < 4:
@@ -165,67 +187,75 @@ def explain(program: Program) -> Explanation:
     lines = program.lines
     launches = list({id(x.launch): x.launch for x in lines if x.launch is not None}.values())
     rows: list[Row] = []
-    around: list[tuple[int, Launch]] = []  # (depth, loop or branch) that the line is inside of
+    heads: list[tuple[int, int, str]] = []
+    around: list[Line] = []  # the heads of the loops and branches that the line is inside of
     i = 0
     while i < len(lines):
         line = lines[i]
-        around = [(d, x) for d, x in around if d < line.depth]
+        around = [head for head in around if head.depth < line.depth]
         if line.launch is None or line.step is None:
-            if isinstance(line.launch, Loop | Branch):
-                around.append((line.depth, line.launch))
+            heads.append((len(rows), line.depth, _head(line)))
+            around.append(line)
             i += 1
             continue
         steps = [line]
         while i + len(steps) < len(lines) and (x := lines[i + len(steps)]).launch is line.launch and x.step:
             steps.append(x)
-        rows += _rows(line.launch, steps, len(rows), _times([x for _, x in around]), launches)
+        rows += _rows(line.launch, steps, len(rows), around, launches)
         i += len(steps)
         if isinstance(line.launch, Loop):  # the lines of its body describe the same instruction
             while i < len(lines) and lines[i].depth > line.depth:
                 i += 1
-    return Explanation(tuple(rows), program.arena_bytes)
+    return Explanation(tuple(rows), program.arena_bytes, tuple(heads))
 
 
-def _times(around: Sequence[Launch]) -> int | None:
-    lengths = [x.length for x in around if isinstance(x, Loop)]
+def _head(line: Line) -> str:
+    return line.text.removesuffix(":")
+
+
+def _times(around: Sequence[Line]) -> int | None:
+    lengths = [head.launch.length for head in around if isinstance(head.launch, Loop)]
     return None if None in lengths else math.prod([n for n in lengths if n is not None])
 
 
 def _rows(
-    launch: Launch, lines: Sequence[Line], first: int, times: int | None, launches: Sequence[Launch]
+    launch: Launch, lines: Sequence[Line], first: int, around: Sequence[Line], launches: Sequence[Launch]
 ) -> list[Row]:
     """One row for each step of a launch."""
+    times, what = _times(around), what_of(launch)
     if isinstance(launch, Loop):
         traffic = [_loop_traffic(launch)]
         shares = [1.0]
         times = None if launch.length is None else times
+        what += f" {', '.join(_fused(launch))}"
     elif isinstance(launch, HostCall):
         traffic, shares = [(_bytes(launch.ins), sum(b.nbytes for b in launch.outs))], [0.0]
     else:
-        traffic, shares = _traffic(launch), _shares([x.step for x in lines])
+        traffic, shares = _traffic(launch), _shares(launch, [x.step for x in lines])
     flops = flops_of(launch)
     rows = []
     for i, (line, (read, written), share) in enumerate(zip(lines, traffic, shares, strict=True)):
         kernel, extent = "host numpy", 1
         if isinstance(line.step, Step):
-            kernel = line.step.kernel if isinstance(line.step.kernel, str) else "emitted"
-            extent = line.step.extent
+            kernel, extent = line.step.kernel_name, line.step.extent
         note = f" ({line.step.note})" if line.step is not None and line.step.note and len(lines) > 1 else ""
         last = i == len(lines) - 1
         rows.append(
             Row(
                 number=first + i,
-                operation=what_of(launch) + note,
+                operation=what + note,
                 kernel=kernel,
-                tile=_tile(kernel, launch, extent),
+                tile=_tile(kernel, launch, extent) if share else "",
                 tiles=extent,
+                inside=tuple([_head(x) for x in around]),
                 times=times,
                 flops=round(flops * share),
                 bytes_read=read,
                 bytes_written=written,
                 fused=_fused(launch) if share or len(lines) == 1 else (),
                 why=_why(launch) if last else "",
-                stored=_stored(launch, launches) if last else (),
+                stored=_stored(launch, launches, bool(around)) if last else (),
+                lines=_user_lines(launch) if last else (),
             )
         )
     return rows
@@ -239,12 +269,15 @@ def _tile(kernel: str, launch: Launch, extent: int) -> str:
         lanes = int(words[-2]) // (8 * np.dtype(words[1]).itemsize)
         return f"{rows} x {int(vectors) * lanes}"
     if isinstance(launch, Group):
-        return f"{-(-math.prod(launch.shape) // max(extent, 1))} elements"
+        n = -(-math.prod(launch.shape) // max(extent, 1))
+        return f"{n} element{'s' * (n != 1)}"
     return ""
 
 
-def _shares(steps: Sequence[Any]) -> list[float]:
-    """How the work of a plan is shared by its steps: by tiles, among those that compute."""
+def _shares(launch: Launch, steps: Sequence[Any]) -> list[float]:
+    """How the work is shared by the steps: by tiles, among those that compute; what sums parts does next to nothing."""
+    if isinstance(launch, Group):
+        return [float(i == 0) for i in range(len(steps))]
     tiles = [0 if _prepares(s) and len(steps) > 1 else s.extent for s in steps]
     total = sum(tiles)
     return [t / total if total else 0.0 for t in tiles]
@@ -346,6 +379,16 @@ def _fused(launch: Launch) -> tuple[str, ...]:
     return ()
 
 
+def _user_lines(launch: Launch) -> tuple[Source, ...]:
+    if isinstance(launch, Group):
+        found = launch.sources
+    elif isinstance(launch, KernelCall | HostCall):
+        found = [launch.eqn.source]
+    else:
+        found = [line for x in launch.launches for line in _user_lines(x)] if isinstance(launch, Loop) else []
+    return tuple(dict.fromkeys(line for line in found if line is not None))
+
+
 def _why(launch: Launch) -> str:
     if isinstance(launch, Group):
         n = len(launch.names) - (launch.fold is not None)
@@ -362,8 +405,8 @@ def _why(launch: Launch) -> str:
     return ""
 
 
-def _stored(launch: Launch, launches: Sequence[Launch]) -> tuple[str, ...]:
-    """For each result: who reads it, and why that is another kernel."""
+def _stored(launch: Launch, launches: Sequence[Launch], inside: bool) -> tuple[str, ...]:
+    """For each result: who reads it, and why that is another kernel.  ``inside`` a loop or branch?"""
     if isinstance(launch, Group):
         results = [b for _, b in launch.results] + ([launch.fold[3]] if launch.fold else [])
     elif isinstance(launch, KernelCall | HostCall):
@@ -374,7 +417,7 @@ def _stored(launch: Launch, launches: Sequence[Launch]) -> tuple[str, ...]:
     for b in results:
         said = dict.fromkeys(_reader(launch, b, x) for x in launches if any(r is b for r in reads(x)))
         if b.kind == "out":
-            said["it is a result of the program"] = None
+            said[f"it is a result of the {'loop or branch around it' if inside else 'program'}"] = None
         notes.append(f"stores {b.dtype.name}{list(b.shape)}: {'; '.join(said) or 'the loop around it carries it on'}")
     return tuple(notes)
 
@@ -388,7 +431,7 @@ def _reader(maker: Launch, b: Buffer, reader: Launch) -> str:
     if isinstance(reader, Copies):
         return f"{reader.name} copies it to where it belongs"
     if isinstance(reader, Loop | Branch):
-        return f"{reader.name}, a program of its own, reads it"
+        return f"a {'loop' if isinstance(reader, Loop) else 'branch'}, which has kernels of its own, reads it"
     who = f"{' '.join(reader.names)} over {list(reader.shape)}"
     if not isinstance(maker, Group):
         return f"{who} is emitted code, and nothing is fused behind a library kernel"

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fgrad.compiler.in_place import updated_in_place
 from fgrad.compiler.schedule import (
     Branch,
     Buffer,
@@ -29,14 +30,12 @@ from fgrad.compiler.schedule import (
     Schedule,
     Value,
     View,
-    reads,
 )
 from fgrad.core import backends
 from fgrad.core.backends import Fold, ForLoop, Host, IndexMap, IndexValue, Kernel, ScalarMap, WhileLoop
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
 from fgrad.kernels.layout import Layout
 from fgrad.primitives.arithmetic import mul_p
-from fgrad.primitives.indexing import scatter_p
 
 _UNUSED = Buffer(np.dtype(np.bool_), (), -1, "in")  # in place of a body's input that is a known scalar
 MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
@@ -168,7 +167,7 @@ class _Fuser:
             buffer.at, buffer.made_by = b.position + 0.5, b
             b.results.append((renumber[stored], buffer))
         b.first_read = min(b.first_read, a.first_read)
-        b.names = a.names + b.names
+        b.names, b.sources = a.names + b.names, a.sources + b.sources
         self.launches[a.position] = Group(a.shape, a.position)  # empty: dropped at the end
 
     # --- equations --------------------------------------------------------------------------------------------------
@@ -189,6 +188,7 @@ class _Fuser:
         params = tuple(sorted(eqn.params.items()))
         node = group.add(("map", eqn.primitive.cpu.rule, params, refs), aval.dtype)
         group.names.append(eqn.primitive.name)
+        group.sources.append(eqn.source)
         self.env[eqn.outvars[0]] = Member(group, node)
 
     def broadcast(self, v: Value, shape: tuple[int, ...]) -> Value:
@@ -203,6 +203,7 @@ class _Fuser:
         group = self.new_group(aval.shape)
         node = group.add(("iota", eqn.params["dimension"], aval.dtype.name), aval.dtype)
         group.names.append(eqn.primitive.name)
+        group.sources.append(eqn.source)
         self.env[eqn.outvars[0]] = Member(group, node)
 
     def fold(self, eqn: Eqn) -> None:
@@ -218,6 +219,7 @@ class _Fuser:
         buffer = Buffer(out.dtype, out.shape, group.position + 0.5)
         group.fold = (node, eqn.primitive.cpu.combine, eqn.params["axes"], buffer)
         group.names.append(eqn.primitive.name)
+        group.sources.append(eqn.source)
         self.env[eqn.outvars[0]] = View(buffer, buffer.layout)
 
     def index_map(self, eqn: Eqn) -> None:
@@ -304,7 +306,7 @@ class _Fuser:
         writes = body.results
         carry, updated = [], []
         for read, write, view, out in zip(body.inputs[p.n_consts : n], writes, first, outs):
-            if chain := _updated(body, read, write):
+            if chain := updated_in_place(body, read, write):
                 updated.append((chain, self.copy_into(out, view)))
                 continue
             spare = Buffer(out.dtype, out.shape, position) if p.length > 1 else out
@@ -346,7 +348,7 @@ class _Fuser:
         for k, (write, view) in enumerate(zip(body.results, first)):
             dtype, shape = view.layout.dtype, view.layout.shape
             in_test, in_body = test.inputs[p.n_cond_consts + k], body.inputs[p.n_body_consts + k]
-            if chain := _updated(body, in_body, write):
+            if chain := updated_in_place(body, in_body, write):
                 whole = self.copy_into(Buffer(dtype, shape, position), view)
                 updated.append(([in_test, *chain], whole))
                 last.append(View(whole, whole.layout))
@@ -409,30 +411,6 @@ class _Fuser:
             buffer = self.copy(view, "output").buffer
         buffer.kind, buffer.index = "out", j
         return buffer
-
-
-def _updated(body: Schedule, read: Buffer, write: Buffer) -> list[Buffer]:
-    """The values of a carry from ``write`` back to ``read``, if each is the one before updated by a scatter and nothing
-    reads the one before any more: then all of them may be in one place.  Marks the scatters.
-    """
-    chain, calls = [write], []
-    while chain[-1] is not read:
-        target = chain[-1]
-        at = next((i for i, x in enumerate(body.launches) if isinstance(x, KernelCall) and target in x.outs), None)
-        if at is None:
-            return []
-        call = body.launches[at]
-        assert isinstance(call, KernelCall)
-        source = call.ins[0]
-        late = [b for x in body.launches[at + 1 :] for b in reads(x)] + [v.buffer for v in call.ins[1:]]
-        own = source.buffer is read or source.buffer.kind == "tmp"
-        if call.eqn.primitive is not scatter_p or not own or source.layout != target.layout or source.buffer in late:
-            return []
-        chain.append(source.buffer)
-        calls.append(call)
-    for call in calls:
-        call.in_place = True
-    return chain
 
 
 def _whole(view: View) -> View:

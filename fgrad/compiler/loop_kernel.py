@@ -7,19 +7,25 @@ stay in registers or the first-level cache, where a call for each instruction wo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from fgrad.compiler.schedule import Buffer, Copies, Group, KernelCall, Launch, Loop, Schedule, View
+from fgrad.compiler.schedule import Buffer, Carry, Copies, Group, KernelCall, Launch, Loop, Schedule, View, reads
 from fgrad.kernels.cpu.body import read_nodes
-from fgrad.kernels.cpu.loopcode import Access, Carried, Indexed, Item, LoopSpec, Part, Product, Reduction, Update
+from fgrad.kernels.cpu.loopcode import Carried, Indexed, Item, LoopSpec, Part, Reduction, Update
+from fgrad.kernels.cpu.productcode import Access, Product
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
+from fgrad.primitives.arithmetic import add_p
 from fgrad.primitives.dot_general import dot_general_p
 from fgrad.primitives.indexing import gather_p, scatter_p
 
-MOST_ELEMENTS = 1024  # of an array or a loop nest
-LEAST_COLUMNS = 4  # of a product that is added up column by column
+MOST_ELEMENTS = 1024  # of an array that is reduced or indexed
+MOST_MAPPED = 4096  # of one that is not
+MOST_PRODUCTS = 1 << 16  # multiply-adds of a matrix product
+LEAST_COLUMNS = 4  # of a product that is computed in vectors of columns
 MOST_NODES = 256  # of all nests together: what LLVM compiles in some tenths of a second
+MOST_BYTES = 192 << 10  # of local arrays: they lie on the stack, of which a thread may have 512 KiB
 
 
 class LoopKernel(NamedTuple):
@@ -36,44 +42,113 @@ def loop_kernel(loop: Loop) -> LoopKernel | None:
     schedules = [loop.body] if loop.test is None else [loop.test, loop.body]
     if not all(_qualifies(schedule) for schedule in schedules):
         return None
-    if any(c.write.layout.size > MOST_ELEMENTS or c.write.dtype.kind == "c" for c in loop.carry):
+    if any(c.write.layout.size > MOST_MAPPED or c.write.dtype.kind == "c" for c in loop.carry):
         return None
     return _Writer(loop).kernel()
 
 
 def _qualifies(schedule: Schedule) -> bool:
-    nodes = 0
-    for launch in schedule.launches:
-        work = _work(launch)
-        if work is None or work[0] > MOST_ELEMENTS:
-            return False
-        nodes += work[1]
-    return nodes <= MOST_NODES
+    nodes = [_nodes(launch) for launch in schedule.launches]
+    return None not in nodes and sum([n or 0 for n in nodes]) <= MOST_NODES
 
 
-def _work(launch: Launch) -> tuple[int, int] | None:
-    """(elements of the largest loop nest, nodes), or None for what is not written into a loop's kernel."""
+def _nodes(launch: Launch) -> int | None:
+    """What compiling it costs, in nodes; None for what is not written into a loop's kernel."""
     if isinstance(launch, Group):
-        indexed = launch.fold is not None and launch.fold[1].startswith("arg")
-        return None if indexed else (math.prod(launch.shape), len(launch.nodes))
+        if launch.fold is not None and launch.fold[1].startswith("arg"):
+            return None
+        most = MOST_MAPPED if launch.fold is None else MOST_ELEMENTS
+        return len(launch.nodes) if math.prod(launch.shape) <= most else None
     if isinstance(launch, Copies):
-        return None if launch.out.dtype.kind == "c" else (launch.out.layout.size, 1 + len(launch.parts))
+        small = launch.out.layout.size <= MOST_MAPPED and launch.out.dtype.kind != "c"
+        return 1 + len(launch.parts) if small else None
     if not isinstance(launch, KernelCall):
         return None
     prim, ins, out = launch.eqn.primitive, [v.layout for v in launch.ins], launch.outs[0].layout
     if prim is dot_general_p:
-        contract = launch.eqn.params["dimension_numbers"][0][0]
-        size = out.size * math.prod(ins[0].shape[d] for d in contract)
         plain = out.dtype.kind in "fi" and out.dtype.itemsize >= 4 and all(x.dtype == out.dtype for x in ins)
-        return (size, 4) if plain else None
+        size = out.size * math.prod(ins[0].shape[d] for d in launch.eqn.params["dimension_numbers"][0][0])
+        return 4 if plain and size <= (MOST_ELEMENTS if _column(launch) is None else MOST_PRODUCTS) else None
     if prim not in (gather_p, scatter_p) or out.dtype.kind == "c" or 0 in ins[0].shape:
         return None
     if prim is gather_p:
-        return out.size, 4
+        return 4 if out.size <= MOST_ELEMENTS else None
     # 16-bit floats are added up in float32 and rounded once, which is not done here
     if out.dtype.itemsize == 2 and out.dtype.kind in "fV" and launch.eqn.params["kind"] != "set":
         return None
-    return max(ins[2].size, 0 if launch.in_place else out.size), 4
+    return 4 if max(ins[2].size, 0 if launch.in_place else out.size) <= MOST_ELEMENTS else None
+
+
+def _column(dot: KernelCall) -> int | None:
+    """The result's axis of adjacent elements, if it is worth vectors and one axis at most is contracted."""
+    contract, batch = dot.eqn.params["dimension_numbers"]
+    shape = dot.outs[0].shape
+    long = [n for d in contract[0] if (n := dot.ins[0].layout.shape[d]) != 1]
+    column = max((a for a, n in enumerate(shape) if n >= LEAST_COLUMNS), default=-1)
+    adjacent = math.prod(shape[column + 1 :]) == 1
+    return column if adjacent and column >= len(batch[0]) and len(long) < 2 and 0 not in (*long, *shape) else None
+
+
+class Sum(NamedTuple):
+    """``out = start + dot``: the product is added up where its terms are in registers."""
+
+    dot: KernelCall
+    start: View
+    out: Buffer
+
+
+def _with_sums(schedule: Schedule) -> list[Launch | Sum]:
+    """The launches, with a product that is only added to an input (as a gradient to its sum so far) as a `Sum`."""
+    launches: list[Launch | Sum] = list(schedule.launches)
+    every = [b for x in schedule.launches for b in reads(x)] + schedule.results
+    for at, dot in enumerate(schedule.launches):
+        if isinstance(dot, KernelCall) and dot.eqn.primitive is dot_general_p and _column(dot) is not None:
+            (product,) = dot.outs
+            later = [x for x in launches[at + 1 :] if isinstance(x, Group) and _adds(x)]
+            for group in later:
+                start = next((v for v in group.loads if v.buffer is not product), None)
+                if len(group.loads) == 2 and start is not None and every.count(product) == 1:
+                    layouts = {v.layout for v in group.loads} | {product.layout}
+                    if start.buffer.kind == "in" and product in reads(group) and len(layouts) == 1:
+                        launches[at] = Sum(dot, start, group.results[0][1])
+                        launches.remove(group)
+    return launches
+
+
+def _adds(group: Group) -> bool:
+    """Whether it computes a + b and nothing else."""
+    return (
+        group.fold is None
+        and len(group.results) == 1
+        and [node[0] for node in group.nodes] == ["load", "load", "map"]
+        and group.names == [add_p.name]
+    )
+
+
+def _updates(launches: Sequence[Launch | Sum], c: Carry) -> bool:
+    """Whether the new value may lie where the old one does: an element-wise loop or a sum writes it, which reads the
+    old one at the same index only, and nothing reads that later.
+    """
+    at = next((i for i, x in enumerate(launches) if c.write in _stored(x)), None)
+    if at is None:
+        return False
+    writer = launches[at]
+    old = writer.loads if isinstance(writer, Group) else []
+    shifted = [v.buffer for v in old if v.layout != c.write.layout]
+    shifted += [v.buffer for v in writer.dot.ins] if isinstance(writer, Sum) else []
+    late = [b for x in launches[at + 1 :] for b in _reads(x)]
+    return not any(b in late or b in shifted for b in c.reads)
+
+
+def _stored(launch: Launch | Sum) -> list[Buffer]:
+    """What a loop nest writes that reads at the same index."""
+    if isinstance(launch, Sum):
+        return [launch.out]
+    return [b for _, b in launch.results] if isinstance(launch, Group) else []
+
+
+def _reads(launch: Launch | Sum) -> list[Buffer]:
+    return [launch.start.buffer, *reads(launch.dot)] if isinstance(launch, Sum) else reads(launch)
 
 
 class _Writer:
@@ -81,16 +156,19 @@ class _Writer:
         self.loop = loop
         self.where: dict[Buffer, int] = {}
         self.local: list[tuple[str, int]] = []
+        self.bytes = 0
         self.outside: list[str] = []
         self.words: list[int | Ptr] = []
         self.operands: list[View] = []
         self.results: list[Buffer] = []
         self.constant = {inner for inner, _ in loop.same if inner.kind == "in"}
         self.before: list[Item] = []
-        self.packed: dict[tuple[Access, tuple[int, ...]], Access] = {}  # a constant with its axes in an order
+        self.copies_of: dict[tuple[Access, int], Access] = {}  # a constant, by which axis its copy has innermost
 
-    def new_local(self, like: Buffer) -> int:
-        self.local.append((like.dtype.name, like.layout.size))
+    def new_local(self, like: Buffer | Layout) -> int:
+        size = math.prod(like.shape)
+        self.local.append((like.dtype.name, size))
+        self.bytes += size * like.dtype.itemsize
         return len(self.local) - 1
 
     def new_outside(self, dtype: str, pointer: Ptr, step: int) -> int:
@@ -116,11 +194,13 @@ class _Writer:
     def access(self, b: Buffer, layout: Layout) -> Access:
         return Access(self.place(b), b.dtype.name, layout.strides, layout.offset)
 
-    def kernel(self) -> LoopKernel:
+    def kernel(self) -> LoopKernel | None:
         loop = self.loop
+        launches = _with_sums(loop.body)
         carry, same = [], []
         for c in loop.carry:
-            now, following = self.new_local(c.write), self.new_local(c.write)
+            now = self.new_local(c.write)
+            following = now if _updates(launches, c) else self.new_local(c.write)
             self.where.update((b, now) for b in c.reads)
             self.where[c.write] = following
             layout = c.first.layout
@@ -139,21 +219,25 @@ class _Writer:
         for inner, outer in loop.same:
             if inner.kind == "in":
                 self.where[inner] = self.read(View(outer, outer.layout))
-        test = self.items(loop.test) if loop.test is not None else ()
-        body = self.items(loop.body)
+        test = self.items(loop.test.launches) if loop.test is not None else ()
+        body = self.items(launches)
         flag = self.place(loop.test.results[0]) if loop.test is not None else None
         spec = LoopSpec(tuple(self.local), tuple(self.outside), tuple(carry), body, tuple(self.before), test, flag)
         words = self.words if loop.length is None else [loop.length, *self.words]
+        if self.bytes > MOST_BYTES:
+            return None
         plan = KernelPlan((Step(spec, tuple(words), 1, 1, "in one kernel"),))
         return LoopKernel(plan, self.operands, self.results, same)
 
-    def items(self, schedule: Schedule) -> tuple[Part, ...]:
+    def items(self, launches: Sequence[Launch | Sum]) -> tuple[Part, ...]:
         found: list[Part] = []
-        for launch in schedule.launches:
+        for launch in launches:
             if isinstance(launch, Group):
                 found.append(self.group(launch))
             elif isinstance(launch, Copies):
                 found += self.copies(launch)
+            elif isinstance(launch, Sum):
+                found += self.dot(launch.dot, launch.start, launch.out)
             elif isinstance(launch, KernelCall):
                 write = {gather_p: self.gather, scatter_p: self.scatter, dot_general_p: self.dot}
                 found += write[launch.eqn.primitive](launch)
@@ -208,51 +292,68 @@ class _Writer:
         nodes = read_nodes([("load", 0)], lambda axis: axis)
         return [Item(out.shape, (source,), nodes, ((self.access(out, out.layout), 0),))]
 
-    def dot(self, call: KernelCall) -> list[Part]:
-        """out[batch, m, n] = sum over k of lhs[batch, m, k] * rhs[batch, n, k]"""
-        views, (out,) = call.ins, call.outs
+    def dot(self, call: KernelCall, start: View | None = None, out: Buffer | None = None) -> list[Part]:
+        """out[batch, m, n] = start[batch, m, n] + sum over k of lhs[batch, m, k] * rhs[batch, n, k]"""
+        views, out = call.ins, out or call.outs[0]
         contract, batch = call.eqn.params["dimension_numbers"]
         free = [[d for d in range(v.layout.ndim) if d not in (*c, *b)] for v, c, b in zip(views, contract, batch)]
+        lacks: list[list[None]] = [[None] * len(f) for f in free]
+        # each operand's axis along batch, m, n and k
+        walks = [
+            [*batch[0], *free[0], *lacks[1], *contract[0]],
+            [*batch[1], *lacks[0], *free[1], *contract[1]],
+        ]
         k = tuple(views[0].layout.shape[d] for d in contract[0])
-        loads = []
-        for i, v in enumerate(views):  # strides along batch, m, n and k
-            access, layout = self.columns(v, (*contract[i], *batch[i], *free[i]))
-            own, none = [layout.strides[d] for d in free[i]], [0] * len(free[1 - i])
-            steps = [layout.strides[d] for d in batch[i]] + (own + none if i == 0 else none + own)
-            loads.append(access._replace(strides=(*steps, *(layout.strides[d] for d in contract[i]))))
+        column, rank = _column(call), len(out.shape)
+        right = 0 if column is not None and walks[0][column] is not None else 1
+        found: list[Part] = []
+        layouts = [v.layout for v in views]
+        loads = [self.access(v.buffer, v.layout) for v in views]
+        if column is not None and layouts[right].strides[walks[right][column]] != 1:
+            constant = views[right].buffer in self.constant
+            shared = any(n != 1 and walks[right][a] is None for a, n in enumerate(out.shape))
+            if constant or shared or start is not None or math.prod((*out.shape, *k)) > MOST_ELEMENTS:
+                loads[right], layouts[right] = self.packed(views[right], walks[right][column], constant, found)
+            else:  # each element is read once: no order of them is worth a copy
+                column = None
+        loads = [x._replace(strides=_along(walk, layout)) for x, walk, layout in zip(loads, walks, layouts)]
         result = self.access(out, out.layout)
-        rank = len(out.shape)
-        column = max(
-            range(len(batch[0]), rank), key=lambda a: (1 in (x.strides[a] for x in loads), out.shape[a]), default=None
-        )
-        if len(k) != 1 or 0 in (*k, *out.shape) or column is None or out.shape[column] < LEAST_COLUMNS:
+        if column is None:
             nodes = read_nodes([("load", 0), ("load", 1), ("map", _times, (), (0, 1))], lambda axis: axis)
             fold = Reduction(2, "add", tuple(range(rank, rank + len(k))), result)
             return [Item((*out.shape, *k), tuple(loads), nodes, (), fold)]
-        left, right = sorted(loads, key=lambda x: x.strides[column] != 0)
         rest = [a for a in range(rank) if a != column]
-        product = Product(
-            tuple(out.shape[a] for a in rest), out.shape[column], k[0],
-            *(x._replace(strides=tuple(x.strides[a] for a in axes)) for x, axes in (
-                (left, [*rest, rank]), (right, [*rest, rank, column]), (result, [*rest, column])
-            )),
-        )  # fmt: skip
-        return [product]
+        long = [rank + j for j, n in enumerate(k) if n != 1]  # one axis at most
 
-    def columns(self, view: View, order: tuple[int, ...]) -> tuple[Access, Layout]:
-        """The array, or for what the loop does not change a local copy with its axes in this order."""
+        def at(x: Access, axes: Sequence[int]) -> Access:
+            return x._replace(strides=tuple(x.strides[a] for a in axes))
+
+        one = () if long else (0,)  # the stride of the only k
+        left = at(loads[1 - right], [*rest, *long])
+        left = left._replace(strides=(*left.strides, *one))
+        factor = at(loads[right], [*rest, *long])
+        factor = factor._replace(strides=(*factor.strides, *one, 1))
+        shape, columns = tuple(out.shape[a] for a in rest), out.shape[column]
+        first = None if start is None else at(self.access(start.buffer, start.layout), [*rest, column])
+        result = at(result, [*rest, column])
+        found.append(Product(shape, columns, math.prod(k), left, factor, result, first))
+        return found
+
+    def packed(self, view: View, last: int, constant: bool, found: list[Part]) -> tuple[Access, Layout]:
+        """A local copy with one axis innermost: made once of what the loop does not change, else in ``found``."""
         layout = view.layout
-        if view.buffer not in self.constant or 1 in [layout.strides[a] for a in order[-1:]]:
-            return self.access(view.buffer, layout), layout
         source = self.access(view.buffer, layout)
+        order = [*(a for a in range(layout.ndim) if a != last), last]
         dense = Layout.contiguous(layout.dtype, tuple(layout.shape[a] for a in order))
-        dense = dense.transpose(tuple(order.index(a) for a in range(len(order))))
-        if (source, order) not in self.packed:
-            self.local.append((layout.dtype.name, layout.size))
-            self.packed[source, order] = Access(len(self.local) - 1, source.dtype, dense.strides, 0)
+        dense = dense.transpose(tuple(order.index(a) for a in range(layout.ndim)))
+        target = self.copies_of.get((source, last))
+        if target is None:
+            target = Access(self.new_local(dense), source.dtype, dense.strides, 0)
             nodes = read_nodes([("load", 0)], lambda axis: axis)
-            self.before.append(Item(layout.shape, (source,), nodes, ((self.packed[source, order], 0),)))
-        return self.packed[source, order], dense
+            (self.before if constant else found).append(Item(layout.shape, (source,), nodes, ((target, 0),)))
+        if constant:
+            self.copies_of[source, last] = target
+        return target, dense
 
     def scatter(self, call: KernelCall) -> list[Part]:
         """out = operand; out[places[batch], stay] (kind)= updates[batch, stay]"""
@@ -269,3 +370,7 @@ class _Writer:
 
 def _times(s, a, b):
     return s.mul(a, b)
+
+
+def _along(walk: Sequence[int | None], layout: Layout) -> tuple[int, ...]:
+    return tuple(0 if a is None else layout.strides[a] for a in walk)

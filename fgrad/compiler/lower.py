@@ -336,7 +336,7 @@ class _Writer:
         assert loop.flag is not None
         self.lines.append(Line(depth, what_of(loop), loop))
         test = self.steps(tests[0], depth + 1)
-        self.lines.append(Line(depth, "do:"))
+        self.lines.append(Line(depth, "do:", loop))
         return program.Loop(slots, self.steps(body, depth + 1), None, test, self.pointer(loop.flag))
 
     def branch(self, nest: _Nest, depth: int) -> Instruction:
@@ -414,5 +414,4 @@ def _describe(launch: Launch, step: Instruction) -> str:
     what, note = what_of(launch), f"  ({step.note})" if step.note else ""
     if isinstance(step, HostStep):
         return f"{'host numpy':<24} {1:>6} tile   {what}{note}"
-    kernel = step.kernel if isinstance(step.kernel, str) else "emitted"
-    return f"{kernel:<24} {step.extent:>6} tiles  {what}{note}"
+    return f"{step.kernel_name:<24} {step.extent:>6} tiles  {what}{note}"

@@ -50,15 +50,7 @@ class Program:
     def __call__(self, args: Sequence[np.ndarray], may_overwrite: frozenset[int] = frozenset()) -> Sequence[np.ndarray]:
         """Results for C-contiguous arguments of the jaxpr's types."""
         arrays = (*self.consts, *args)
-        outs = None
-        if may_overwrite and self.aliases:
-            n_consts = len(self.consts)
-            outs = tuple(
-                arrays[i]
-                if (i := self.aliases.get(j, -1)) - n_consts in may_overwrite
-                else np.empty(lay.shape, lay.dtype)
-                for j, lay in enumerate(self.outs)
-            )
+        outs = self._over(arrays, may_overwrite) if may_overwrite and self.aliases else None
         results = self.executable(*arrays, outs=outs)
         if not self.passed:
             return results
@@ -67,10 +59,21 @@ class Program:
             out[j] = arrays[i]
         return out
 
+    def _over(self, arrays: Sequence[np.ndarray], may_overwrite: frozenset[int]) -> tuple[np.ndarray, ...]:
+        """Memory for the results, some of it that of arguments; these may have other shapes of the same size."""
+        outs = []
+        for j, out in enumerate(self.outs):
+            i = self.aliases.get(j)
+            if i is None or i - len(self.consts) not in may_overwrite:
+                outs.append(np.empty(out.shape, out.dtype))
+            else:
+                outs.append(arrays[i] if arrays[i].shape == out.shape else arrays[i].reshape(out.shape))
+        return tuple(outs)
+
     @property
     def nbytes(self) -> int:
         """Memory that the program holds between calls."""
-        return self.arena_bytes + sum([c.nbytes for c in self.consts])
+        return self.executable.nbytes + sum([c.nbytes for c in self.consts])
 
     def as_text(self) -> str:
         """The simplified jaxpr and the instructions it became."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad.core.jaxpr import Eqn
+from fgrad.core.jaxpr import Eqn, Source
 from fgrad.kernels.layout import Layout
 
 
@@ -82,6 +82,7 @@ class Group:
     results: list[tuple[int, Buffer]] = field(default_factory=list)
     fold: tuple[int, str, tuple[int, ...], Buffer] | None = None
     names: list[str] = field(default_factory=list)
+    sources: list[Source | None] = field(default_factory=list)  # the user's lines, as names
     first_read: float = float("inf")  # earliest schedule position that reads a stored result
 
     def add(self, node: tuple, dtype: np.dtype) -> int:

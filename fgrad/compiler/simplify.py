@@ -1,21 +1,26 @@
-"""Passes from jaxpr to jaxpr: inlining, common subexpressions, and folding dilate/pad/undilate into the convolution
-that reads or feeds them (rev and transpose need no pass: they are strided views to every kernel).
+"""Passes from jaxpr to jaxpr: inlining, common subexpressions, folding dilate/pad/undilate into the convolution that
+reads or feeds them (rev and transpose need no pass: they are strided views to every kernel), and sums into scatters.
 
 Each pass returns a well-typed jaxpr (fgrad.core.check); none changes a result.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fgrad.compiler.control import simplify_control
-from fgrad.core.backends import Alias, Inline
+from fgrad.core.array import ConcreteArray
+from fgrad.core.backends import Alias, Inline, ScalarMap
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, is_effectful
+from fgrad.primitives.arithmetic import add_p
+from fgrad.primitives.broadcast import broadcast_in_dim_p
 from fgrad.primitives.conv import conv_general_dilated_p
 from fgrad.primitives.dilate import dilate_p, undilate_p
+from fgrad.primitives.indexing import scatter_p
 from fgrad.primitives.padding import pad_p
 from fgrad.transforms.dce import dce
 
@@ -27,7 +32,7 @@ def simplify(closed: ClosedJaxpr) -> ClosedJaxpr:
     opened = simplify_control(closed, simplify)
     if opened is not closed:  # what moved out of a loop may be an equal expression, or dead
         closed = dce(common_subexpressions(opened))
-    return dce(fold_into_convolutions(closed))
+    return dce(fold_into_scatters(fold_into_convolutions(closed)))
 
 
 def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -78,7 +83,9 @@ def _atom_key(a: Atom) -> Any:
 
 
 def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Computes equal expressions once, and drops equations that change nothing (a reshape to the same shape)."""
+    """Computes equal expressions once and arithmetic on known numbers now, and drops equations that change nothing
+    (a reshape to the same shape).
+    """
     env: dict[Var, Atom] = {}
     seen: dict[Any, tuple[Var, ...]] = {}
     eqns: list[Eqn] = []
@@ -94,7 +101,11 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
         if is_effectful(eqn) or isinstance(eqn.primitive.cpu, Alias):
             eqns.append(eqn._replace(invars=invars))
             continue
-        key = (eqn.primitive, tuple(map(_atom_key, invars)), tuple(sorted(eqn.params.items(), key=lambda kv: kv[0])))
+        if (number := _number(eqn, invars)) is not None:
+            env[eqn.outvars[0]] = number
+            continue
+        statics = sorted([(name, type(value), value) for name, value in eqn.params.items()], key=lambda s: s[0])
+        key = (eqn.primitive, tuple(map(_atom_key, invars)), tuple(statics))
         if key in seen:
             env.update(zip(eqn.outvars, seen[key]))
             continue
@@ -102,6 +113,17 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
         eqns.append(eqn._replace(invars=invars))
     j = closed.jaxpr
     return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, [read(v) for v in j.outvars]), closed.consts)
+
+
+def _number(eqn: Eqn, invars: tuple[Atom, ...]) -> Literal | None:
+    """The result of element-wise arithmetic on scalars that are all known."""
+    prim, known = eqn.primitive, [a.val for a in invars if isinstance(a, Literal)]
+    if not isinstance(prim.cpu, ScalarMap) or not known or len(known) < len(invars):
+        return None
+    with np.errstate(all="ignore"):
+        value = prim.reference(*map(np.asarray, known), **eqn.params)
+    aval = eqn.outvars[0].aval
+    return Literal(ConcreteArray(np.asarray(value), aval.weak_type), aval)
 
 
 _IDENTITY_IF_SAME_TYPE = {"reshape", "broadcast_in_dim", "convert_element_type", "stop_gradient"}
@@ -135,6 +157,44 @@ def fold_into_convolutions(closed: ClosedJaxpr) -> ClosedJaxpr:
                 eqn = merged
                 folded[eqn.outvars[0]] = eqn
         eqns.append(eqn)
+    j = closed.jaxpr
+    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts)
+
+
+def fold_into_scatters(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """x + scatter_add(0, indices, updates) is scatter_add(x, indices, updates).
+
+    The left side is how gradients of indexing are summed up.  In a loop, the right one touches the indexed elements
+    only.
+    """
+    producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
+    uses = Counter([a for e in closed.eqns for a in e.invars] + list(closed.jaxpr.outvars))
+
+    def onto(x: Atom, y: Atom, out: Var) -> list[Eqn] | None:
+        """x + y as scatters into x."""
+        scatter = producer.get(y)
+        if scatter is None or scatter.primitive is not scatter_p or scatter.params["kind"] != "add" or uses[y] > 1:
+            return None
+        base, *rest = scatter.invars
+        if is_zero(base):
+            return [scatter._replace(invars=(x, *rest), outvars=(out,))]
+        between = Var(out.aval)
+        before = onto(x, base, between)
+        return None if before is None else [*before, scatter._replace(invars=(between, *rest), outvars=(out,))]
+
+    def is_zero(x: Atom) -> bool:
+        made = producer.get(x)
+        value = made.invars[0] if made is not None and made.primitive is broadcast_in_dim_p else None
+        return isinstance(value, Literal) and bool(np.asarray(value.val) == 0)
+
+    eqns = []
+    for eqn in closed.eqns:
+        parts = [eqn]
+        if eqn.primitive is add_p:
+            (x, y), (out,) = eqn.invars, eqn.outvars
+            parts = onto(x, y, out) or onto(y, x, out) or parts
+            producer.update((e.outvars[0], e) for e in parts)
+        eqns += parts
     j = closed.jaxpr
     return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts)
 

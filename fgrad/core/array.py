@@ -18,7 +18,19 @@ from fgrad.errors import DonatedArrayError
 
 
 class Array:
-    """An immutable n-dimensional array, or a tracer standing for one."""
+    """An immutable n-dimensional array, or a tracer standing for one.
+
+    Every function takes NumPy arrays and Python numbers and returns Arrays.  The operators and methods are those of
+    NumPy's arrays; ``x.at[index].set(v)`` returns a changed copy; ``np.asarray(x)`` is a read-only view.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.Array.html.
+
+    >>> import fgrad.numpy as fnp
+    >>> x = fnp.arange(6.0).reshape(2, 3)
+    >>> x, x.shape, x.dtype
+    (Array([[0., 1., 2.],
+           [3., 4., 5.]], dtype=float32), (2, 3), dtype('float32'))
+    """
 
     __slots__ = ()
     __array_priority__ = 1000  # numpy_array + Array calls Array.__radd__

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from fgrad import config
 
 
 class CacheInfo(NamedTuple):
-    """What the caches hold: entries and bytes in all, their limits, and the entries of each cache by name."""
+    """What the caches hold.
+
+    ``entries`` and ``bytes`` are those of traces and programs, which ``max_entries`` and ``max_bytes`` bound;
+    ``by_name`` has the entries of every cache, the small ones included that have bounds of their own.
+    """
 
     entries: int
     bytes: int
@@ -36,7 +40,7 @@ class Entry(Protocol):
 class Table(Protocol):
     """A cache of entries: those of one jitted function."""
 
-    def entries(self) -> list[tuple[Any, Entry]]: ...
+    def entries(self) -> Sequence[tuple[Any, Entry]]: ...
 
     def forget(self, key: Any) -> None: ...
 
@@ -44,13 +48,17 @@ class Table(Protocol):
 
 
 clock = itertools.count(1).__next__
-_tables: weakref.WeakSet[Any] = weakref.WeakSet()
+_tables: dict[str, weakref.WeakSet[Any]] = {}
 _others: dict[str, tuple[Callable[[], int], Callable[[], None]]] = {}
 
 
-def add_table(table: Table) -> None:
-    """A cache whose entries count against the limits, for as long as it lives."""
-    _tables.add(table)
+def add_table(table: Table, name: str = "traces of jitted functions") -> None:
+    """A cache whose entries count against the limits, for as long as it lives; those of a name are counted together."""
+    _tables.setdefault(name, weakref.WeakSet()).add(table)
+
+
+def _every_table() -> list[Any]:
+    return [table for tables in _tables.values() for table in list(tables)]
 
 
 def add_cache(name: str, count: Callable[[], int], clear: Callable[[], None]) -> None:
@@ -66,7 +74,7 @@ def add_lru_cache(name: str, cached: Any) -> None:
 def enforce_limits() -> None:
     """Forgets what was used longest ago until the limits hold; called after an entry was added."""
     max_entries, max_bytes = config.cache_limits()
-    every = [(entry.used, entry.nbytes, table, key) for table in list(_tables) for key, entry in table.entries()]
+    every = [(entry.used, entry.nbytes, table, key) for table in _every_table() for key, entry in table.entries()]
     excess = len(every) - max_entries
     weight = sum([nbytes for _, nbytes, _, _ in every])
     if excess <= 0 and weight <= max_bytes:
@@ -83,7 +91,7 @@ def enforce_limits() -> None:
 
 
 def cache_info() -> CacheInfo:
-    """Entries and bytes of all caches, and their limits (``config.set_cache_limits``).
+    """Entries and bytes of the caches, and their limits (``config.set_cache_limits``).
 
     >>> import fgrad
     >>> fgrad.clear_caches()
@@ -92,13 +100,12 @@ def cache_info() -> CacheInfo:
     >>> fgrad.cache_info().by_name["traces of jitted functions"]
     2
     """
-    entries = [entry for table in list(_tables) for _, entry in table.entries()]
-    by_name = {"traces of jitted functions": len(entries)}
+    entries = [entry for table in _every_table() for _, entry in table.entries()]
+    by_name = {name: sum([len(t.entries()) for t in list(tables)]) for name, tables in _tables.items()}
     by_name.update((name, count()) for name, (count, _) in _others.items())
     max_entries, max_bytes = config.cache_limits()
-    return CacheInfo(
-        sum(by_name.values()), sum([e.nbytes for e in entries]), max_entries, max_bytes, dict(sorted(by_name.items()))
-    )
+    nbytes = sum([e.nbytes for e in entries])
+    return CacheInfo(len(entries), nbytes, max_entries, max_bytes, dict(sorted(by_name.items())))
 
 
 def clear_caches() -> None:
@@ -106,8 +113,16 @@ def clear_caches() -> None:
 
     They are traced and planned again when they are next called.  Kernels on disk stay (``config.cache_dir()``), and so
     does machine code in memory, which other programs may be using.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.clear_caches.html.
+
+    >>> import fgrad
+    >>> _ = fgrad.jit(lambda x: x + 1)(1.0)
+    >>> fgrad.clear_caches()
+    >>> fgrad.cache_info().by_name["traces of jitted functions"]
+    0
     """
-    for table in list(_tables):
+    for table in _every_table():
         table.clear()
     for _, clear in _others.values():
         clear()

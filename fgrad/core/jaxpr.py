@@ -103,9 +103,20 @@ class Jaxpr:
 
 
 class ClosedJaxpr:
-    """A jaxpr with the values of its constvars; hashed by identity, and keeper of what was derived from it."""
+    """A jaxpr with the values of its constvars; hashed by identity, and keeper of what was derived from it.
 
-    __slots__ = ("consts", "derived", "jaxpr")
+    ``eqns`` are its equations, ``in_avals`` and ``out_avals`` the types of operands and results; ``pretty_print`` and
+    ``to_svg`` show it.
+
+    Source: https://docs.jax.dev/en/latest/jaxpr.html.
+
+    >>> import fgrad
+    >>> closed = fgrad.make_jaxpr(lambda x: x * x + 1)(2.0)
+    >>> [eqn.primitive.name for eqn in closed.eqns], closed.out_avals
+    (['mul', 'add'], (f32[]~,))
+    """
+
+    __slots__ = ("__weakref__", "consts", "derived", "jaxpr")
 
     def __init__(self, jaxpr: Jaxpr, consts: Sequence[Any]):
         if len(jaxpr.constvars) != len(consts):
@@ -143,12 +154,16 @@ class ClosedJaxpr:
 
         return format_jaxpr(self.jaxpr, source=source_info)
 
-    def to_svg(self) -> str:
+    def to_svg(self, *, max_equations: int | None = 250) -> str:
         """A picture of the program: equations as boxes in layers, with the flow of data between them.
 
         Each box names the operation, its result and the user's line; colours tell kinds of operations apart, and a
         jaxpr held by an equation (jit, scan, cond, ...) is a box around its own picture. Jupyter shows a ClosedJaxpr
         this way.
+
+        Args:
+            max_equations: how many are drawn one by one, inner ones included; the others are one box. None: all, in
+                time and text that grow with the square of their number.
 
         >>> import fgrad, fgrad.numpy as fnp
         >>> fgrad.make_jaxpr(fgrad.grad(lambda x: fnp.sin(x) * x))(1.0).to_svg()[:4]
@@ -156,7 +171,7 @@ class ClosedJaxpr:
         """
         from fgrad.core.picture import svg_of
 
-        return svg_of(self.jaxpr)
+        return svg_of(self.jaxpr, max_equations)
 
     def _repr_html_(self) -> str:
         return f'<div style="overflow:auto;max-height:80vh">{self.to_svg()}</div>'

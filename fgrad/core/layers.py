@@ -16,7 +16,8 @@ SEPARATION = 16.0  # between boxes of a layer
 JOINT = 6.0  # width of a joint
 BETWEEN = 34.0  # between layers
 SWEEPS = 8  # over all layers, by the neighbours on one side
-STRAIGHTENINGS = 16  # further sweeps, by the neighbours on both sides
+STRAIGHTENINGS = 16  # further sweeps, by the neighbours on both sides; fewer
+WORK = 100_000  # if they would look at more boxes and joints than this
 
 
 @dataclass(eq=False)
@@ -153,7 +154,8 @@ def _order(layers: list[list[Box]]) -> None:
 def _place(layers: list[list[Box]]) -> None:
     for layer in layers:
         _settle(layer, [(0.0, 1.0)] * len(layer))
-    for sweep in range(SWEEPS + STRAIGHTENINGS):
+    straightenings = min(STRAIGHTENINGS, WORK // sum(map(len, layers)))
+    for sweep in range(SWEEPS + straightenings):
         for layer in layers if sweep % 2 == 0 else layers[::-1]:
             _settle(layer, [_wish(b, sweep) for b in layer])
 

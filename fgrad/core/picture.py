@@ -1,17 +1,23 @@
-"""A jaxpr as a picture: SVG without dependencies, escaped, readable in a browser and in Jupyter."""
+"""A jaxpr as a picture: SVG without dependencies, escaped, readable in a browser and in Jupyter.
+
+Values that the backward pass reads cross the layers of all that lies between, so that laying out n equations takes time
+and text in proportion to n^2. What is beyond a number of equations is therefore drawn as one box.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 from fgrad.core.backends import Alias, Branch, Fold, ForLoop, Host, IndexMap, IndexValue, Inline, ScalarMap, WhileLoop
-from fgrad.core.jaxpr import Eqn, Jaxpr, Literal, Var, subjaxprs
+from fgrad.core.jaxpr import Atom, Eqn, Jaxpr, Literal, Var
 from fgrad.core.layers import Box, Drawing, Flow, arrange
-from fgrad.core.pretty import Names, eqn_text, format_param, holds_jaxpr
+from fgrad.core.pretty import Names, eqn_text, format_param, holds_jaxpr, jaxprs_of_param
 
 CHARACTER = 7.3  # width of a character of the 12 pixel monospace font, with some reserve
 LINE = 15.0
@@ -65,6 +71,14 @@ class _Picture:
     flows: list[Flow]
     parts: list[_Pill | _Equation]
 
+    def equations(self) -> Iterator[_Equation]:
+        """Those inside of others included."""
+        for part in self.parts:
+            if isinstance(part, _Equation):
+                yield part
+                for _, held in part.held:
+                    yield from held.equations()
+
 
 @dataclass(eq=False)
 class _Pill:
@@ -77,13 +91,18 @@ class _Pill:
 
 @dataclass(eq=False)
 class _Equation:
-    eqn: Eqn
+    """One equation; or, where there are too many, all that follow those drawn."""
+
+    invars: Sequence[Atom]
+    outvars: Sequence[Var]
+    kind: str
     lines: list[str]
-    source: str
     tooltip: str
-    labels: list[str]  # of the results that have a name and a type
-    ports: list[float]  # their places on the lower edge
-    held: list[tuple[str, _Picture]]  # jaxprs, with the names of their parameters
+    source: str = ""
+    backward: bool = False
+    labels: list[str] = field(default_factory=list)  # results with their types
+    ports: list[float] = field(default_factory=list)  # the results' places on the lower edge
+    held: list[tuple[str, _Picture]] = field(default_factory=list)  # jaxprs, with the names of their parameters
     box: Box = field(default_factory=lambda: Box(0, 0))
 
     @property
@@ -91,16 +110,44 @@ class _Equation:
         """Height of the text at the top."""
         return LINE * (len(self.lines) + bool(self.source)) + PAD
 
+    def measure(self) -> None:
+        widths = [CHARACTER * len(label) + PAD for label in self.labels]
+        inner = sum(p.drawing.width + 3 * PAD for _, p in self.held) + PAD if self.held else 0.0
+        self.box.width = max(inner, sum(widths), *(_width(line) for line in (*self.lines, self.source)))
+        self.box.height = self.header + LABEL * bool(self.labels)
+        if self.held:
+            self.box.height += LINE + max(p.drawing.height for _, p in self.held) + 3 * PAD
+        x = -sum(widths) / 2
+        for width in widths:
+            self.ports.append(x + width / 2)
+            x += width
+
+
+class _Room:
+    """How many equations may still be drawn, inner ones included."""
+
+    def __init__(self, left: int):
+        self.left = left
+
+    def take(self) -> bool:
+        self.left -= 1
+        return self.left >= 0
+
 
 def _width(text: str) -> float:
     return CHARACTER * len(text) + 2 * PAD
 
 
-def _picture(jaxpr: Jaxpr) -> _Picture:
+def _picture(jaxpr: Jaxpr, room: _Room) -> _Picture:
     names = Names()
     given = (*jaxpr.constvars, *jaxpr.invars)
     inputs = {v: _Pill(names.typed(v), "input", Box(0, LINE + PAD, late=True)) for v in given}
-    equations = [_equation(eqn, names) for eqn in jaxpr.eqns]
+    equations = []
+    for i, eqn in enumerate(jaxpr.eqns):
+        if not room.take():
+            equations.append(_rest(jaxpr, i, names))
+            break
+        equations.append(_equation(eqn, names, room))
     outputs = [_Pill(names(a), "output", Box(0, LINE + PAD)) for a in jaxpr.outvars]
     for pill in (*inputs.values(), *outputs):
         pill.box.width = _width(pill.text)
@@ -112,10 +159,11 @@ def _picture(jaxpr: Jaxpr) -> _Picture:
             flows.setdefault(v, Flow(*origin[v], [])).targets.append((box, port))
 
     for e in equations:
-        reads = [a for a in e.eqn.invars if not isinstance(a, Literal)]
+        e.measure()
+        reads = [a for a in e.invars if isinstance(a, Var)]
         for i, v in enumerate(reads):
             arrive(v, e.box, e.box.width * ((i + 1) / (len(reads) + 1) - 0.5))
-        origin.update((v, (e.box, port)) for v, port in zip(e.eqn.outvars, e.ports))
+        origin.update((v, (e.box, port)) for v, port in zip(e.outvars, e.ports))
         # what only prepares one input (or a constant) for its reader stands beside the reader
         e.box.late = len(set(reads)) <= 1 and all(origin[v][0].late for v in reads)
     for pill, a in zip(outputs, jaxpr.outvars):
@@ -125,49 +173,49 @@ def _picture(jaxpr: Jaxpr) -> _Picture:
     return _Picture(drawing, list(flows.values()), parts)
 
 
-def _equation(eqn: Eqn, names: Names) -> _Equation:
+def _equation(eqn: Eqn, names: Names, room: _Room) -> _Equation:
     reads = " ".join(names(a) for a in eqn.invars)
     plain = " ".join(f"{k}={format_param(v)}" for k, v in eqn.params.items() if not holds_jaxpr(v))
-    lines = [f"{eqn.primitive.name} {reads}"[:LONGEST]]
+    lines = [_cut(f"{eqn.primitive.name} {reads}")]
     if plain:
-        lines.append(plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…")
-    source = ""
+        lines.append(_cut(plain))
+    e = _Equation(eqn.invars, eqn.outvars, kind_of(eqn.primitive), lines, eqn_text(eqn, names))
     if eqn.source:
-        source = f"{os.path.basename(eqn.source.file)}:{eqn.source.line} ({eqn.source.function})"
-    labels = [names.typed(v) for v in eqn.outvars]
-    held = [
-        (key, _picture(sub.jaxpr))
-        for key, value in eqn.params.items()
-        if holds_jaxpr(value)
-        for sub in (value if isinstance(value, tuple) else (value,))
-    ]
-    tooltip = eqn_text(eqn, names) + (f"\n{eqn.source}" if eqn.source else "")
-    widths = [CHARACTER * len(label) + PAD for label in labels]
-    e = _Equation(eqn, lines, source, tooltip, labels, [], held)
-    inner = sum(p.drawing.width + 3 * PAD for _, p in held) + PAD if held else 0.0
-    e.box.width = max(inner, sum(widths), *(_width(line) for line in (*lines, source)))
-    e.box.height = e.header + LABEL * bool(labels)
-    if held:
-        e.box.height += LINE + max(p.drawing.height for _, p in held) + 3 * PAD
-    x = -sum(widths) / 2
-    for width in widths:
-        e.ports.append(x + width / 2)
-        x += width
+        e.source = f"{os.path.basename(eqn.source.file)}:{eqn.source.line} ({eqn.source.function})"
+        e.tooltip += f"\n{eqn.source}"
+        e.backward = eqn.source.backward
+    e.labels = [names.typed(v) for v in eqn.outvars]
+    e.held = [(name, _picture(sub.jaxpr, room)) for k, v in eqn.params.items() for name, sub in jaxprs_of_param(k, v)]
     return e
 
 
+def _rest(jaxpr: Jaxpr, first: int, names: Names) -> _Equation:
+    """The equations from number ``first`` on as one box: what it reads of the others, and what is returned of it."""
+    eqns = jaxpr.eqns[first:]
+    made = {v for e in eqns for v in e.outvars}
+    reads = dict.fromkeys(a for e in eqns for a in e.invars if isinstance(a, Var) and a not in made)
+    results = [v for v in dict.fromkeys(jaxpr.outvars) if isinstance(v, Var) and v in made]
+    text = f"... {len(eqns)} more equation{'s' * (len(eqns) > 1)}"
+    e = _Equation(list(reads), results, "call", [text], f"{text}: print the jaxpr, or raise max_equations")
+    e.labels = [names.typed(v) for v in results]
+    return e
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
 # --- drawing ---------------------------------------------------------------------------------------------------------
-def svg_of(jaxpr: Jaxpr) -> str:
-    """The picture as the text of an <svg> element."""
-    picture = _picture(jaxpr)
-    kinds = dict.fromkeys(_kinds(jaxpr))
+def svg_of(jaxpr: Jaxpr, max_equations: int | None) -> str:
+    """The picture as the text of an <svg> element; None: without a limit."""
+    picture = _picture(jaxpr, _Room(sys.maxsize if max_equations is None else max_equations))
     legend: list[str] = []
     x = MARGIN
-    for kind in kinds:
+    for kind in dict.fromkeys(e.kind for e in picture.equations()):
         legend.append(f'<rect class="key" x="{x}" y="{MARGIN}" width="12" height="12" fill="{COLOURS[kind]}"/>')
         legend.append(_text(x + 16, MARGIN + 10, kind, "small"))
         x += 32 + 6.3 * len(kind)
-    if any(_is_backward(e) for e in _equations(jaxpr)):
+    if any(e.backward for e in picture.equations()):
         legend.append(_text(x, MARGIN + 10, "dashed: backward pass", "small"))
         x += 6.3 * 22
     width = max(picture.drawing.width + 2 * MARGIN, x + MARGIN)
@@ -178,21 +226,6 @@ def svg_of(jaxpr: Jaxpr) -> str:
         f'viewBox="0 0 {width:.0f} {height:.0f}"><style>{_STYLE}</style>'
         f'<rect width="100%" height="100%" fill="#fff"/>{body}</svg>'
     )
-
-
-def _equations(jaxpr: Jaxpr) -> Iterator[Eqn]:
-    for eqn in jaxpr.eqns:
-        yield eqn
-        for sub in subjaxprs(eqn.params):
-            yield from _equations(sub.jaxpr)
-
-
-def _kinds(jaxpr: Jaxpr) -> Iterator[str]:
-    return (kind_of(e.primitive) for e in _equations(jaxpr))
-
-
-def _is_backward(eqn: Eqn) -> bool:
-    return eqn.source is not None and eqn.source.backward
 
 
 def _draw(picture: _Picture, left: float, top: float) -> Iterator[str]:
@@ -213,11 +246,11 @@ def _draw(picture: _Picture, left: float, top: float) -> Iterator[str]:
 
 
 def _draw_equation(e: _Equation, x: float, y: float) -> Iterator[str]:
-    backward = " backward" if _is_backward(e.eqn) else ""
+    backward = " backward" if e.backward else ""
     height = e.box.height - LABEL * bool(e.labels)
     yield (
-        f'<g class="eqn"><title>{escape(e.tooltip)}</title><rect class="box{backward}" x="{x:.1f}" y="{y:.1f}" '
-        f'width="{e.box.width:.1f}" height="{height:.1f}" rx="3" fill="{COLOURS[kind_of(e.eqn.primitive)]}"/>'
+        f'<g class="eqn"><title>{_escaped(e.tooltip)}</title><rect class="box{backward}" x="{x:.1f}" y="{y:.1f}" '
+        f'width="{e.box.width:.1f}" height="{height:.1f}" rx="3" fill="{COLOURS[e.kind]}"/>'
     )
     for i, line in enumerate(e.lines):
         yield _text(x + PAD, y + LINE * (i + 1), line)
@@ -241,7 +274,12 @@ def _draw_equation(e: _Equation, x: float, y: float) -> Iterator[str]:
 
 def _text(x: float, y: float, text: str, style: str = "") -> str:
     of = f' class="{style}"' if style else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}"{of}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{of}>{_escaped(text)}</text>'
+
+
+def _escaped(text: str) -> str:
+    """As XML: it has no place at all for most control characters and lone surrogates."""
+    return escape(re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text))
 
 
 def _curve(points: list[tuple[float, float]]) -> str:

@@ -80,31 +80,38 @@ def _lines(jaxpr: Jaxpr, names: Names, source: bool) -> list[str]:
 
 
 def _eqn_lines(eqn: Eqn, names: Names, source: bool) -> list[str]:
-    args = " ".join(names(v) for v in eqn.invars)
-    outs = " ".join(names.typed(v) for v in eqn.outvars)
+    args = "".join(f" {names(v)}" for v in eqn.invars)
+    head = f"{' '.join(names.typed(v) for v in eqn.outvars)}{' = ' if eqn.outvars else ''}{eqn.primitive.name}"
     plain = {k: v for k, v in eqn.params.items() if not holds_jaxpr(v)}
     nested = {k: v for k, v in eqn.params.items() if holds_jaxpr(v)}
     where = _BESIDE + short_source(eqn.source) if source and eqn.source else ""
     params = " ".join(f"{k}={format_param(v)}" for k, v in plain.items())
     if not nested:
-        line = f"{outs} = {eqn.primitive.name}{f'[{params}]' if params else ''} {args}"
+        line = f"{head}{f'[{params}]' if params else ''}{args}"
         if len(line) <= WIDTH:
             return [line + where]
         wrapped = textwrap.wrap(params, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
-        return [f"{outs} = {eqn.primitive.name}[", *("  " + part for part in wrapped), f"] {args}{where}"]
-    lines = [f"{outs} = {eqn.primitive.name}[{params}{where}"]
+        return [f"{head}[", *("  " + part for part in wrapped), f"]{args}{where}"]
+    lines = [f"{head}[{params}{where}"]
     for key, value in nested.items():
-        jaxprs = value if isinstance(value, tuple) else (value,)
-        for sub in jaxprs:
+        for name, sub in jaxprs_of_param(key, value):
             inner = _lines(sub.jaxpr, Names(), source)
-            lines.append(f"  {key}={inner[0]}")
+            lines.append(f"  {name}={inner[0]}")
             lines += ["  " + line for line in inner[1:]]
-    lines.append(f"] {args}")
+    lines.append(f"]{args}")
     return lines
 
 
 def holds_jaxpr(v: Any) -> bool:
-    return isinstance(v, ClosedJaxpr) or (isinstance(v, tuple) and any(isinstance(x, ClosedJaxpr) for x in v))
+    return any(True for _ in jaxprs_of_param("", v))
+
+
+def jaxprs_of_param(key: str, value: Any) -> Iterator[tuple[str, ClosedJaxpr]]:
+    """The jaxprs a parameter holds, named ``body_jaxpr``, or ``branches[0]`` and ``branches[1]``."""
+    if isinstance(value, ClosedJaxpr):
+        yield key, value
+    elif isinstance(value, tuple):
+        yield from ((f"{key}[{i}]", sub) for i, sub in enumerate(value) if isinstance(sub, ClosedJaxpr))
 
 
 def format_param(v: Any) -> str:

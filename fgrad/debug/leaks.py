@@ -9,6 +9,7 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fgrad.core.caches import clear_caches
 from fgrad.core.jaxpr import Source
 from fgrad.core.trace import Trace, Tracer, on_end, using
 from fgrad.debug.observe import ObservingTrace, parent_of
@@ -175,12 +176,16 @@ def _is_ours(module: Any) -> bool:
 
 
 @contextlib.contextmanager
-def check_tracer_leaks() -> Iterator[None]:
+def check_tracer_leaks(enable: bool = True) -> Iterator[None]:
     """Inside the block, a traced function that leaves a tracer behind is an error as soon as it returns.
 
     A tracer is left behind if something that outlives the function holds it: a global, a list around the function, an
     attribute, a closure, a generator. Who holds it is searched through the garbage collector, as far as Python shows
-    it. Operations run one by one, and every traced function costs a collection: for finding a fault only.
+    it. Caches are cleared at the beginning, so that functions traced before are traced again; operations run one by
+    one, and every traced function costs a collection: for finding a fault only. ``checking_leaks`` is the same.
+
+    Args:
+        enable: False: nothing is checked inside this block, whatever is around it.
 
     Raises:
         LeakedTracerError: names the tracer, the line that made it, and its holder.
@@ -199,9 +204,16 @@ def check_tracer_leaks() -> Iterator[None]:
     Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.checking_leaks.html.
     """
     trace = LeakTrace("check_tracer_leaks", parent_of("check_tracer_leaks"))
-    token = on_end.set(trace.ended)
+    token = on_end.set(trace.ended if enable else None)
     try:
-        with using(trace):
+        if enable:
+            clear_caches()
+            with using(trace):
+                yield
+        else:
             yield
     finally:
         on_end.reset(token)
+
+
+checking_leaks = check_tracer_leaks

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from fgrad import tree
 from fgrad.core import dtypes
+from fgrad.core.array import lift
 from fgrad.core.trace import using
 from fgrad.debug.observe import ObservingTrace, parent_of
 from fgrad.errors import NonFiniteError
@@ -57,7 +59,7 @@ class FiniteTrace(ObservingTrace):
             who = "debug_nans" if self.nan and _has_nan(value) else "debug_infs"
         advice = "Keep the operands away from such values (fgrad.numpy.where on the operand, not on the result)"
         if from_before:
-            advice = f"Look for what made the nan in operand {from_before[0]} before the check began"
+            advice = f"Operand {from_before[0]} was nan before: look for where it comes from"
         elif not np.isnan(value).any():
             advice += ", or let infinities pass (inf=False)" if who == "check_finite" else ""
         raise NonFiniteError(
@@ -89,14 +91,25 @@ def _counts(value: np.ndarray) -> str:
 
 def _summary(value: np.ndarray) -> str:
     """``f32[2] = [1.0, 2.0]``, or for larger arrays ``f32[64,10] from -1.0 to 2.0 and 3 nan``"""
-    shown = value.astype(np.float32) if value.dtype == dtypes.bfloat16 else value
     if value.size <= SHOWN:
-        return f"{_aval(value)} = {shown.tolist()}"
+        return f"{_aval(value)} = {_shortest(value).tolist()}"
     if value.dtype.kind == "c":
         return _aval(value)
-    finite = shown[np.isfinite(shown)]
-    text = f" from {finite.min().item()} to {finite.max().item()}" if finite.size else ""
+    finite = value[np.isfinite(value)]
+    text = f" from {_shortest(finite.min())} to {_shortest(finite.max())}" if finite.size else ""
     return _aval(value) + text + ("" if _finite(value) else f"{' and' if text else ' with'} {_counts(value)}")
+
+
+def _seen(x: Any) -> Any:
+    """A NumPy array of floats as an Array: what NumPy computes itself is not seen."""
+    return lift(x) if isinstance(x, (np.ndarray, np.generic)) and dtypes.is_inexact(x.dtype) else x
+
+
+def _shortest(value: np.ndarray) -> np.ndarray:
+    """Floats as the doubles with the fewest digits that round to them: 0.1, not 0.10000000149011612."""
+    if not dtypes.is_inexact(value.dtype) or value.dtype.kind == "c":
+        return value
+    return np.array([float(str(v)) for v in np.ravel(value)]).reshape(value.shape)
 
 
 def check_finite(fun: Callable[..., Any] | None = None, *, nan: bool = True, inf: bool = True) -> Any:
@@ -109,7 +122,8 @@ def check_finite(fun: Callable[..., Any] | None = None, *, nan: bool = True, inf
     by the user is no fault).
 
     Args:
-        fun: any function, transformed or not; left out, the result is a decorator.
+        fun: any function, transformed or not; left out, the result is a decorator. NumPy arrays of floats among its
+            arguments arrive as Arrays, so that operators on them are seen.
         nan: whether to stop at NaNs.
         inf: whether to stop at infinities.
 
@@ -138,7 +152,9 @@ def check_finite(fun: Callable[..., Any] | None = None, *, nan: bool = True, inf
 
     @functools.wraps(fun)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        with using(FiniteTrace("check_finite", nan, inf)):
+        trace = FiniteTrace("check_finite", nan, inf)
+        args, kwargs = tree.tree_map(_seen, (args, kwargs))
+        with using(trace):
             return fun(*args, **kwargs)
 
     return checked
@@ -171,6 +187,18 @@ def debug_infs(enable: bool = True) -> contextlib.AbstractContextManager[None]:
     """Inside ``with debug_infs():`` the first operation that makes an infinity of finite numbers raises NonFiniteError.
 
     As ``debug_nans``; the two can be nested.
+
+    >>> import fgrad, fgrad.numpy as fnp
+    >>> with fgrad.debug.debug_infs():
+    ...     1 / fnp.zeros(1)
+    Traceback (most recent call last):
+    fgrad.errors.NonFiniteError: ...
+
+    >>> import fgrad, fgrad.numpy as fnp
+    >>> with fgrad.debug.debug_infs():
+    ...     fnp.log(0.0)
+    Traceback (most recent call last):
+    fgrad.errors.NonFiniteError: ...
 
     Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.debug_infs.html.
     """

@@ -12,7 +12,8 @@ from fgrad.core.primitive import Axis, Bilinear, Linear, LinearArg, OverAxis, Ze
 from fgrad.extend.define import elementwise, primitive
 from fgrad.extend.primitive import Primitive
 from fgrad.kernels.builder import PlanBuilder
-from fgrad.kernels.cpu.scalar import Scalar, Value
+from fgrad.kernels.cpu.scalar import Scalar
+from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 from fgrad.primitives.define import in_float32

@@ -11,12 +11,12 @@ import numpy as np
 from fgrad.core import dtypes
 from fgrad.core.array import Array
 from fgrad.core.aval import ShapedArray
-from fgrad.core.backends import Host, Kernel, ScalarMap
+from fgrad.core.backends import Host, Kernel, ScalarMap, Unfilled
 from fgrad.core.primitive import Linear
 from fgrad.extend import rules
 from fgrad.extend.kernel import check_kernel, example_planner
 from fgrad.extend.loop import loop_rule
-from fgrad.extend.primitive import NOT_GIVEN, Primitive
+from fgrad.extend.primitive import NO_JVP, NO_TRANSPOSE, Primitive
 from fgrad.extend.signature import Signature, check_rule, check_tuple, of_numpy
 from fgrad.numpy.promotion import promote, promote_inexact
 from fgrad.primitives.broadcast import batch_to_front_or_common
@@ -114,7 +114,7 @@ def elementwise(
         return prim.bind(*args, **params), dim
 
     reference = rules.numpy_rule(name, numpy, abstract, False)
-    jvp: Any = NOT_GIVEN
+    jvp: Any = NO_JVP
     if partials is not None:
         jvp = rules.derived_jvp(lambda *xs, **params: prim.bind(*xs, **params), name, partials, (), False)
     prim = Elementwise(
@@ -151,7 +151,8 @@ def _check_scalar(
 ) -> None:
     """Runs the rule once, into a scrap of code: its mistakes show when a function is traced."""
     from fgrad.kernels.cpu.irtext import Code
-    from fgrad.kernels.cpu.scalar import Scalar, Value
+    from fgrad.kernels.cpu.scalar import Scalar
+    from fgrad.kernels.cpu.value import Value
 
     s = Scalar(Code(), native_half=True)
     out = rule(s, *[s.load(a.dtype, "%x", group=False) for a in avals], **params)
@@ -256,7 +257,7 @@ def primitive(
         cpu=_cpu_slot(name, kernel),
         jvp=_jvp_slot(name, own, linear is True, held, derivatives, jvp, bind, multiple_results),
         transpose=_transpose_slot(name, own, linear is True, held, transpose),
-        batch=NOT_GIVEN,
+        batch=Unfilled("it is being defined"),
         multiple_results=multiple_results,
         signature=own,
         doc=numpy.__doc__,
@@ -309,7 +310,7 @@ def _jvp_slot(
         check_rule(name, "jvp", jvp, ("primals", "tangents"), own, False)
         return rules.jvp_rule(name, jvp, multiple)
     if derivatives is None and not held:
-        return NOT_GIVEN
+        return NO_JVP
     partials = None if derivatives is None else check_tuple(name, "derivatives", derivatives, own)
     for i, d in enumerate(partials or ()):
         if d is not None:
@@ -323,7 +324,7 @@ def _jvp_slot(
 
 def _transpose_slot(name: str, own: Signature, jointly: bool, held: tuple[int, ...], transpose: Any) -> Any:
     if transpose is None:
-        return NOT_GIVEN if jointly or held else NOT_LINEAR
+        return NO_TRANSPOSE if jointly or held else NOT_LINEAR
     if not jointly and not held:
         raise ValueError(
             f"{name}: transpose serves operands the primitive is linear in, got linear=False. Say which: linear=True, "

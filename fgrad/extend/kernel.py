@@ -46,12 +46,48 @@ def check_kernel(name: str, function: Any, own: Signature, multiple: bool) -> No
             f"{name}: kernel must take static parameters as ordinary arguments behind the operands (Numba knows no "
             f"keyword-only ones), got {code.co_name} with a '*'. Drop the '*'."
         )
-    raising = [i for i in dis.get_instructions(code) if i.opname in _RAISES]
-    if raising:
+    instructions = list(dis.get_instructions(code))
+    if any(i.opname in _RAISES for i in instructions):
         raise ValueError(
             f"{name}: kernel must not raise, got a raise or assert in {code.co_name} (compiled code has nobody to "
             "raise to). Check operands in abstract, and mark bad values with NaN."
         )
+    results = code.co_varnames[: _results(code.co_argcount, own) if multiple else 1]
+    anew = [result for result in results if result in _assigned(instructions)]
+    if anew or _returns_a_value(instructions):
+        does = f"makes a new {anew[0]}" if anew else "returns a value"
+        raise ValueError(
+            f"{name}: kernel must fill the memory of its results, got {code.co_name}, which {does}. Write "
+            f"{(anew or results)[0]}[...] = value."
+        )
+
+
+def _results(arguments: int, own: Signature) -> int:
+    """How many of a kernel's arguments are results, where that can be known."""
+    known = own.operands is not None and own.params is not None
+    return arguments - len(own.operands) - len(own.params) if known else 1  # type: ignore[arg-type]
+
+
+def _returns_a_value(instructions: Sequence[dis.Instruction]) -> bool:
+    for before, i in zip([None, *instructions], instructions):
+        if i.opname == "RETURN_CONST" and i.argval is not None:
+            return True
+        if i.opname == "RETURN_VALUE" and not (before and before.opname == "LOAD_CONST" and before.argval is None):
+            return True
+    return False
+
+
+def _assigned(instructions: Sequence[dis.Instruction]) -> set[str]:
+    """Local names that are bound anew; later Pythons join two such instructions, or one with a load, into one."""
+    names: set[str] = set()
+    for i in instructions:
+        if i.opname == "STORE_FAST_STORE_FAST":
+            names.update(i.argval)
+        elif i.opname == "STORE_FAST_LOAD_FAST":
+            names.add(i.argval[0])
+        elif i.opname == "STORE_FAST":
+            names.add(i.argval)
+    return names
 
 
 def _loose(own: Signature, multiple: bool) -> Signature:
@@ -63,7 +99,7 @@ def example_planner(name: str, function: Callable[..., Any]) -> Callable[..., Ke
     """The planner of a primitive: one example."""
 
     def plan(ins: Sequence[Layout], outs: Sequence[Layout], **params: Any) -> KernelPlan:
-        return plan_examples(name, function, 1, ins, outs, [False] * len(ins), False, tuple(params.items()))
+        return plan_examples(name, function, 1, ins, outs, [False] * len(ins), False, Params(params.items()))
 
     return plan
 
@@ -76,7 +112,7 @@ def plan_examples(
     outs: Sequence[Layout],
     batched: Sequence[bool],
     batched_outs: bool,
-    params: tuple[tuple[str, Hashable], ...],
+    params: Params,
 ) -> KernelPlan:
     """``examples`` calls of the kernel; batched operands and results have them along their first axis."""
     build = PlanBuilder()
@@ -102,8 +138,8 @@ def plan_examples(
     for i, layout in enumerate(ins):
         pointer, layout = _contiguous(build, Ptr("in", i), layout)
         describe(pointer, layout, batched[i])
-    spec = NumbaKernel(name, function, tuple(arrays), params)
-    what = f"numba {python_function(function).__name__}" + f", {examples} examples" * batched_outs
+    spec = NumbaKernel(name, function, len(outs), tuple(arrays), params)
+    what = f"{examples} examples" if batched_outs else ""
     build.step(spec, words, examples, what, grain=TILE * examples // (elements + sum(x.size for x in ins)))
     for pointer, wide, target, out in narrowed:
         build.cast(pointer, wide, target, out)
@@ -124,14 +160,31 @@ def _contiguous(build: PlanBuilder, source: Ptr, layout: Layout) -> tuple[Ptr, L
     return target, result
 
 
+class Params(tuple[tuple[str, Hashable], ...]):
+    """Static parameters by name. Equal ones have values of one type, too: 1, 1.0 and True are three."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, other) and [type(v) for _, v in self] == [type(v) for _, v in other]  # type: ignore
+
+    __hash__ = tuple.__hash__
+
+
 @dataclass(frozen=True)
 class NumbaKernel:
-    """The user's function for certain dtypes, numbers of dimensions and static parameters."""
+    """The user's function for certain dtypes and numbers of dimensions, results first, and static parameters."""
 
     name: str
     function: Callable[..., Any]
+    results: int
     arrays: tuple[tuple[str, int], ...]
-    params: tuple[tuple[str, Hashable], ...]
+    params: Params
+
+    @property
+    def label(self) -> str:
+        """What a program's text calls it."""
+        return f"numba {python_function(self.function).__name__}"
 
     def address(self) -> int:
         """Where the compiled entry is; compiles it the first time."""
@@ -144,12 +197,13 @@ class NumbaKernel:
         """The entry as a Numba cfunc of the one kernel signature."""
         import numba
 
-        from fgrad.kernels.cpu.memory import KERNEL_SIGNATURE, as_pointer, ld_i64
+        from fgrad.kernels.cpu.memory import KERNEL_SIGNATURE, as_pointer, ld_i64, read_only
 
         function = self.function
         if not hasattr(function, "py_func"):
             function = numba.njit(error_model="numpy")(function)
         names: dict[str, Any] = {"kernel": function, "carray": numba.carray, "pointer": as_pointer, "word": ld_i64}
+        names["read_only"] = read_only  # operands are everybody's
         names |= {f"type_{k}": np.dtype(dtype).type for k, (dtype, _) in enumerate(self.arrays)}
         names |= {f"param_{p}": value for p, value in self.params}
         exec(self.source(), names)
@@ -169,7 +223,8 @@ class NumbaKernel:
         for k, (_, ndim) in enumerate(self.arrays):
             shape = "".join(f"word(args, {at + 2 + d}), " for d in range(ndim))
             address = f"word(args, {at}) + i * word(args, {at + 1})"
-            lines.append(f"            carray(pointer({address}), ({shape}), type_{k}),")
+            array = f"carray(pointer({address}), ({shape}), type_{k})"
+            lines.append(f"            {array if k < self.results else f'read_only({array})'},")
             at += 2 + ndim
         lines += [f"            {p}=param_{p}," for p, _ in self.params]
         return "\n".join([*lines, "        )", ""])

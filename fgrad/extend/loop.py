@@ -15,7 +15,7 @@ from fgrad.core import primitive as _core
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Backend, Host, Kernel, Unfilled
 from fgrad.core.primitive import Axis, Bilinear, Linear, LinearArg, Zero
-from fgrad.extend.kernel import plan_examples
+from fgrad.extend.kernel import Params, plan_examples
 from fgrad.extend.primitive import Primitive
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan
@@ -26,8 +26,6 @@ from fgrad.primitives.transpose import moveaxis
 from fgrad.transforms.jvp import jvp_flat
 from fgrad.transforms.vmap import materialize, vmap_flat
 
-Params = tuple[tuple[str, Any], ...]
-
 
 def loop_rule(prim: Primitive, kernel: Any) -> Any:
     """The batch rule that binds the loop over ``prim``, which becomes its ``loop``."""
@@ -35,7 +33,7 @@ def loop_rule(prim: Primitive, kernel: Any) -> Any:
 
     def batch(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, Any]:
         fronted = [x if d is None else moveaxis(x, d, 0) for x, d in zip(args, dims)]
-        out = over.bind(*fronted, batched=tuple([d is not None for d in dims]), params=tuple(params.items()))
+        out = over.bind(*fronted, batched=tuple([d is not None for d in dims]), params=Params(params.items()))
         return (out, [0] * len(out)) if prim.multiple_results else (out, 0)
 
     return batch

@@ -17,7 +17,8 @@ from fgrad.core.primitive import Bilinear, Linear, OverAxis
 from fgrad.extend.signature import Signature
 from fgrad.primitives.define import NO_CUDA
 
-NOT_GIVEN = Unfilled("its definition gives none")
+NO_JVP = Unfilled("its definition gives none. Give derivatives, or put stop_gradient around the operands")
+NO_TRANSPOSE = Unfilled("its definition gives none. Give transpose")
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -89,6 +90,8 @@ class Primitive(_core.Primitive):
                 f"extend: a primitive's name must have a namespace, got {name!r} (names without one are fgrad's own). "
                 "Write it as 'mylibrary.name'."
             )
+        rules = {"abstract": abstract, "reference": reference, "jvp": jvp, "transpose": transpose, "batch": batch}
+        _check_slots(name, cpu, rules)
         self.signature = signature or Signature(None, None)
         self.module, self.file = _definer()
         self.__name__ = self.__qualname__ = name
@@ -130,6 +133,31 @@ class Primitive(_core.Primitive):
 
     def __reduce__(self):
         return _find, (self.module, self.name)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "abstract": (),
+    "reference": (Unfilled,),
+    "jvp": (Linear, Bilinear, Unfilled),
+    "transpose": (Unfilled,),
+    "batch": (OverAxis, Unfilled),
+}
+
+
+def _check_slots(name: str, cpu: Any, rules: dict[str, Any]) -> None:
+    """The cpu slot is of a kind; every other one is a function, or of a kind that stands for one."""
+    if not isinstance(cpu, Backend):
+        raise TypeError(
+            f"{name}: cpu must be a ScalarMap, IndexMap, Fold, Kernel, Host or Unfilled, got {cpu!r} of type "
+            f"{type(cpu).__name__}. Wrap the function in the kind it is."
+        )
+    for slot, rule in rules.items():
+        if not isinstance(rule, _KINDS[slot]) and (isinstance(rule, type) or not callable(rule)):
+            kinds = " or ".join(["a function", *[kind.__name__ for kind in _KINDS[slot]]])
+            raise TypeError(
+                f"{name}: {slot} must be {kinds}, got {rule!r} of type {type(rule).__name__}. Kinds are instances, as "
+                "in Linear() or Unfilled(reason)."
+            )
 
 
 def _definer() -> tuple[str, str]:

@@ -54,7 +54,14 @@ def abstract_rule(name: str, function: Rule, multiple: bool) -> Rule:
 
     @functools.lru_cache(maxsize=1024, typed=True)
     def abstract(*avals: ShapedArray, **params: Any) -> Any:
-        outs = many(name, "abstract", function(*avals, **params), multiple)
+        try:
+            out = function(*avals, **params)
+        except (TypeError, ValueError):
+            raise  # what it says of operands that do not fit
+        except Exception as e:
+            annotate(e, name, "abstract rule", avals)
+            raise
+        outs = many(name, "abstract", out, multiple)
         made = tuple([_aval(name, out) for out in outs])
         return made if multiple else made[0]
 

@@ -18,6 +18,8 @@ from fgrad.core.trace import check_live
 class ShapeDtypeStruct:
     """The shape and dtype of an array, without one.
 
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.ShapeDtypeStruct.html.
+
     >>> ShapeDtypeStruct((2, 3), "float32")
     ShapeDtypeStruct(shape=(2, 3), dtype=float32)
     """

@@ -7,7 +7,7 @@ import inspect
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fgrad import tree
 from fgrad.core import caches
@@ -24,7 +24,8 @@ from fgrad.higher_order.arguments import (
     leaf_names,
     parameter_names,
 )
-from fgrad.higher_order.checkpoint_policies import Policy
+from fgrad.higher_order.bodies import interned
+from fgrad.higher_order.checkpoint_policies import Policy, check_policy
 from fgrad.higher_order.remat import remat_p
 from fgrad.primitives.name import name_p
 from fgrad.transforms.stage import inline_consts, stage
@@ -43,12 +44,17 @@ class Checkpointed:
     """What ``checkpoint`` returns; see there."""
 
     def __init__(
-        self, fun: Callable[..., Any], prevent_cse: bool, policy: Policy | None, static_argnums: Sequence[int]
+        self,
+        fun: Callable[..., Any],
+        prevent_cse: bool,
+        policy: Policy | None,
+        static_argnums: Sequence[int],
+        static_argnames: Sequence[str],
     ):
         functools.update_wrapper(self, fun)
         self.__name__ = function_name(fun)
-        self.fun, self.prevent_cse, self.policy, self.static_argnums = fun, prevent_cse, policy, static_argnums
-        _check_static(fun, static_argnums)
+        self.fun, self.prevent_cse, self.policy = fun, prevent_cse, policy
+        self.static_argnums, self.static_argnames = _static(fun, static_argnums, static_argnames)
         self.traced: dict[Any, _Traced] = {}
         caches.add_table(self)
 
@@ -61,11 +67,9 @@ class Checkpointed:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if current_trace.get() is EVAL:
             return self.fun(*args, **kwargs)  # nothing to differentiate, so nothing to store
-        nums = {n + len(args) if n < 0 else n for n in self.static_argnums}
-        static = tuple([(i, type(a), self._hashable(a, i)) for i, a in enumerate(args) if i in nums])
-        leaves, in_tree = tree.tree_flatten(([a for i, a in enumerate(args) if i not in nums], kwargs))
-        shown = [None if i in nums else a for i, a in enumerate(args)]
-        names = lambda: leaf_names(self.fun, shown, kwargs)  # noqa: E731
+        call = self._split(args, kwargs)
+        leaves, in_tree = tree.tree_flatten((call.args, call.kwargs))
+        names = lambda: leaf_names(self.fun, [None if i in call.static else a for i, a in enumerate(args)], call.kwargs)  # noqa: E731
         for i, x in enumerate(leaves):
             if not is_arraylike(x):
                 raise TypeError(
@@ -73,10 +77,10 @@ class Checkpointed:
                     f"{type(x).__name__} in argument {names()[i]}. Name it in static_argnums."
                 )
         avals = [leaf_aval(x, "checkpoint", names, i) for i, x in enumerate(leaves)]
-        key = (static, in_tree, visible_axes(), *avals)
+        key = (call.key(), in_tree, visible_axes(), *avals)
         traced = self.traced.get(key)
         if traced is None:
-            traced = self._trace(key, args, nums, in_tree, avals, names)
+            traced = self._trace(key, call, in_tree, avals, names)
         traced.used = caches.clock()
         outs = remat_p.bind(
             *traced.consts,
@@ -88,35 +92,41 @@ class Checkpointed:
         )
         return traced.out_tree.unflatten(outs)
 
-    def _trace(self, key, args, nums, in_tree, avals, names) -> _Traced:
+    def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        nums = {i % len(args) if -len(args) <= i < 0 else i for i in self.static_argnums}
+        static: dict[int | str, Any] = {i: a for i, a in enumerate(args) if i in nums}
+        static.update((k, v) for k, v in kwargs.items() if k in self.static_argnames)
+        for where, value in static.items():
+            self._check_hashable(value, where)
+        dynamic = tuple([a for i, a in enumerate(args) if i not in static])
+        return _Call(len(args), static, dynamic, {k: v for k, v in kwargs.items() if k not in static})
+
+    def _trace(self, key, call: _Call, in_tree, avals, names) -> _Traced:
         out_tree: Any = None
 
         def flat(*xs: Array) -> list[Array]:
             nonlocal out_tree
-            dynamic, kwargs = in_tree.unflatten(xs)
-            it = iter(dynamic)
-            out = self.fun(*[a if i in nums else next(it) for i, a in enumerate(args)], **kwargs)
-            leaves, out_tree = flatten_output(out, "checkpoint", self.fun)
+            args, kwargs = call.filled(*in_tree.unflatten(xs))
+            leaves, out_tree = flatten_output(self.fun(*args, **kwargs), "checkpoint", self.fun)
             return leaves
 
         closed = stage(flat, avals, name=f"checkpoint of {self.__name__}", arg_names=names())
-        traced = _Traced(inline_consts(closed), closed.consts, out_tree)
+        traced = _Traced(interned(inline_consts(closed)), closed.consts, out_tree)
         if not any([isinstance(c, Tracer) for c in closed.consts]):
             traced.used = caches.clock()
             self.traced[key] = traced
             caches.enforce_limits()
         return traced
 
-    def _hashable(self, x: Any, i: int) -> Any:
+    def _check_hashable(self, x: Any, where: int | str) -> None:
         try:
             hash(x)
         except TypeError:
+            name = where if isinstance(where, str) else parameter_names(self.fun, where + 1)[where]
             raise UnhashableStaticError(
                 f"checkpoint: static arguments must be hashable, got {x!r} of type {type(x).__name__} for argument "
-                f"'{parameter_names(self.fun, i + 1)[i]}' of {self.__name__}. Pass a tuple instead of a list, or do "
-                "not mark it static."
+                f"'{name}' of {self.__name__}. Pass a tuple instead of a list, or do not mark it static."
             ) from None
-        return x
 
     # --- as a table of fgrad.core.caches ----------------------------------------------------------------------------
     def entries(self) -> list[tuple[Any, _Traced]]:
@@ -129,20 +139,60 @@ class Checkpointed:
         self.traced.clear()
 
 
-def _check_static(fun: Callable[..., Any], nums: Sequence[int]) -> None:
+class _Call(NamedTuple):
+    """A call's arguments; the static ones are under their positions and keywords."""
+
+    n_args: int
+    static: dict[int | str, Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def key(self) -> Any:
+        # 1, 1.0 and True are equal, and trace to different programs
+        return frozenset([(where, type(value), value) for where, value in self.static.items()]), self.n_args
+
+    def filled(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments, with these for those that are not static."""
+        it = iter(args)
+        by_name = {k: v for k, v in self.static.items() if isinstance(k, str)}
+        return [self.static[i] if i in self.static else next(it) for i in range(self.n_args)], {**kwargs, **by_name}
+
+
+def _static(
+    fun: Callable[..., Any], nums: Sequence[int], names: Sequence[str]
+) -> tuple[frozenset[int], frozenset[str]]:
+    """Positions and names of all static parameters: one given by position may be passed by name, and vice versa."""
+    for i in nums:
+        if not isinstance(i, int):
+            raise TypeError(
+                f"checkpoint: static_argnums must be ints, got {i!r} for {function_name(fun)}. Count the arguments "
+                "from 0, or use static_argnames."
+            )
     try:
         parameters = inspect.signature(fun).parameters.values()
     except (TypeError, ValueError):
-        return
-    n = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return
-    for i in nums:
-        if not -n <= i < n:
+        return frozenset(nums), frozenset(names)
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    n = len(positional)
+    if all([p.kind is not p.VAR_POSITIONAL for p in parameters]):
+        for i in nums:
+            if not -n <= i < n:
+                raise ValueError(
+                    f"checkpoint: static_argnums must name positional parameters of the function, got {i} for "
+                    f"{function_name(fun)}, which takes {n}. Use indices in [{-n}, {n})."
+                )
+        nums = [i % n for i in nums]
+    known = [p.name for p in parameters]
+    for name in names:
+        if name not in known and all([p.kind is not p.VAR_KEYWORD for p in parameters]):
             raise ValueError(
-                f"checkpoint: static_argnums must name positional parameters of the function, got {i} for "
-                f"{function_name(fun)}, which takes {n}. Use indices in [{-n}, {n})."
+                f"checkpoint: static_argnames must name parameters of the function, got {name!r} for "
+                f"{function_name(fun)}, which has {', '.join(known) or 'none'}. Correct the name."
             )
+    return (
+        frozenset(nums) | {positional.index(name) for name in names if name in positional},
+        frozenset(names) | {positional[i] for i in nums if 0 <= i < n},
+    )
 
 
 def checkpoint(
@@ -151,6 +201,7 @@ def checkpoint(
     prevent_cse: bool = True,
     policy: Policy | None = None,
     static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
 ) -> Any:
     """``fun``, of which reverse mode stores the arguments only and computes the rest again when it needs it.
 
@@ -163,13 +214,15 @@ def checkpoint(
             the body of a loop, where there is nothing to merge with.
         policy: which intermediate results to store after all; see :mod:`fgrad.checkpoint_policies`.
         static_argnums: arguments that stay Python values; they must be hashable.
+        static_argnames: the same by name.
 
     Returns:
         A callable with the signature of ``fun``.
 
     Raises:
-        UnhashableStaticError: a static argument cannot be hashed.
-        TypeError: an argument or a result is no array.  Whatever tracing ``fun`` raises passes through.
+        UnhashableStaticError: a static argument or the policy cannot be hashed.
+        TypeError: an argument or a result is no array, or the policy answers neither True nor False.  Whatever tracing
+            ``fun`` raises passes through.
 
     >>> import fgrad, fgrad.numpy as fnp
     >>> f = fgrad.checkpoint(lambda x: fnp.sin(fnp.sin(x)))
@@ -181,13 +234,16 @@ def checkpoint(
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.checkpoint.html; the trade of memory for computation is that
     of Griewank and Walther, https://doi.org/10.1145/347837.347846.
     """
-    nums = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
+    nums = (static_argnums,) if isinstance(static_argnums, (int, str)) else tuple(static_argnums)
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     if fun is None:
-        return lambda f: checkpoint(f, prevent_cse=prevent_cse, policy=policy, static_argnums=nums)
+        return functools.partial(
+            checkpoint, prevent_cse=prevent_cse, policy=policy, static_argnums=nums, static_argnames=names
+        )
     check_callable("checkpoint", fun)
     if policy is not None:
-        check_callable("checkpoint", policy)
-    return Checkpointed(fun, prevent_cse, policy, nums)
+        check_policy("checkpoint", policy)
+    return Checkpointed(fun, prevent_cse, policy, nums, names)
 
 
 remat = checkpoint

@@ -141,6 +141,8 @@ def _split_branches(branches: Branches, unknown: tuple[bool, ...]) -> _Parts:
     parts = [p if p.out_unknown == out_unknown else split(b, unknown, out_unknown) for b, p in zip(branches, parts)]
     n_known = len(unknown) - sum(unknown)
     chosen = [economise(p, [True] * n_known, [False] * n_known) for p in parts]
+    # nothing runs before a branch is chosen: what depends on no input is stored like the rest
+    chosen = [e._replace(hoisted=(), stored=(*e.hoisted, *e.stored)) for e in chosen]
     # a slot holds the residual of whichever branch runs: of each type, as many as the branch that needs most of it
     needs = [Counter((v.aval.shape, v.aval.dtype) for v in e.stored) for e in chosen]
     most = Counter[Any]()

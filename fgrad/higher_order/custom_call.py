@@ -18,12 +18,19 @@ from fgrad import tree
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
-from fgrad.core.jaxpr import ClosedJaxpr, eval_jaxpr
+from fgrad.core.jaxpr import ClosedJaxpr, blamed, blaming_by_turns, eval_jaxpr
 from fgrad.core.primitive import Axis, LinearArg, Zero
 from fgrad.core.trace import EVAL, Trace, Tracer, current_trace, encloses, escaped, using
 from fgrad.errors import ClosedOverTracerError, EscapedTracerError, TreeMismatchError
-from fgrad.higher_order.arguments import check_callable, flatten_output, function_name, is_arraylike, leaf_names
-from fgrad.higher_order.jit_primitive import program_of, reference_of
+from fgrad.higher_order.arguments import (
+    check_callable,
+    flatten_output,
+    function_name,
+    is_arraylike,
+    leaf_names,
+    parameter_names,
+)
+from fgrad.higher_order.jit_primitive import derived_program_of, reference_of
 from fgrad.transforms.linearize import linear_tape
 from fgrad.transforms.stage import inline_consts, stage
 from fgrad.transforms.vmap import materialize, vmap_flat
@@ -35,8 +42,16 @@ POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR
 class Signature:
     """A function's parameters, and which of them are not differentiated."""
 
-    def __init__(self, who: str, fun: Callable[..., Any], nondiff_argnums: Sequence[int], nondiff_argnames=()):
+    def __init__(
+        self,
+        who: str,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int],
+        nondiff_argnames: str | Sequence[str],
+    ):
         check_callable(who, fun)
+        nums = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (nondiff_argnums,)
+        by_name = (nondiff_argnames,) if isinstance(nondiff_argnames, str) else nondiff_argnames
         self.who, self.fun, self.name = who, fun, function_name(fun)
         self.signature: inspect.Signature | None
         try:
@@ -46,9 +61,7 @@ class Signature:
         parameters = [] if self.signature is None else list(self.signature.parameters.values())
         self.names = [p.name for p in parameters if p.kind in POSITIONAL]
         self.only_positional = len(self.names) == len(parameters) > 0
-        self.nondiff = frozenset(self._number(i) for i in nondiff_argnums) | {
-            self._number_of(name) for name in nondiff_argnames
-        }
+        self.nondiff = frozenset(map(self._number, nums)) | frozenset(map(self._number_of, by_name))
 
     def _number(self, i: Any) -> int:
         if not isinstance(i, int):
@@ -93,9 +106,9 @@ class Signature:
                 f"and {len(kwargs)} by keyword ({e}). Change the call."
             ) from None
         bound.apply_defaults()
-        if bound.kwargs:
+        if by_keyword := [name for name in bound.kwargs if name in kwargs]:
             raise TypeError(
-                f"{self.who}: rules take their arguments by position, got keyword-only {', '.join(bound.kwargs)} of "
+                f"{self.who}: rules take their arguments by position, got keyword-only {', '.join(by_keyword)} of "
                 f"{self.name}. Make the parameters positional."
             )
         return bound.args
@@ -138,6 +151,11 @@ class Call:
         others = iter(self.in_tree.unflatten([0] * self.in_tree.num_leaves))
         shown = [None if i in self.nondiff else next(others) for i in range(self.n_args)]
         return leaf_names(self.user_fun, shown, {})
+
+    def takes(self, *others: str) -> str:
+        """What a rule takes that gets the arguments that are not differentiated first."""
+        names = parameter_names(self.user_fun, self.n_args)
+        return f"({', '.join([*(n for i, n in enumerate(names) if i in self.nondiff), *others])})"
 
     def operand_names(self) -> list[str]:
         return [f"an array in nondiff_argnums of {self.name}"] * self.n_nondiff + self.leaf_names()
@@ -187,6 +205,34 @@ class Call:
         self.out_tree = out_tree
 
 
+def call_rule(who: str, rule: Callable[..., Any], takes: str, args: Sequence[Any]) -> Any:
+    """rule(*args); a rule that cannot take these is an error that says what it ``takes``."""
+    try:
+        return rule(*args)
+    except TypeError:
+        signature, misfit = _misfit(rule, args)
+        if not misfit:
+            raise
+        name = function_name(rule)
+        raise TypeError(
+            f"{who}: {name} must take {takes}, got {name}{signature}, called with {len(args)} ({misfit}). Change its "
+            "parameters."
+        ) from None
+
+
+def _misfit(fun: Callable[..., Any], args: Sequence[Any]) -> tuple[inspect.Signature | None, str]:
+    """(signature, why it does not take so many arguments); no reason where it does, or has no signature."""
+    try:
+        signature = inspect.signature(fun)
+    except (TypeError, ValueError):
+        return None, ""
+    try:
+        signature.bind(*args)
+    except TypeError as e:
+        return signature, str(e)
+    return signature, ""
+
+
 def check_pair(who: str, rule: Callable[..., Any], pair: Any, parts: str) -> tuple[Any, Any]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         got = pair.aval if isinstance(pair, Array) else type(pair).__name__
@@ -217,7 +263,8 @@ def float0_zeros(aval: ShapedArray) -> np.ndarray:
 def one_level_down(who: str, name: str, trace: Trace | None = None) -> Iterator[None]:
     """Runs a user's function in ``trace`` (default: the current one), which is below the one it was called in."""
     try:
-        with using(trace or current_trace.get()):
+        with using(trace or current_trace.get()), blaming_by_turns():
+            blamed.set(None)  # its operations have lines of their own
             yield
     except EscapedTracerError as e:
         if isinstance(e, ClosedOverTracerError):
@@ -257,7 +304,7 @@ def callable_of(fun: PythonFun | ClosedJaxpr) -> Callable[..., list[Any]]:
 def run(who: str, name: str, fun: PythonFun | ClosedJaxpr, values: Sequence[np.ndarray]) -> list[tuple[Any, bool]]:
     """Evaluates with values: Python as it stands, a jaxpr as a program."""
     if isinstance(fun, ClosedJaxpr):
-        out = program_of(fun)([np.asarray(v, order="C") for v in values])
+        out = derived_program_of(fun)([np.asarray(v, order="C") for v in values])
         return [(v, a.weak_type) for v, a in zip(out, fun.out_avals)]
     with one_level_down(who, name, EVAL):
         outs = fun(*[ConcreteArray(v, w) for v, w in zip(values, fun.weak)])

@@ -16,7 +16,7 @@ from fgrad.core.primitive import Axis, OverAxis, Primitive, Zero
 from fgrad.core.trace import EVAL, current_trace
 from fgrad.errors import MissingRuleError, TreeMismatchError
 from fgrad.higher_order import custom_call
-from fgrad.higher_order.arguments import check_callable, function_name
+from fgrad.higher_order.arguments import check_callable, function_name, is_arraylike, parameter_names
 from fgrad.higher_order.custom_call import Call, OutDims, Signature, float0_zeros
 from fgrad.primitives.convert import convert
 from fgrad.primitives.define import NO_CUDA
@@ -60,7 +60,10 @@ class custom_jvp:
     """
 
     def __init__(
-        self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = (), nondiff_argnames: Sequence[str] = ()
+        self,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int] = (),
+        nondiff_argnames: str | Sequence[str] = (),
     ):
         self.signature = Signature("custom_jvp", fun, nondiff_argnums, nondiff_argnames)
         functools.update_wrapper(self, fun)
@@ -111,11 +114,26 @@ class custom_jvp:
                     f"{self.__name__}. Pass None for an argument that adds nothing."
                 )
             out = self(*primals)
-            shares = [rule(t, out, *primals) for rule, t in zip(jvps, tangents) if rule is not None]
+            takes = f"({', '.join(['tangent', 'output', *parameter_names(self.fun, len(primals))])})"
+            shares = [
+                self._checked_share(rule, custom_call.call_rule("custom_jvp", rule, takes, (t, out, *primals)), out)
+                for rule, t in zip(jvps, tangents)
+                if rule is not None
+            ]
             return out, tree.tree_map(_sum_of_shares, out, *shares)
 
         jvp.__name__ = f"the rules of {self.__name__}"
         self.defjvp(jvp)
+
+    def _checked_share(self, rule: Callable[..., Any], share: Any, out: Any) -> Any:
+        got, want = tree.tree_structure(share), tree.tree_structure(out)
+        if got != want:
+            raise TreeMismatchError(
+                f"custom_jvp: {function_name(rule)} must return a share of the tangent with the structure of "
+                f"{self.__name__}'s output, got {tree.structure_text(got)} for {tree.structure_text(want)} "
+                f"({tree.first_difference(share, out)}). Return the same containers."
+            )
+        return share
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.jvp is None:
@@ -152,7 +170,8 @@ class _JVPCall(Call):
     def rule(self, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """(outputs, tangents) of flat operands; tangents may be Zero on both sides."""
         ts = [instantiate_tangent(x.aval) if type(t) is Zero else t for x, t in zip(primals, tangents)]
-        pair = self.jvp(*self.fixed(primals), self.others(primals), self.others(ts))
+        args = [*self.fixed(primals), self.others(primals), self.others(ts)]
+        pair = custom_call.call_rule(self.who, self.jvp, self.takes("primals", "tangents"), args)
         out, t_out = custom_call.check_pair(self.who, self.jvp, pair, "output, tangent")
         outs, out_tree = self.results(out, self.jvp)
         self.check_rule_tree(self.jvp, out_tree)
@@ -170,6 +189,11 @@ class _JVPCall(Call):
         want = aval.tangent()
         if not is_inexact(aval.dtype):
             return Zero(want)
+        if not is_arraylike(t):
+            raise TypeError(
+                f"{self.who}: {function_name(self.jvp)} must return tangents that are arrays, got {t!r} of type "
+                f"{type(t).__name__} in leaf {i}. Return arrays."
+            )
         got = aval_of(t)
         if got.shape != want.shape or (got.dtype != want.dtype and not got.weak_type):
             raise ValueError(

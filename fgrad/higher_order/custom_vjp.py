@@ -41,6 +41,7 @@ class custom_vjp:
         fun: a function of pytrees of arrays.
         nondiff_argnums: positions of arguments that are not differentiated (functions, Python values).  ``fwd`` gets
             them in their places, ``bwd`` gets them first.  Traced arrays may be among them, under ``jit`` and ``vmap``.
+        nondiff_argnames: the same by name.
 
     The rules and, outside ``jit`` and ``vmap``, ``fun`` see values, so they may branch on them in Python.
 
@@ -65,8 +66,13 @@ class custom_vjp:
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.custom_vjp.html.
     """
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()):
-        self.signature = Signature("custom_vjp", fun, nondiff_argnums)
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int] = (),
+        nondiff_argnames: str | Sequence[str] = (),
+    ):
+        self.signature = Signature("custom_vjp", fun, nondiff_argnums, nondiff_argnames)
         functools.update_wrapper(self, fun)
         self.__name__ = function_name(fun)
         self.fun = fun
@@ -120,7 +126,8 @@ class _VJPCall(Call):
         """(outputs, residuals, back): ``back(residuals, cotangents of inexact outputs) -> [an array or Zero for each
         differentiated leaf]``
         """
-        pair = self.user_fwd(*self.arguments(operands))
+        takes = f"the arguments of {self.name}"
+        pair = custom_call.call_rule(self.who, self.user_fwd, takes, self.arguments(operands))
         out, res = custom_call.check_pair(self.who, self.user_fwd, pair, "output, residuals")
         outs, out_tree = self.results(out, self.user_fwd)
         self.check_rule_tree(self.user_fwd, out_tree)
@@ -134,7 +141,9 @@ class _VJPCall(Call):
             it, given = iter(residuals[self.n_nondiff :]), iter(cts)
             res = res_tree.unflatten([next(it) if a else x for x, a in zip(rest, is_array)])
             ct = out_tree.unflatten([next(given) if is_inexact(a.dtype) else float0_zeros(a) for a in avals])
-            return self.cotangents(self.user_bwd(*self.fixed(residuals), res, ct))
+            args = [*self.fixed(residuals), res, ct]
+            takes = self.takes("residuals", "cotangent")
+            return self.cotangents(custom_call.call_rule(self.who, self.user_bwd, takes, args))
 
         return outs, [*operands[: self.n_nondiff], *arrays], back
 

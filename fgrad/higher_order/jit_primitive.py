@@ -5,11 +5,13 @@ Results are cached on the jaxpr itself, so they live exactly as long as it does.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgrad.core import caches
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Inline
 from fgrad.core.jaxpr import ClosedJaxpr, Literal, Var, eval_jaxpr
@@ -25,22 +27,83 @@ from fgrad.transforms.vmap import materialize, vmap_flat
 if TYPE_CHECKING:
     from fgrad.compiler.program import Program
 
+MOST_DERIVED = 256  # results kept on one jaxpr
+
 
 def cached_on(closed: ClosedJaxpr, key: Any, make: Callable[[], Any]) -> Any:
-    """make(), once for each key of this jaxpr."""
-    if key not in closed.derived:
-        closed.derived[key] = make()
-    return closed.derived[key]
+    """make(), once for each key of this jaxpr; of more than ``MOST_DERIVED``, those used last are kept."""
+    derived = closed.derived
+    value = derived.pop(key, None)
+    if value is None:
+        value = make()
+        for oldest in list(derived)[: max(0, len(derived) + 1 - MOST_DERIVED)]:
+            derived.pop(oldest, None)
+    derived[key] = value
+    return value
 
 
 def program_of(closed: ClosedJaxpr, donated: frozenset[int] = frozenset()) -> Program:
+    """The program of a trace that counts itself among the caches."""
     from fgrad.compiler.program import Program  # loaded by the first compilation, not by ``import fgrad``
 
     return cached_on(closed, ("program", donated), lambda: Program(closed, donated))
 
 
+class _Kept:
+    """A program of a jaxpr that some transformation derived."""
+
+    __slots__ = ("__weakref__", "closed", "program", "used")
+
+    def __init__(self, closed: ClosedJaxpr):
+        from fgrad.compiler.program import Program
+
+        self.closed = weakref.ref(closed)
+        self.program = Program(closed)
+        self.used = 0
+
+    @property
+    def nbytes(self) -> int:
+        return 16384 + self.program.nbytes
+
+
+class _Programs:
+    """Counts such programs; each lives in its jaxpr, and with it."""
+
+    def __init__(self) -> None:
+        self.kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
+
+    def entries(self) -> list[tuple[_Kept, _Kept]]:
+        return [(kept, kept) for kept in list(self.kept)]
+
+    def forget(self, key: _Kept) -> None:
+        if (closed := key.closed()) is not None:
+            closed.derived.pop("derived program", None)
+
+    def clear(self) -> None:
+        for kept, _ in self.entries():
+            self.forget(kept)
+
+
+_programs = _Programs()
+caches.add_table(_programs, "programs of derived functions")
+
+
+def derived_program_of(closed: ClosedJaxpr) -> Program:
+    """The program of any jaxpr, kept within the limits of the caches."""
+    if (own := closed.derived.get(("program", frozenset()))) is not None:
+        return own
+    kept = closed.derived.get("derived program")
+    if kept is None:
+        kept = cached_on(closed, "derived program", lambda: _Kept(closed))
+        kept.used = caches.clock()
+        _programs.kept.add(kept)
+        caches.enforce_limits()
+    kept.used = caches.clock()
+    return kept.program
+
+
 def _run(values: list[np.ndarray], *, jaxpr: ClosedJaxpr, name: str) -> list[tuple[np.ndarray, bool]]:
-    out = program_of(jaxpr)([np.asarray(v, order="C") for v in values])
+    out = derived_program_of(jaxpr)([np.asarray(v, order="C") for v in values])
     return [(v, a.weak_type) for v, a in zip(out, jaxpr.out_avals)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var, is_effectful, subjaxprs
 from fgrad.core.primitive import Primitive, Zero
-from fgrad.higher_order.jit_primitive import cached_on, program_of
+from fgrad.higher_order.jit_primitive import cached_on, derived_program_of
 from fgrad.transforms.dce import dce
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def run_equation(
         return ClosedJaxpr(Jaxpr((), invars, [Eqn(prim, invars, outvars, params)], outvars), ())
 
     closed = cached_on(keeper, key, make)
-    out = program_of(closed)([np.asarray(v, order="C") for v in values])
+    out = derived_program_of(closed)([np.asarray(v, order="C") for v in values])
     return [(v, a.weak_type) for v, a in zip(out, closed.out_avals)]
 
 

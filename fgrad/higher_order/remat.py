@@ -25,6 +25,7 @@ from fgrad.core.backends import Inline
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Var, eval_jaxpr, is_effectful
 from fgrad.core.primitive import Axis, LinearArg, OverAxis, Primitive, Zero
 from fgrad.core.trace import EVAL, using
+from fgrad.higher_order.checkpoint_policies import saves
 from fgrad.higher_order.jit_primitive import (
     batch_jaxpr,
     cached_on,
@@ -131,9 +132,7 @@ def _plan(jaxpr: ClosedJaxpr, unknown: tuple[bool, ...], policy: Any) -> _Plan:
 
 def _saveable(eqn: Eqn, policy: Any) -> bool:
     """Whether an operation's results are kept; those of an effect always are, as it must not happen twice."""
-    return is_effectful(eqn) or (
-        policy is not None and bool(policy(eqn.primitive, *[a.aval for a in eqn.invars], **eqn.params))
-    )
+    return is_effectful(eqn) or saves(policy, eqn)
 
 
 def _partial_eval(tape, unknown, args, params):

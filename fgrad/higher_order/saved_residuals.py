@@ -19,12 +19,13 @@ from fgrad.transforms.stage import stage
 def saved_residuals(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> list[tuple[ShapedArray, str]]:
     """The type of each value that differentiating ``fun`` stores for its backward pass, and where it comes from.
 
+    Arguments come first, then constants, then what ``fun`` computes, in its order.  Constants that ``fun`` itself makes
+    (a scalar, a broadcast of one) are left out.
+
     Args:
         fun: a function of pytrees of arrays.
         args: arrays or ShapeDtypeStructs; nothing is computed with them.
         kwargs: the same.
-
-    Constants made by ``fun`` itself (a scalar, a broadcast of one) are left out.
 
     >>> import fgrad, fgrad.numpy as fnp
     >>> [origin for _, origin in saved_residuals(lambda x: x * x, 3.0)]
@@ -53,16 +54,17 @@ def saved_residuals(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> list[
                     live.add(id(a))
                 else:
                     read[id(a)] = a
-        return list(read.values())[::-1]
+        return list(read.values())
 
     closed = inline(stage(residuals, avals, name="saved_residuals", arg_names=names))
     jaxpr = closed.jaxpr
-    origin = {v: f"from argument {n}" for v, n in zip(jaxpr.invars, names)}
+    origin = {v: f"from argument {n}" for v, n in zip(jaxpr.invars, names)}  # of each value, in the order of the report
     origin.update((v, "from a constant") for v in jaxpr.constvars)
     for eqn in jaxpr.eqns:
         if any(v in origin for v in eqn.invars):
             origin.update((v, _made_by(eqn)) for v in eqn.outvars)
-    return [(v.aval, origin[v]) for v in dict.fromkeys(jaxpr.outvars) if isinstance(v, Var) and v in origin]
+    stored = {v for v in jaxpr.outvars if isinstance(v, Var)}
+    return [(v.aval, text) for v, text in origin.items() if v in stored]
 
 
 def _made_by(eqn: Eqn) -> str:
@@ -74,6 +76,8 @@ def _made_by(eqn: Eqn) -> str:
 
 def print_saved_residuals(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Prints what :func:`saved_residuals` returns, a line for each value.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.ad_checkpoint.print_saved_residuals.html.
 
     >>> import fgrad, fgrad.numpy as fnp
     >>> print_saved_residuals(lambda x, y: x * y, fnp.ones(3), fnp.ones(3))

@@ -83,4 +83,5 @@ def _repeated(body: ClosedJaxpr, n_consts: int, n_carry: int, times: int, revers
 
     fixed, xs = groups(body.in_avals, n_consts + n_carry)
     avals = [*fixed, *(stacked(a, times) for a in xs)]
-    return cached_on(body, ("repeated", n_carry, times, reverse), lambda: stage(fun, avals, name="scan"))
+    key = ("repeated", n_consts, n_carry, times, reverse)
+    return cached_on(body, key, lambda: stage(fun, avals, name="scan"))

@@ -33,7 +33,7 @@ class Ptr(NamedTuple):
 class Step(NamedTuple):
     """One kernel over ``extent`` independent tiles, at least ``grain`` of them to a worker at a time.
 
-    ``kernel`` is the name of a library kernel or the spec of an emitted one (hashable; see kernels/cpu).
+    ``kernel`` is the name of a library kernel or the spec of another one (hashable; see kernels/cpu).
     """
 
     kernel: object
@@ -41,6 +41,11 @@ class Step(NamedTuple):
     extent: int
     grain: int
     note: str = ""
+
+    @property
+    def kernel_name(self) -> str:
+        """In a program's text: a library kernel's name, what a user's kernel calls itself, or 'emitted'."""
+        return self.kernel if isinstance(self.kernel, str) else getattr(self.kernel, "label", "emitted")
 
 
 class KernelPlan(NamedTuple):

@@ -118,13 +118,11 @@ class _Lines:
         """A stable sort of the order so far: chunks, then merges of neighbours until one run is left."""
         table, axes, stride, _ = self._place(key.layout)
         counts = 8 * 256 * key.bits // 8
-        memory = (*self.keys, *self.index)
+        scratch = self.builder.scratch(counts)
+        orders: tuple[int | Ptr, ...] = (*self.keys, *self.index, int(self.refine), scratch, counts)
         self.builder.step(
             f"sort_keys_{key.bits}_{self.index_bytes}",
-            (
-                *(start(key.base, key.layout), table, axes, self.n, stride, self.run, self.runs, *key.key),
-                *(*memory, int(self.refine), self.builder.scratch(counts), counts),
-            ),
+            (start(key.base, key.layout), table, axes, self.n, stride, self.run, self.runs, *key.key, *orders),
             self.count * self.runs,
             f"sort {self.count * self.runs} runs of {self.run}",
             grain=TILE // self.run,

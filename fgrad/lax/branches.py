@@ -76,7 +76,8 @@ def switch(index: ArrayLike, branches: Sequence[Callable[..., Any]], *operands: 
         The result of the chosen function.
 
     Raises:
-        TypeError: ``index`` is no integer scalar, or the results have other shapes or dtypes.
+        TypeError: ``index`` is no integer scalar, ``branches`` no sequence of functions, or the results have other
+            shapes or dtypes.
         TreeMismatchError: the results have other structures.
         ValueError: there are no branches.
 
@@ -86,6 +87,11 @@ def switch(index: ArrayLike, branches: Sequence[Callable[..., Any]], *operands: 
 
     Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.lax.switch.html.
     """
+    if not isinstance(branches, Sequence):
+        raise TypeError(
+            f"switch: branches must be a sequence of functions, got {branches!r} of type {type(branches).__name__}. "
+            "Pass a list or tuple of them."
+        )
     for b in branches:
         check_callable("switch", b)
     if not branches:

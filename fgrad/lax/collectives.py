@@ -37,6 +37,11 @@ from fgrad.primitives.convert import convert
 def _axes(who: str, axis_name: Any) -> tuple[Axis, ...]:
     """The axes of enclosing vmaps with these names (one, or a tuple or list of them)."""
     names = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
+    if axis_name is None or not all(isinstance(name, Hashable) for name in names):
+        raise TypeError(
+            f"{who}: axis_name must be a hashable name or a tuple of them, got {axis_name!r} of type "
+            f"{type(axis_name).__name__}. Use the name given to vmap(..., axis_name=...)."
+        )
     if len(set(names)) != len(names):
         raise ValueError(f"{who}: axis names must be distinct, got {names!r}. Name each axis once.")
     visible = visible_axes()
@@ -416,6 +421,7 @@ def pshuffle(x: Any, axis_name: Hashable, perm: Sequence[int]) -> Any:
 
     Raises:
         UnboundAxisError: no enclosing vmap has an axis of that name.
+        TypeError: perm does not hold ints.
         ValueError: perm is no permutation of the examples.
 
     >>> import fgrad, fgrad.numpy as fnp
@@ -425,12 +431,16 @@ def pshuffle(x: Any, axis_name: Hashable, perm: Sequence[int]) -> Any:
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.pshuffle.html
     """
     over = _axis("pshuffle", axis_name)
-    if sorted(perm) != list(range(over.size)):
+    try:
+        sources = [source.__index__() for source in perm]
+    except (TypeError, AttributeError):
+        raise TypeError(f"pshuffle: perm must be a sequence of ints, got {perm!r}. Write [1, 2, 0].") from None
+    if sorted(sources) != list(range(over.size)):
         raise ValueError(
-            f"pshuffle: perm must be a permutation of the {over.size} examples of {over.name!r}, got {list(perm)}. "
+            f"pshuffle: perm must be a permutation of the {over.size} examples of {over.name!r}, got {sources}. "
             "Name each index once, or use ppermute."
         )
-    return ppermute(x, axis_name, [(source, i) for i, source in enumerate(perm)])
+    return ppermute(x, axis_name, [(source, i) for i, source in enumerate(sources)])
 
 
 def _pairs(perm: Any, over: Axis) -> tuple[tuple[int, int], ...]:

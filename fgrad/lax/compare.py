@@ -152,4 +152,15 @@ def select(pred: ArrayLike, on_true: ArrayLike, on_false: ArrayLike) -> Array:
     mask = lift(pred, "select")
     if mask.dtype != dtypes.bool_:
         raise TypeError(f"select: pred must be bool, got {mask.dtype}. Compare it with something first.")
-    return select_n_p.bind(mask, *promote_operands("select", on_false, on_true))
+    off, on = promote_operands("select", on_false, on_true)
+    if off.shape != on.shape or mask.shape not in ((), on.shape):
+        raise ValueError(
+            f"select: pred must be a scalar or have the one shape of the arrays, got {mask.shape}, {on.shape} and "
+            f"{off.shape}. Broadcast them, or use fgrad.numpy.where."
+        )
+    if off.dtype != on.dtype:
+        raise TypeError(
+            f"select: the arrays must have equal dtypes, got {on.dtype} and {off.dtype}. Convert one with .astype, or "
+            "use fgrad.numpy.where."
+        )
+    return select_n_p.bind(mask, off, on)

@@ -16,7 +16,7 @@ from fgrad import tree
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
-from fgrad.core.jaxpr import ClosedJaxpr, Jaxpr, eval_jaxpr
+from fgrad.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from fgrad.core.primitive import Axis
 from fgrad.core.trace import Tracer
 from fgrad.higher_order.arguments import check_callable, function_name, is_arraylike
@@ -89,7 +89,8 @@ def scan(
 
     def check(out: Any) -> None:
         if not (isinstance(out, (tuple, list)) and len(out) == 2):
-            got = out.aval if isinstance(out, Array) else type(out).__name__
+            of = f" of {len(out)} values" if isinstance(out, (tuple, list)) else ""
+            got = out.aval if isinstance(out, Array) else f"{type(out).__name__}{of}"
             raise TypeError(
                 f"scan: the body must return a pair (carry, y), got {got} from {function_name(f)}. "
                 "Return two values; y may be None."
@@ -322,17 +323,16 @@ def fori_loop(
     n_consts = len(body.consts)
     if low is not None and high is not None:
         n = max(high - low, 0)
-        steps = ConcreteArray(np.arange(low, low + n, dtype=start.dtype), start.weak_type)
-        step = cached_on(body.closed, "index last", lambda: _index_last(body.closed, n_consts))
+        step = cached_on(body.closed, ("next", n_consts), lambda: _next(body.closed, n_consts))
         k = _unroll("fori_loop", unroll, n)
-        out, _ = bind_unrolled(step, body.consts, carry, [steps], n, False, k)
-        return body.out_tree.unflatten(out)
+        out, _ = bind_unrolled(step, body.consts, [start, *carry], [], n, False, k)
+        return body.out_tree.unflatten(out[1:])
     if unroll not in (None, False, 1):
         raise ValueError(
             f"fori_loop: unroll needs bounds whose values are known, got unroll={unroll} for bounds {start.aval} and "
             f"{stop.aval} that are traced. Leave unroll out, or make the bounds static."
         )
-    cond, step = cached_on(body.closed, "counting", lambda: _counting(body.closed, n_consts))
+    cond, step = cached_on(body.closed, ("counting", n_consts), lambda: _counting(body.closed, n_consts))
     return body.out_tree.unflatten(bind_while(cond, (), step, body.consts, [start, stop, *carry])[2:])
 
 
@@ -359,21 +359,26 @@ def _known(x: Array) -> int | None:
     return None if value is None else int(value)
 
 
-def _index_last(closed: ClosedJaxpr, n_consts: int) -> ClosedJaxpr:
-    """(consts, i, carry) -> carry as a scan's body, (consts, carry, i) -> carry."""
-    j = closed.jaxpr
-    consts, (i, *carry) = j.invars[:n_consts], j.invars[n_consts:]
-    return ClosedJaxpr(Jaxpr((), (*consts, *carry, i), j.eqns, j.outvars), ())
+def _next(closed: ClosedJaxpr, n_consts: int) -> ClosedJaxpr:
+    """(consts, i, carry) -> carry as a body that counts: (consts | i, carry) -> (i + 1, carry)."""
+    i = closed.in_avals[n_consts]
+    one = ConcreteArray(np.ones((), i.dtype), i.weak_type)
+
+    def step(*args: Any) -> list[Any]:
+        return [add_p.bind(args[n_consts], one), *eval_jaxpr(closed.jaxpr, (), *args)]
+
+    return stage(step, closed.in_avals, name="fori_loop")
 
 
 def _counting(closed: ClosedJaxpr, n_consts: int) -> tuple[ClosedJaxpr, ClosedJaxpr]:
     """The condition i < stop and the body (consts | i, stop, carry) -> (i + 1, stop, carry)."""
     consts, (i, *carry) = closed.in_avals[:n_consts], closed.in_avals[n_consts:]
-    one = ConcreteArray(np.ones((), i.dtype), i.weak_type)
+    following = _next(closed, n_consts)
 
     def step(*args: Any) -> list[Any]:
         c, (i, stop, *k) = args[:n_consts], args[n_consts:]
-        return [add_p.bind(i, one), stop, *eval_jaxpr(closed.jaxpr, (), *c, i, *k)]
+        i, *k = eval_jaxpr(following.jaxpr, following.consts, *c, i, *k)
+        return [i, stop, *k]
 
     cond = stage(lambda i, stop, *_: [lt_p.bind(i, stop)], [i, i, *carry], name="fori_loop")
     return cond, stage(step, [*consts, i, i, *carry], name="fori_loop")

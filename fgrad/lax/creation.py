@@ -81,6 +81,8 @@ def stop_gradient(x: T) -> T:
     Raises:
         TypeError: a leaf is no array.
 
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.stop_gradient.html.
+
     >>> import numpy as np
     >>> from fgrad import lax
     >>> lax.stop_gradient({"w": np.float32([1, 2])})

@@ -104,7 +104,7 @@ def cumlogsumexp(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Ar
 
     >>> import numpy as np
     >>> from fgrad import lax
-    >>> lax.cumlogsumexp(np.float32([1000, 1000]))
-    Array([1000.    , 1000.6931], dtype=float32)
+    >>> lax.cumlogsumexp(np.float32([1000, 0, -1000]))
+    Array([1000., 1000., 1000.], dtype=float32)
     """
     return _bind(cumlogsumexp_p, operand, axis, reverse)

@@ -61,6 +61,8 @@ def sort_key_val(
     Raises:
         ValueError: shapes differ, or the axis is out of range.
 
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.sort_key_val.html.
+
     >>> import numpy as np
     >>> from fgrad import lax
     >>> lax.sort_key_val(np.int32([3, 1]), np.float32([0.5, 0.25]))

@@ -155,7 +155,7 @@ def _checked(item: Any) -> Any:
     if not dtypes.is_integer(array.dtype):
         raise TypeError(f"index: arrays must hold integers or booleans, got {array.aval}. Convert with .astype(int).")
     if array.ndim == 0 and not isinstance(array, Tracer):
-        return array.__index__()  # type: ignore[attr-defined]
+        return array.__index__()
     return array
 
 

@@ -19,7 +19,7 @@ from fgrad.numpy.promotion import cast, promote_dtypes
 
 def _sequence(name: str, arrays: Any) -> list[Any]:
     if isinstance(arrays, Array | np.ndarray) and arrays.ndim:
-        return list(arrays)  # type: ignore[arg-type]  # Array gets its __iter__ from methods.py
+        return list(arrays)
     if not isinstance(arrays, Sequence) or not arrays:
         raise ValueError(f"{name}: needs a non-empty sequence of arrays, got {arrays!r}. Pass at least one.")
     return list(arrays)

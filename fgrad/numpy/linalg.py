@@ -53,7 +53,7 @@ def cholesky(a: Any, *, upper: bool = False) -> Array:
 def qr(a: Any, mode: str = "reduced") -> Any:
     """(Q, R) with Q R = a [*batch, m, n], Q^T Q = 1 and R upper triangular; k = min(m, n) columns and rows.
 
-    ``mode``: 'reduced', or 'r' for R alone.  Differentiable where m >= n.
+    ``mode``: 'reduced', or 'r' for R alone.
 
     Raises:
         TypeError, ValueError: a is not float32 or float64, or holds no matrix, or there is no such mode.

@@ -28,8 +28,8 @@ def _line(name: str, a: Any, axis: int | None) -> tuple[Array, int]:
 def _refuse_order(name: str, kind: Any, order: Any) -> None:
     if kind is not None or order is not None:
         raise TypeError(
-            f"{name}: kind and order must be None, got kind={kind!r} and order={order!r}: there is one algorithm, which "
-            "is stable, and there are no named fields. Leave them out."
+            f"{name}: kind and order must be None, got kind={kind!r} and order={order!r}: there is one algorithm, "
+            "which is stable, and there are no named fields. Leave them out."
         )
 
 

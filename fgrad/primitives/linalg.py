@@ -5,7 +5,7 @@ Matrices are the last two axes; the axes before them are a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fgrad.primitives.compare import eq_p, gt_p, select_n_p
 from fgrad.primitives.define import NO_CUDA, NOT_LINEAR, zero_tangent
 from fgrad.primitives.dot_general import dot_general_p
 from fgrad.primitives.iota import iota_p
+from fgrad.primitives.padding import slice_p
 from fgrad.primitives.transpose import moveaxis, permute
 
 _LAPACK = Host("LAPACK does it, through NumPy")
@@ -62,6 +63,12 @@ def _rows(x: Any, like: Any) -> Any:
     return broadcast_in_dim_p.bind(x, shape=tuple(like.shape), broadcast_dimensions=tuple(range(like.ndim - 1)))
 
 
+def _first_columns(x: Any, k: int) -> Any:
+    if k == x.shape[-1]:
+        return x
+    return slice_p.bind(x, start_indices=(0,) * x.ndim, limit_indices=(*x.shape[:-1], k), strides=(1,) * x.ndim)
+
+
 def _diagonal(x: Any) -> Any:
     return reduce_sum_p.bind(_kept(x, eq_p), axes=(x.ndim - 1,))
 
@@ -76,7 +83,7 @@ def _check(name: str, a: ShapedArray, square: bool = True) -> None:
 
 
 def _batch(prim: Callable[[], Primitive]) -> Callable[..., Any]:
-    def rule(args: Sequence[Any], dims: Sequence[int | None], **params: Any) -> tuple[Any, Any]:
+    def rule(args, dims, **params):
         outs = prim().bind(moveaxis(args[0], dims[0], 0), **params)
         return (outs, [0] * len(outs)) if prim().multiple_results else (outs, 0)
 
@@ -88,7 +95,7 @@ def _mean(a: np.ndarray) -> np.ndarray:
     return (a + np.swapaxes(a, -1, -2)) / 2
 
 
-def _each(of: Callable[[np.ndarray], tuple[np.ndarray, ...]], shapes: Callable[..., tuple[ShapedArray, ...]]) -> Any:
+def _each(of: Callable[..., tuple[np.ndarray, ...]], shapes: Callable[..., tuple[ShapedArray, ...]]) -> Any:
     """A reference that fills the results of a matrix LAPACK gives up on with NaN."""
 
     def reference(a: np.ndarray, **params: Any) -> list[np.ndarray]:
@@ -183,20 +190,18 @@ def _qr_abstract(a: ShapedArray) -> tuple[ShapedArray, ShapedArray]:
 
 
 def _qr_jvp(primals, tangents):
-    # A = Q R, m >= n: with X = dA R^-1 and W = the strictly lower triangle of Q^T X less its transpose,
-    #     dQ = X - Q (Q^T X - W),    dR = (Q^T X - W) R.
+    # A = Q R, the first k = min(m, n) columns of which, A_k = Q R_k, determine Q: with X = dA_k R_k^-1 and W = the
+    # strictly lower triangle of Q^T X less its transpose,
+    #     dQ = X - Q (Q^T X - W),    dR = Q^T dA - W R.
     (a,), (t,) = primals, tangents
-    if a.shape[-2] < a.shape[-1]:
-        raise MissingBackendError(
-            f"qr: has a derivative only for matrices with at least as many rows as columns, got shape {a.shape}. "
-            "Decompose the transpose."
-        )
     q, r = qr_p.bind(a)
-    x = _mT(_solve(r, _mT(t), True))
+    r_k, t_k = (_first_columns(x, q.shape[-1]) for x in (r, t))
+    x = _mT(_solve(r_k, _mT(t_k), True))
     overlap = _matmul(_mT(q), x)
     below = _kept(overlap, gt_p)
-    upper = sub_p.bind(overlap, sub_p.bind(below, _mT(below)))
-    return [q, r], [sub_p.bind(x, _matmul(q, upper)), _matmul(upper, r)]
+    w = sub_p.bind(below, _mT(below))
+    dq = sub_p.bind(x, _matmul(q, sub_p.bind(overlap, w)))
+    return [q, r], [dq, sub_p.bind(_matmul(_mT(q), t), _matmul(w, r))]
 
 
 # --- eigh ------------------------------------------------------------------------------------------------------------

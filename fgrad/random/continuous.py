@@ -17,29 +17,11 @@ from fgrad.core.array import Array
 from fgrad.higher_order.jit import jit
 from fgrad.lax.common import canonical_shape
 from fgrad.numpy.logic import where
-from fgrad.numpy.promotion import cast, expand_to
+from fgrad.numpy.promotion import expand_to
 from fgrad.numpy.types import finfo
 from fgrad.primitives.broadcast import full_like
-from fgrad.random.generator import (
-    check_key,
-    float_dtype,
-    keys_from,
-    normal_of,
-    random_bits,
-    scaled_normal,
-    shape_for,
-    uniform_between,
-    uniform_of,
-)
-
-Shape = tuple[int, ...]
-
-
-def arguments(name: str, key: Any, shape: Any, dtype: Any, *parameters: Any) -> tuple[Array, list[Array], Shape, Any]:
-    """Checked: the key, the parameters in the dtype, the shape they broadcast to, the dtype."""
-    dtype = float_dtype(name, dtype)
-    shape = shape_for(name, shape, *[np.shape(p) for p in parameters])
-    return check_key(name, key), [cast(name, p, dtype) for p in parameters], shape, dtype
+from fgrad.random.arguments import Shape, arguments, check_key, not_negative, ordered
+from fgrad.random.generator import keys_from, normal_of, random_bits, scaled_normal, uniform_between, uniform_of
 
 
 def bits(key: Any, shape: Any = (), dtype: Any = None) -> Array:
@@ -68,7 +50,8 @@ def uniform(key: Any, shape: Any = (), dtype: Any = None, minval: Any = 0.0, max
     >>> fgrad.random.uniform(fgrad.random.key(0), (2,)).tolist()
     [0.947667..., 0.978579...]
     """
-    key, (low, high), shape, dtype = arguments("uniform", key, shape, dtype, minval, maxval)
+    key, (low, high), shape, dtype = arguments("uniform", key, shape, dtype, minval=minval, maxval=maxval)
+    ordered("uniform", minval=low, maxval=high)
     return uniform_between(key, low, high, shape, dtype)
 
 
@@ -91,7 +74,8 @@ def truncated_normal(key: Any, lower: Any, upper: Any, shape: Any = None, dtype:
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.truncated_normal.html
     """
-    key, (lower, upper), shape, dtype = arguments("truncated_normal", key, shape, dtype, lower, upper)
+    key, (lower, upper), shape, dtype = arguments("truncated_normal", key, shape, dtype, lower=lower, upper=upper)
+    ordered("truncated_normal", strictly=True, lower=lower, upper=upper)
     return _truncated_normal(key, lower, upper, shape, dtype)
 
 
@@ -111,7 +95,8 @@ def lognormal(key: Any, sigma: Any = 1.0, shape: Any = None, dtype: Any = None) 
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.lognormal.html
     """
-    key, (sigma,), shape, dtype = arguments("lognormal", key, shape, dtype, sigma)
+    key, (sigma,), shape, dtype = arguments("lognormal", key, shape, dtype, sigma=sigma)
+    not_negative("lognormal", sigma=sigma)
     return _lognormal(key, sigma, shape, dtype)
 
 
@@ -142,7 +127,7 @@ def double_sided_maxwell(key: Any, loc: Any, scale: Any, shape: Any = (), dtype:
     https://docs.jax.dev/en/latest/_autosummary/jax.random.double_sided_maxwell.html
     """
     name = "double_sided_maxwell"
-    key, (loc, scale), own, dtype = arguments(name, key, None, dtype, loc, scale)
+    key, (loc, scale), own, dtype = arguments(name, key, None, dtype, loc=loc, scale=scale)
     return _double_sided_maxwell(key, loc, scale, (*(canonical_shape(name, shape) or own), *own), dtype)
 
 
@@ -164,7 +149,8 @@ def wald(key: Any, mean: Any, shape: Any = None, dtype: Any = None) -> Array:
     J. Michael, W. Schucany, R. Haas, *Generating random variates using transformations with multiple roots*, 1976,
     https://doi.org/10.1080/00031305.1976.10479147; https://docs.jax.dev/en/latest/_autosummary/jax.random.wald.html.
     """
-    key, (mean,), shape, dtype = arguments("wald", key, shape, dtype, mean)
+    key, (mean,), shape, dtype = arguments("wald", key, shape, dtype, mean=mean)
+    not_negative("wald", mean=mean)
     return _wald(key, mean, shape, dtype)
 
 
@@ -192,6 +178,7 @@ def exponential(key: Any, shape: Any = (), dtype: Any = None) -> Array:
 
 @functools.partial(jit, static_argnums=(1, 2))
 def exponential_of(key: Array, shape: Shape, dtype: np.dtype) -> Array:
+    """``exponential`` of checked arguments."""
     return lax.neg(lax.log1p(lax.neg(uniform_of(key, shape, dtype))))
 
 
@@ -208,6 +195,7 @@ def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None
 
 
 def check_mode(name: str, mode: Any) -> str:
+    """'low' (for None too) or 'high'."""
     if mode not in (None, "low", "high"):
         raise ValueError(f"{name}: mode must be 'low' or 'high', got {mode!r}. Choose one of them.")
     return mode or "low"
@@ -215,6 +203,7 @@ def check_mode(name: str, mode: Any) -> str:
 
 @functools.partial(jit, static_argnums=(1, 2, 3))
 def gumbel_of(key: Array, shape: Shape, dtype: np.dtype, mode: str) -> Array:
+    """``gumbel`` of checked arguments."""
     info = finfo(dtype)
     if mode == "low":
         return lax.neg(lax.log(lax.neg(lax.log(uniform_of(key, shape, dtype, float(info.tiny))))))
@@ -274,7 +263,8 @@ def pareto(key: Any, b: Any, shape: Any = None, dtype: Any = None) -> Array:
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.pareto.html
     """
-    key, (b,), shape, dtype = arguments("pareto", key, shape, dtype, b)
+    key, (b,), shape, dtype = arguments("pareto", key, shape, dtype, b=b)
+    not_negative("pareto", b=b)
     return _pareto(key, b, shape, dtype)
 
 
@@ -288,7 +278,8 @@ def rayleigh(key: Any, scale: Any, shape: Any = None, dtype: Any = None) -> Arra
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.rayleigh.html
     """
-    key, (scale,), shape, dtype = arguments("rayleigh", key, shape, dtype, scale)
+    key, (scale,), shape, dtype = arguments("rayleigh", key, shape, dtype, scale=scale)
+    not_negative("rayleigh", scale=scale)
     return _rayleigh(key, scale, shape, dtype)
 
 
@@ -303,8 +294,10 @@ def weibull_min(key: Any, scale: Any, concentration: Any, shape: Any = None, dty
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.weibull_min.html
     """
-    key, parameters, shape, dtype = arguments("weibull_min", key, shape, dtype, scale, concentration)
-    return _weibull_min(key, *parameters, shape, dtype)
+    name = "weibull_min"
+    key, (scale, power), shape, dtype = arguments(name, key, shape, dtype, scale=scale, concentration=concentration)
+    not_negative(name, scale=scale, concentration=power)
+    return _weibull_min(key, scale, power, shape, dtype)
 
 
 @functools.partial(jit, static_argnums=(3, 4))
@@ -318,8 +311,10 @@ def triangular(key: Any, left: Any, mode: Any, right: Any, shape: Any = None, dt
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.triangular.html
     """
-    key, parameters, shape, dtype = arguments("triangular", key, shape, dtype, left, mode, right)
-    return _triangular(key, *parameters, shape, dtype)
+    name = "triangular"
+    key, points, shape, dtype = arguments(name, key, shape, dtype, left=left, mode=mode, right=right)
+    ordered(name, left=points[0], mode=points[1], right=points[2])
+    return _triangular(key, *points, shape, dtype)
 
 
 @functools.partial(jit, static_argnums=(4, 5))

@@ -21,28 +21,65 @@ from fgrad.higher_order.jit import jit
 from fgrad.numpy import ufuncs
 from fgrad.numpy.indexing import take
 from fgrad.numpy.logic import where
-from fgrad.numpy.promotion import cast, expand_to, promote_dtypes_inexact
+from fgrad.numpy.promotion import cast, expand_to, inexact_dtype, promote_dtypes_inexact
 from fgrad.primitives.broadcast import full_like
-from fgrad.random.generator import check_key, float_dtype, integer_dtype, keys_from, shape_for, split_key, uniform_of
-
-Shape = tuple[int, ...]
+from fgrad.random.arguments import (
+    Shape,
+    check_key,
+    float_dtype,
+    in_dtype,
+    integer_dtype,
+    not_negative,
+    probability,
+    real,
+    shape_for,
+)
+from fgrad.random.generator import keys_from, split_key, uniform_of
 
 
 def _some(mask: Array) -> Array:
     return lax.reduce_or(mask, tuple(range(mask.ndim)))
 
 
-def _accepted(key: Array, like: Array, propose: Callable[[Array, Array], tuple[Array, Array]]) -> Array:
-    """Values proposed, (value, whether to accept it) from two uniform arrays, until every element has one."""
+def _accepted(
+    key: Array, needed: Array, dtype: np.dtype, propose: Callable[[Array, Array], tuple[Array, Array]]
+) -> Array:
+    """Values proposed, (value, whether to accept it) from two uniform arrays, until every element has one.
+
+    No round at all where none is needed.  Otherwise the others take part too: as in JAX an element keeps the last value
+    that it has accepted, so how many rounds there are shows in the numbers.
+    """
 
     def step(state: Any) -> Any:
         key, value, done = state
         key, *keys = keys_from(key, 3)
-        new, accept = propose(*(uniform_of(k, like.shape, like.dtype) for k in keys))
+        new, accept = propose(*(uniform_of(k, needed.shape, dtype) for k in keys))
         return key, lax.select(accept, new, value), lax.bitwise_or(done, accept)
 
-    start = (key, full_like(like, -1), lax.ne(like, like))  # a NaN would never be accepted
+    start = (key, lax.full(needed.shape, -1, dtype), expand_to(~_some(needed), needed.shape))
     return lax.while_loop(lambda state: _some(lax.bitwise_not(state[2])), step, start)[1]
+
+
+#: log k! less Stirling's formula, for k = 0 .. 9.
+_STIRLING_TAIL = np.array(
+    [
+        0.0810614667953272, 0.0413406959554092, 0.0276779256849983, 0.02079067210376509, 0.0166446911898211,
+        0.0138761288230707, 0.0118967099458917, 0.0104112652619720, 0.00925546218271273, 0.00833056343336287,
+    ]
+)  # fmt: skip
+
+
+def _stirling_tail(k: Array) -> Array:
+    table = from_numpy(_STIRLING_TAIL, k.dtype)
+    square = (k + 1) * (k + 1)
+    series = (1 / 12 - (1 / 360 - 1 / 1260 / square) / square) / (k + 1)
+    place = lax.convert_element_type(ufuncs.minimum(ufuncs.maximum(k, 0), 9), dtypes.int32)
+    return where(k <= 9, take(table, place, mode="clip"), series)
+
+
+def _log_factorial(k: Array) -> Array:
+    """log k!, k a whole number."""
+    return (k + 0.5) * lax.log(k + 1) - (k + 1) + math.log(2 * math.pi) / 2 + _stirling_tail(k)
 
 
 # --- poisson ---------------------------------------------------------------------------------------------------------
@@ -57,11 +94,13 @@ def poisson(key: Any, lam: Any, shape: Any = None, dtype: Any = None) -> Array:
 
     >>> import fgrad
     >>> fgrad.random.poisson(fgrad.random.key(0), 3.0, (5,)).tolist()
-    [5, 3, 2, 3, 1]
+    [0, 0, 4, 4, 1]
     """
-    target = integer_dtype("poisson", dtype)
-    lam = cast("poisson", lam, dtypes.float32)
-    return _poisson(check_key("poisson", key), lam, shape_for("poisson", shape, lam.shape), target)
+    key, target = check_key("poisson", key), integer_dtype("poisson", dtype)
+    lam = in_dtype("poisson", "lam", lam, dtypes.float32)
+    shape = shape_for("poisson", shape, lam.shape)
+    not_negative("poisson", lam=lam)
+    return _poisson(key, lam, shape, target)
 
 
 @functools.partial(jit, static_argnums=(2, 3))
@@ -69,7 +108,8 @@ def _poisson(key: Array, lam: Array, shape: Shape, dtype: np.dtype) -> Array:
     lam = expand_to(lam, shape)
     small, endless = ~(lam >= 10), lax.eq(lam, full_like(lam, math.inf))
     few = _poisson_small(key, lax.select(small, lam, full_like(lam, 0)))
-    many = _poisson_large(key, lax.select(small | endless, full_like(lam, 1e5), lam))
+    large = ~(small | endless)
+    many = _poisson_large(key, lax.select(large, lam, full_like(lam, 1e5)), large)
     out = where(endless, math.inf, lax.select(small, few, many))
     out = lax.select(lax.eq(lam, full_like(lam, 0)), full_like(out, 0), out)
     return lax.convert_element_type(out, dtype)
@@ -88,7 +128,7 @@ def _poisson_small(key: Array, lam: Array) -> Array:
     return state[1] - 1
 
 
-def _poisson_large(key: Array, lam: Array) -> Array:
+def _poisson_large(key: Array, lam: Array, needed: Array) -> Array:
     log_lam = lax.log(lam)
     b = 0.931 + 2.53 * lax.sqrt(lam)
     a = -0.059 + 0.02483 * b
@@ -100,12 +140,12 @@ def _poisson_large(key: Array, lam: Array) -> Array:
         us = 0.5 - lax.abs(u)
         k = lax.floor((2 * a / us + b) * u + lam + 0.43)
         s = lax.log(v * inv_alpha / (a / (us * us) + b))
-        t = k * log_lam - lam - lax.lgamma(k + 1)
+        t = k * log_lam - lam - _log_factorial(k)
         inside = (us >= 0.07) & (v <= v_r)
         outside = (k < 0) | ((us < 0.013) & (v > us))
         return k, inside | (~outside & (s <= t))
 
-    return _accepted(key, lam, propose)
+    return _accepted(key, needed, lam.dtype, propose)
 
 
 # --- binomial --------------------------------------------------------------------------------------------------------
@@ -119,13 +159,16 @@ def binomial(key: Any, n: Any, p: Any, shape: Any = None, dtype: Any = None) -> 
 
     >>> import fgrad
     >>> fgrad.random.binomial(fgrad.random.key(0), 10, 0.5, (4,)).tolist()
-    [7.0, 3.0, 6.0, 5.0]
+    [6.0, 7.0, 5.0, 6.0]
     """
-    target = float_dtype("binomial", dtype)
-    (p,) = promote_dtypes_inexact("binomial", p)
-    n = cast("binomial", n, p.dtype)
+    key, target = check_key("binomial", key), float_dtype("binomial", dtype)
+    p = real("binomial", "p", p)
+    p = cast("binomial", p, inexact_dtype(p.dtype))
+    n = in_dtype("binomial", "n", n, p.dtype)
     shape = shape_for("binomial", shape, n.shape, p.shape)
-    return _binomial(check_key("binomial", key), n, p, shape, target)
+    not_negative("binomial", n=n)
+    probability("binomial", p=p)
+    return _binomial(key, n, p, shape, target)
 
 
 @functools.partial(jit, static_argnums=(3, 4))
@@ -139,8 +182,9 @@ def _binomial(key: Array, n: Array, p: Array, shape: Shape, dtype: np.dtype) -> 
     invert = (n * q <= 10) | ~(n >= 0) | endless
     n = lax.floor(n)
     simple = invert & ~endless & ~wrong
-    few = _binomial_small(key, lax.select(simple, n, full_like(n, 0)), q)
-    many = _binomial_large(key, lax.select(invert, full_like(n, 1e4), n), lax.select(invert, full_like(q, 0.5), q))
+    few = _binomial_small(key, lax.select(simple, n, full_like(n, -1)), q)
+    n_large, q_large = lax.select(invert, full_like(n, 1e4), n), lax.select(invert, full_like(q, 0.5), q)
+    many = _binomial_large(key, n_large, q_large, ~invert)
     out = lax.select(invert, few, many)
     out = lax.select(rare | endless, out, n - out)
     out = where(wrong, math.nan, where(endless, math.inf, out))
@@ -162,24 +206,7 @@ def _binomial_small(key: Array, n: Array, p: Array) -> Array:
     return lax.while_loop(lambda s: _some(lax.le(s[2], n)), step, (key, nothing, nothing))[1] - 1
 
 
-#: log k! less Stirling's formula, for k = 0 .. 9.
-_STIRLING_TAIL = np.array(
-    [
-        0.0810614667953272, 0.0413406959554092, 0.0276779256849983, 0.02079067210376509, 0.0166446911898211,
-        0.0138761288230707, 0.0118967099458917, 0.0104112652619720, 0.00925546218271273, 0.00833056343336287,
-    ]
-)  # fmt: skip
-
-
-def _stirling_tail(k: Array) -> Array:
-    table = from_numpy(_STIRLING_TAIL, k.dtype)
-    square = (k + 1) * (k + 1)
-    series = (1 / 12 - (1 / 360 - 1 / 1260 / square) / square) / (k + 1)
-    place = lax.convert_element_type(ufuncs.minimum(ufuncs.maximum(k, 0), 9), dtypes.int32)
-    return where(k <= 9, take(table, place, mode="clip"), series)
-
-
-def _binomial_large(key: Array, n: Array, p: Array) -> Array:
+def _binomial_large(key: Array, n: Array, p: Array, needed: Array) -> Array:
     deviation = lax.sqrt(n * p * (1 - p))
     b = 1.15 + 2.53 * deviation
     a = -0.0873 + 0.0248 * b + 0.01 * p
@@ -207,7 +234,7 @@ def _binomial_large(key: Array, n: Array, p: Array) -> Array:
         )
         return k, inside | (~outside & (v <= bound))
 
-    return _accepted(key, n, propose)
+    return _accepted(key, needed, n.dtype, propose)
 
 
 def multinomial(key: Any, n: Any, p: Any, *, shape: Any = None, dtype: Any = None) -> Array:
@@ -218,13 +245,14 @@ def multinomial(key: Any, n: Any, p: Any, *, shape: Any = None, dtype: Any = Non
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.multinomial.html
     """
-    target = float_dtype("multinomial", dtype)
-    n, p = promote_dtypes_inexact("multinomial", n, p)
+    key, target = check_key("multinomial", key), float_dtype("multinomial", dtype)
+    n, p = promote_dtypes_inexact("multinomial", real("multinomial", "n", n), real("multinomial", "p", p))
     if p.ndim == 0:
         raise ValueError("multinomial: p must have an axis of outcomes, got shape (). Give a probability for each.")
     shape = shape_for("multinomial", shape, p.shape)
     shape_for("multinomial", shape[:-1], n.shape)
-    return _multinomial(check_key("multinomial", key), n, p, shape, target)
+    not_negative("multinomial", n=n, p=p)
+    return _multinomial(key, n, p, shape, target)
 
 
 @functools.partial(jit, static_argnums=(3, 4))

@@ -17,25 +17,12 @@ from fgrad.core.array import Array
 from fgrad.higher_order.custom_jvp import custom_jvp
 from fgrad.higher_order.jit import jit
 from fgrad.lax.common import canonical_shape
-from fgrad.numpy.promotion import cast, expand_to
+from fgrad.numpy.promotion import expand_to
 from fgrad.numpy.types import finfo
 from fgrad.primitives.broadcast import full_like
-from fgrad.random.continuous import arguments, exponential_of, random_sign
-from fgrad.random.generator import (
-    Words,
-    check_key,
-    draw,
-    float_dtype,
-    keys_from,
-    normal_each,
-    normal_of,
-    shape_for,
-    split_key,
-    unit_each,
-    words_of,
-)
-
-Shape = tuple[int, ...]
+from fgrad.random.arguments import Shape, arguments, check_key, float_dtype, in_dtype, known, not_negative, shape_for
+from fgrad.random.continuous import exponential_of, random_sign
+from fgrad.random.generator import Words, draw, keys_from, normal_each, normal_of, split_key, unit_each, words_of
 
 
 # --- one gamma variable for each key ---------------------------------------------------------------------------------
@@ -103,8 +90,8 @@ def _sample(words: Words, alpha: Array, log_space: bool) -> Array:
 def _differentiable(log_space: bool) -> Callable[[Array, Array], Array]:
     """(key, a) -> samples, one for each element of a.
 
-    The derivative in a keeps the sample's quantile: dx/da = -(dF/da) / (dF/dx), F the distribution function (M. Figurnov,
-    S. Mohamed, A. Mnih, *Implicit reparameterization gradients*, 2018, https://arxiv.org/abs/1805.08498).
+    The derivative in a keeps the sample's quantile: dx/da = -(dF/da) / (dF/dx), F the distribution function
+    (M. Figurnov, S. Mohamed, A. Mnih, *Implicit reparameterization gradients*, https://arxiv.org/abs/1805.08498).
     """
 
     @custom_jvp
@@ -130,6 +117,7 @@ _gamma_of, _log_gamma_of = _differentiable(False), _differentiable(True)
 
 @functools.partial(jit, static_argnums=(2, 3))
 def gamma_of(key: Array, a: Array, shape: Shape, log_space: bool) -> Array:
+    """Gamma variables, or their logarithms."""
     return (_log_gamma_of if log_space else _gamma_of)(key, expand_to(a, shape))
 
 
@@ -141,7 +129,8 @@ def gamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Array:
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.gamma.html
     """
-    key, (a,), shape, dtype = arguments("gamma", key, shape, dtype, a)
+    key, (a,), shape, dtype = arguments("gamma", key, shape, dtype, a=a)
+    not_negative("gamma", a=a)
     return gamma_of(key, a, shape, False)
 
 
@@ -150,7 +139,8 @@ def loggamma(key: Any, a: Any, shape: Any = None, dtype: Any = None) -> Array:
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.loggamma.html
     """
-    key, (a,), shape, dtype = arguments("loggamma", key, shape, dtype, a)
+    key, (a,), shape, dtype = arguments("loggamma", key, shape, dtype, a=a)
+    not_negative("loggamma", a=a)
     return gamma_of(key, a, shape, True)
 
 
@@ -159,7 +149,8 @@ def beta(key: Any, a: Any, b: Any, shape: Any = None, dtype: Any = None) -> Arra
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.beta.html
     """
-    key, (a, b), shape, dtype = arguments("beta", key, shape, dtype, a, b)
+    key, (a, b), shape, dtype = arguments("beta", key, shape, dtype, a=a, b=b)
+    not_negative("beta", a=a, b=b)
     return _beta(key, a, b, shape)
 
 
@@ -179,12 +170,13 @@ def dirichlet(key: Any, alpha: Any, shape: Any = None, dtype: Any = None) -> Arr
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.dirichlet.html
     """
-    dtype = float_dtype("dirichlet", dtype)
-    alpha = cast("dirichlet", alpha, dtype)
+    key, dtype = check_key("dirichlet", key), float_dtype("dirichlet", dtype)
+    alpha = in_dtype("dirichlet", "alpha", alpha, dtype)
     if alpha.ndim == 0:
         raise ValueError("dirichlet: alpha must have an axis of parameters, got shape (). Give one for each component.")
     shape = shape_for("dirichlet", shape, alpha.shape[:-1])
-    return _dirichlet(check_key("dirichlet", key), alpha, (*shape, alpha.shape[-1]))
+    not_negative("dirichlet", alpha=alpha)
+    return _dirichlet(key, alpha, (*shape, alpha.shape[-1]))
 
 
 @functools.partial(jit, static_argnums=2)
@@ -201,7 +193,8 @@ def chisquare(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Array:
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.chisquare.html
     """
-    key, (df,), shape, dtype = arguments("chisquare", key, shape, dtype, df)
+    key, (df,), shape, dtype = arguments("chisquare", key, shape, dtype, df=df)
+    not_negative("chisquare", df=df)
     return _chisquare(key, df, shape)
 
 
@@ -215,7 +208,8 @@ def f(key: Any, dfnum: Any, dfden: Any, shape: Any = None, dtype: Any = None) ->
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.f.html
     """
-    key, (dfnum, dfden), shape, dtype = arguments("f", key, shape, dtype, dfnum, dfden)
+    key, (dfnum, dfden), shape, dtype = arguments("f", key, shape, dtype, dfnum=dfnum, dfden=dfden)
+    not_negative("f", dfnum=dfnum, dfden=dfden)
     return _f(key, dfnum, dfden, shape)
 
 
@@ -230,7 +224,8 @@ def t(key: Any, df: Any, shape: Any = None, dtype: Any = None) -> Array:
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.t.html
     """
-    key, (df,), shape, dtype = arguments("t", key, shape, dtype, df)
+    key, (df,), shape, dtype = arguments("t", key, shape, dtype, df=df)
+    not_negative("t", df=df)
     return _t(key, df, shape, dtype)
 
 
@@ -248,7 +243,8 @@ def generalized_normal(key: Any, p: Any, shape: Any = (), dtype: Any = None) -> 
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.generalized_normal.html
     """
-    key, (p,), shape, dtype = arguments("generalized_normal", key, shape, dtype, p)
+    key, (p,), shape, dtype = arguments("generalized_normal", key, shape, dtype, p=p)
+    not_negative("generalized_normal", p=p)
     return _generalized_normal(key, p, shape, dtype)
 
 
@@ -266,9 +262,14 @@ def ball(key: Any, d: int, p: float = 2, shape: Any = (), dtype: Any = None) -> 
     F. Barthe et al., *A probabilistic approach to the geometry of the l_p^n ball*, 2005,
     https://arxiv.org/abs/math/0503650; https://docs.jax.dev/en/latest/_autosummary/jax.random.ball.html
     """
-    dtype = float_dtype("ball", dtype)
+    key, (power,), _, dtype = arguments("ball", key, None, dtype, p=p)
     (d,) = canonical_shape("ball", d)
-    return _ball(check_key("ball", key), cast("ball", p, dtype), (*canonical_shape("ball", shape), d), dtype)
+    if power.ndim:
+        raise ValueError(f"ball: p must be a scalar, got shape {power.shape}. Use vmap for many.")
+    value = known(power)
+    if value is not None and not 0 < value < np.inf:
+        raise ValueError(f"ball: p must be positive and finite, got {value}. For p = inf use uniform with minval=-1.")
+    return _ball(key, power, (*canonical_shape("ball", shape), d), dtype)
 
 
 @functools.partial(jit, static_argnums=(2, 3))

@@ -13,10 +13,9 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core import dtypes
-from fgrad.core.array import Array, from_numpy, lift
+from fgrad.core.array import Array, from_numpy
 from fgrad.higher_order.jit import jit
-from fgrad.lax.common import canonical_shape
-from fgrad.numpy.promotion import common_shape, expand_to
+from fgrad.numpy.promotion import expand_to
 from fgrad.numpy.types import finfo
 from fgrad.primitives.broadcast import full_like
 
@@ -128,21 +127,25 @@ def normal_each(words: Words, dtype: np.dtype) -> Array:
 
 @functools.partial(jit, static_argnums=1)
 def split_key(key: Array, shape: tuple[int, ...]) -> Array:
+    """Keys [*shape, 2] of one."""
     return key_of(_counted(key, shape))
 
 
 @jit
 def fold_word(key: Array, word: Array) -> Array:
+    """A key of a key and a uint32 scalar."""
     return key_of(threefry(words_of(key), full_like(word, 0), word))
 
 
 @functools.partial(jit, static_argnums=(1, 2))
 def random_bits(key: Array, width: int, shape: tuple[int, ...]) -> Array:
+    """Unsigned integers of ``width`` bits."""
     return _joined(_counted(key, shape), width)
 
 
 @functools.partial(jit, static_argnums=(3, 4))
 def uniform_between(key: Array, low: Array, high: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Uniform numbers in [low, high), which broadcast to ``shape``."""
     return between(unit(_joined(_counted(key, shape), _random_width(dtype)), dtype), low, high)
 
 
@@ -153,6 +156,7 @@ def uniform_of(key: Array, shape: tuple[int, ...], dtype: np.dtype, low: float =
 
 @functools.partial(jit, static_argnums=(1, 2))
 def normal_of(key: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Standard normal numbers."""
     share = unit(_joined(_counted(key, shape), _random_width(dtype)), dtype)
     return scaled_normal(between(share, above_minus_one(dtype), 1))
 
@@ -161,41 +165,3 @@ def keys_from(key: Array, n: int) -> list[Array]:
     """n new keys of one."""
     keys = split_key(key, (n,))
     return [lax.index_in_dim(keys, i, keepdims=False) for i in range(n)]
-
-
-# --- arguments -------------------------------------------------------------------------------------------------------
-def check_key(name: str, key: Any) -> Array:
-    array = lift(key, name)
-    if array.dtype != dtypes.uint32 or array.shape != (2,):
-        raise TypeError(
-            f"{name}: key must be a uint32 array of shape (2,), got {array.aval}. "
-            "Make one with fgrad.random.key(seed); map over many keys with vmap."
-        )
-    return array
-
-
-def float_dtype(name: str, dtype: Any) -> np.dtype:
-    out = dtypes.float32 if dtype is None else dtypes.canonical(dtype)
-    if not dtypes.is_float(out):
-        raise TypeError(f"{name}: dtype must be floating-point, got {out}. Use float32, or randint for integers.")
-    return out
-
-
-def integer_dtype(name: str, dtype: Any) -> np.dtype:
-    out = dtypes.int32 if dtype is None else dtypes.canonical(dtype)
-    if not dtypes.is_integer(out):
-        raise TypeError(f"{name}: dtype must be an integer, got {out}. Use int32, or uniform for floats.")
-    return out
-
-
-def shape_for(name: str, shape: Any, *parameter_shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape asked for, to which every parameter must broadcast; without one, that of the parameters."""
-    if shape is None:
-        return common_shape(name, parameter_shapes) if parameter_shapes else ()
-    shape = canonical_shape(name, shape)
-    if common_shape(name, [shape, *parameter_shapes]) != shape:
-        raise ValueError(
-            f"{name}: parameters must broadcast to shape, got {', '.join(map(str, parameter_shapes))} and {shape}. "
-            "Ask for a larger shape."
-        )
-    return shape

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 
 from fgrad import lax
 from fgrad.core import dtypes
-from fgrad.core.array import Array, lift
+from fgrad.core.array import Array, from_numpy, lift
 from fgrad.higher_order.jit import jit
 from fgrad.lax.common import canonical_shape
 from fgrad.numpy.logic import where
 from fgrad.numpy.promotion import cast, expand_to, inexact_dtype
 from fgrad.numpy.types import finfo
 from fgrad.primitives.broadcast import full_like
+from fgrad.random.arguments import Shape, check_key, integer_dtype, known, probability, real, shape_for
 from fgrad.random.continuous import check_mode, random_sign
-from fgrad.random.generator import check_key, integer_dtype, keys_from, random_bits, shape_for, uniform_of
-
-Shape = tuple[int, ...]
+from fgrad.random.generator import keys_from, random_bits, uniform_of
 
 
 def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, mode: str = "low") -> Array:
-    """True with probability ``p`` (which broadcasts to ``shape``), as bool.
+    """True with probability ``p`` (which broadcasts to ``shape``), as bool: never below 0, always above 1.
 
     ``mode`` 'high' draws twice as many bits, for probabilities below the 1e-7 or so that float32 resolves with 'low'.
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.bernoulli.html
     """
-    p = lift(p, "bernoulli")
+    key, p = check_key("bernoulli", key), lift(p, "bernoulli")
     if not dtypes.is_float(p.dtype):
         raise TypeError(f"bernoulli: p must be floating-point, got {p.aval}. Pass a probability in [0, 1].")
     shape = shape_for("bernoulli", shape, p.shape)
-    return _bernoulli(check_key("bernoulli", key), p, shape, check_mode("bernoulli", mode))
+    return _bernoulli(key, p, shape, check_mode("bernoulli", mode))
 
 
 @functools.partial(jit, static_argnums=(2, 3))
@@ -63,12 +63,16 @@ _rademacher = jit(random_sign, static_argnums=(1, 2))
 def geometric(key: Any, p: Any, shape: Any = None, dtype: Any = None) -> Array:
     """How many trials of probability ``p`` the first success takes, int32 unless given: 1 + floor(log u / log(1 - p)).
 
+    ``p`` = 0 gives the dtype's largest integer.
+
     https://docs.jax.dev/en/latest/_autosummary/jax.random.geometric.html
     """
-    target = integer_dtype("geometric", dtype)
-    p = lift(p, "geometric")
+    key, target = check_key("geometric", key), integer_dtype("geometric", dtype)
+    p = real("geometric", "p", p)
     p = cast("geometric", p, inexact_dtype(p.dtype))
-    return _geometric(check_key("geometric", key), p, shape_for("geometric", shape, p.shape), target)
+    shape = shape_for("geometric", shape, p.shape)
+    probability("geometric", p=p)
+    return _geometric(key, p, shape, target)
 
 
 @functools.partial(jit, static_argnums=(2, 3))
@@ -80,25 +84,61 @@ def _geometric(key: Array, p: Array, shape: Shape, dtype: np.dtype) -> Array:
 
 
 # --- randint ---------------------------------------------------------------------------------------------------------
-def _bounded(name: str, x: Any, dtype: np.dtype) -> tuple[Array, Array | None]:
-    """(x clipped into dtype, whether it lay above; None where it cannot)."""
-    x = lift(x, name)
+def _bound(what: str, x: Any) -> Array | int:
+    """A bound as it is: an int of any size, or an Array of integers."""
+    if isinstance(x, int | np.integer) and not isinstance(x, bool):
+        return int(x)
+    x = lift(x, "randint")
     if not dtypes.is_integer(x.dtype):
-        raise TypeError(f"{name}: bounds must be integers, got {x.aval}. Convert them with .astype(int).")
-    own, info = np.iinfo(x.dtype), np.iinfo(dtype)
-    above = lax.gt(x, full_like(x, info.max)) if own.max > info.max else None
+        raise TypeError(f"randint: {what} must be an integer, got {x.aval}. Convert it with .astype(int).")
+    return x
+
+
+def _check_range(low: Array | int, high: Array | int, dtype: np.dtype) -> None:
+    """ValueError if known bounds leave no integer, or reach beyond the dtype."""
+    info = np.iinfo(dtype)
+    lows, highs = (np.array(x, object) if isinstance(x, int) else known(x) for x in (low, high))
+    for what, x, least, most in (("minval", lows, info.min, math.inf), ("maxval", highs, -math.inf, info.max + 1)):
+        if x is not None and np.any(outside := (x < least) | (x > most)):
+            raise ValueError(
+                f"randint: the range must fit into {dtype} ({info.min} to {info.max}), got {what} {x[outside][0]}. "
+                "Ask for a wider dtype."
+            )
+    if lows is not None and highs is not None and np.any(lows >= highs):
+        a, b = (x[lows >= highs][0] for x in np.broadcast_arrays(lows, highs))
+        raise ValueError(f"randint: minval must be below maxval, got {a} and {b}. maxval itself is not drawn: add 1.")
+
+
+def _clipped(x: Array | int, dtype: np.dtype) -> tuple[Array, Array | None]:
+    """(x clipped into dtype, whether it lay above; None where it cannot)."""
+    info = np.iinfo(dtype)
+    if isinstance(x, int):
+        above = from_numpy(np.array(True)) if x > info.max else None
+        return from_numpy(np.array(min(max(x, info.min), info.max), dtype)), above
+    own, over = np.iinfo(x.dtype), None
     if own.max > info.max:
+        over = lax.gt(x, full_like(x, info.max))
         x = lax.min(x, full_like(x, info.max))
     if own.min < info.min:
         x = lax.max(x, full_like(x, info.min))
-    return lax.convert_element_type(x, dtype), above
+    return lax.convert_element_type(x, dtype), over
 
 
 def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -> Array:
-    """Integers in [minval, maxval), int32 unless given; minval where maxval <= minval.
+    """Integers in [minval, maxval), int32 unless given; the bounds broadcast to ``shape``.
 
     Two words are drawn for each element and reduced modulo the span, so the bias is below span / 2^(2 bits).
-    A ``maxval`` beyond the dtype means: up to its largest integer.
+
+    Args:
+        key: a key.
+        shape: of the result.
+        minval, maxval: integers, or arrays of them.
+        dtype: an integer dtype; ``maxval`` may exceed its largest integer by 1.
+
+    Raises:
+        TypeError: a bound or the dtype is no integer.
+        ValueError: minval >= maxval, or the range does not fit into the dtype.  Traced bounds are not looked at: they
+            are clipped into the dtype, and give minval where maxval <= minval.
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.randint.html
 
@@ -106,16 +146,18 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = None) -
     >>> fgrad.random.randint(fgrad.random.key(0), (4,), 0, 10).tolist()
     [9, 0, 2, 3]
     """
-    target = integer_dtype("randint", dtype)
-    key, shape = check_key("randint", key), shape_for("randint", shape, np.shape(minval), np.shape(maxval))
+    key, target = check_key("randint", key), integer_dtype("randint", dtype)
+    low, high = _bound("minval", minval), _bound("maxval", maxval)
+    shape = shape_for("randint", shape, np.shape(low), np.shape(high))
+    _check_range(low, high, target)
     if target.itemsize < 4:  # drawn in 32 bits: a byte's modulus would be biased
         info = np.iinfo(target)
-        low, high = _bounded("randint", minval, dtypes.int32)[0], _bounded("randint", maxval, dtypes.int32)[0]
+        (low, _), (high, _) = (_clipped(x, dtypes.int32) for x in (low, high))
         low = lax.min(lax.max(low, full_like(low, info.min)), full_like(low, info.max))
         high = lax.min(lax.max(high, full_like(high, info.min)), full_like(high, info.max + 1))
         return lax.convert_element_type(_randint(key, low, high, None, shape, dtypes.int32), target)
-    low = _bounded("randint", minval, target)[0]
-    high, above = _bounded("randint", maxval, target)
+    low, _ = _clipped(low, target)
+    high, above = _clipped(high, target)
     return _randint(key, low, high, above, shape, target)
 
 

@@ -12,12 +12,18 @@ from fgrad.core import dtypes
 from fgrad.core.array import Array, from_numpy, lift
 from fgrad.lax.common import canonical_shape
 from fgrad.primitives.broadcast import full_like
-from fgrad.random.generator import check_key, fold_word, key_of, split_key
+from fgrad.random.arguments import check_key, check_keys
+from fgrad.random.generator import fold_word, key_of, split_key
 
 _WORD = 0xFFFFFFFF
 
 
-def key(seed: Any) -> Array:
+def _check_impl(name: str, impl: Any) -> None:
+    if impl not in (None, "threefry2x32"):
+        raise ValueError(f"{name}: impl must be 'threefry2x32', the one generator, got {impl!r}. Leave it out.")
+
+
+def key(seed: Any, *, impl: str | None = None) -> Array:
     """A key, uint32 [2], from an integer seed: (high word, low word).
 
     Seeds of 32 bits, negative ones included, give the key of ``jax.random.key``; longer ones use both words (as JAX
@@ -30,6 +36,7 @@ def key(seed: Any) -> Array:
     >>> fgrad.random.key(42).tolist()
     [0, 42]
     """
+    _check_impl("key", impl)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         seed = lift(seed, "key")
         if seed.ndim or not dtypes.is_integer(seed.dtype):
@@ -73,6 +80,7 @@ def fold_in(key: Any, data: Any) -> Array:
     >>> fgrad.random.fold_in(fgrad.random.key(0), 1).tolist()
     [928981903, 3453687069]
     """
+    key = check_key("fold_in", key)
     if isinstance(data, int):
         if not 0 <= data <= _WORD:
             raise OverflowError(f"fold_in: data must fit into 32 bits, unsigned, got {data}. Use data % 2**32.")
@@ -80,24 +88,20 @@ def fold_in(key: Any, data: Any) -> Array:
     word = lift(data, "fold_in")
     if word.ndim or not dtypes.is_integer(word.dtype):
         raise TypeError(f"fold_in: data must be an integer, got {word.aval}. Pass an int; vmap fold_in for many.")
-    return fold_word(check_key("fold_in", key), lax.convert_element_type(word, dtypes.uint32))
+    return fold_word(key, lax.convert_element_type(word, dtypes.uint32))
 
 
 def key_data(keys: Any) -> Array:
     """The words of keys: keys are plain arrays, so the keys themselves (kept for programs written for JAX)."""
-    return lift(keys, "key_data")
+    return check_keys("key_data", keys)
 
 
-def wrap_key_data(key_bits_array: Any) -> Array:
+def wrap_key_data(key_bits_array: Any, *, impl: str | None = None) -> Array:
     """Keys from their words: the inverse of ``key_data``, so the words themselves."""
-    words = lift(key_bits_array, "wrap_key_data")
-    if words.dtype != dtypes.uint32 or words.shape[-1:] != (2,):
-        raise TypeError(
-            f"wrap_key_data: words must be a uint32 array of shape (..., 2), got {words.aval}. Convert or reshape them."
-        )
-    return words
+    _check_impl("wrap_key_data", impl)
+    return check_keys("wrap_key_data", key_bits_array)
 
 
 def clone(key: Any) -> Array:
     """The key itself: there is no checker of reused keys to tell that it is used twice on purpose."""
-    return lift(key, "clone")
+    return check_keys("clone", key)

@@ -16,9 +16,8 @@ from fgrad.numpy.contraction import matmul
 from fgrad.numpy.creation import diagonal
 from fgrad.numpy.promotion import cast, common_shape, expand_to, promote_dtypes_inexact
 from fgrad.numpy.shaping import matrix_transpose
-from fgrad.random.generator import check_key, float_dtype, normal_of, shape_for
-
-Shape = tuple[int, ...]
+from fgrad.random.arguments import Shape, check_key, matrix_dtype, real, shape_for
+from fgrad.random.generator import normal_of
 
 
 def orthogonal(key: Any, n: int, shape: Any = (), dtype: Any = None, m: int | None = None) -> Array:
@@ -35,10 +34,11 @@ def orthogonal(key: Any, n: int, shape: Any = (), dtype: Any = None, m: int | No
     >>> bool(fnp.allclose(q @ q.T, fnp.eye(3), atol=1e-5))
     True
     """
+    key = check_key("orthogonal", key)
     (rows,) = canonical_shape("orthogonal", n)
     (columns,) = canonical_shape("orthogonal", n if m is None else m)
     shape = canonical_shape("orthogonal", shape)
-    return _orthogonal(check_key("orthogonal", key), rows, columns, shape, float_dtype("orthogonal", dtype))
+    return _orthogonal(key, rows, columns, shape, matrix_dtype("orthogonal", dtype))
 
 
 @functools.partial(jit, static_argnums=(1, 2, 3, 4))
@@ -65,14 +65,15 @@ def multivariate_normal(
     """
     name = "multivariate_normal"
     key = check_key(name, key)
-    mean, cov = promote_dtypes_inexact(name, mean, cov)
-    dtype = float_dtype(name, mean.dtype if dtype is None else dtype)
+    mean, cov = promote_dtypes_inexact(name, real(name, "mean", mean), real(name, "cov", cov))
+    dtype = matrix_dtype(name, mean.dtype if dtype is None else dtype)
     mean, cov = cast(name, mean, dtype), cast(name, cov, dtype)
     if method not in ("cholesky", "eigh", "svd"):
         raise ValueError(f"{name}: method must be 'cholesky', 'eigh' or 'svd', got {method!r}. Choose one.")
     if mean.ndim < 1 or cov.ndim < 2 or cov.shape[-2:] != (mean.shape[-1],) * 2:
         raise ValueError(
-            f"{name}: mean must have shape (..., n) and cov (..., n, n), got {mean.shape} and {cov.shape}. Reshape them."
+            f"{name}: mean must have shape (..., n) and cov (..., n, n), got {mean.shape} and {cov.shape}. "
+            "Reshape them."
         )
     batch = common_shape(name, [mean.shape[:-1], cov.shape[:-2]])
     shape = shape_for(name, batch if shape is None else shape, batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,22 @@ from fgrad.numpy.indexing import take
 from fgrad.numpy.promotion import cast, expand_to, inexact_dtype
 from fgrad.numpy.reductions import argmax
 from fgrad.numpy.sorting import searchsorted
+from fgrad.random.arguments import check_key, known, not_negative, real, shape_for
 from fgrad.random.continuous import check_mode, gumbel_of
-from fgrad.random.generator import check_key, keys_from, random_bits, shape_for, uniform_of
+from fgrad.random.generator import keys_from, random_bits, uniform_of
 from fgrad.random.integers import randint
 
 _WORD = 0xFFFFFFFF
 
 
-def _count(name: str, x: Array) -> int:
-    """An integer that says how many elements there are to choose from: a size, so it must be static."""
+def _numbers(name: str, x: Array) -> Array:
+    """0 .. x - 1, x an integer that says how many elements there are to choose from: a size, so it must be static."""
     if not dtypes.is_integer(x.dtype):
         raise TypeError(f"{name}: a scalar must be an integer, a number of elements, got {x.aval}. Pass an array.")
-    return x.__index__()
+    n = operator.index(x)
+    if n < 0:
+        raise ValueError(f"{name}: the number of elements must not be negative, got {n}. Pass one of at least 0.")
+    return lax.iota(dtypes.int32, n)
 
 
 def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> Array:
@@ -44,7 +49,7 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> A
     """
     key, array = check_key("permutation", key), lift(x, "permutation")
     if array.ndim == 0:
-        return _shuffled(key, lax.iota(dtypes.int32, _count("permutation", array)), 0)
+        return _shuffled(key, _numbers("permutation", array), 0)
     axis = canonical_axis("permutation", axis, array.ndim)
     if independent or array.ndim == 1:
         return _shuffled(key, array, axis)
@@ -71,43 +76,64 @@ def choice(
 ) -> Array:
     """Elements of ``a`` along ``axis`` (of 0 .. a-1 for an int), all equally likely or with probabilities ``p``.
 
-    Without ``replace`` none is chosen twice; then those with the largest log p + Gumbel noise are.
+    Without ``replace`` none is chosen twice: then the first of a permutation are, or with ``p`` those with the largest
+    log p + Gumbel noise.
 
     Args:
         a: array, or an int.
         shape: of the draws, which take the place of the axis.
-        p: array [n] of probabilities for the n elements along the axis (those with replacement need not sum to 1).
+        p: array [n] of probabilities for the n elements along the axis; they need not sum to 1.
         mode: of the Gumbel noise, see ``gumbel``.
 
     Raises:
-        ValueError: nothing to choose from, more draws than elements without replacement, p of another shape.
+        TypeError: the key is no key, an int is no int.
+        ValueError: nothing to choose from, more draws than elements without replacement; p of another shape, with
+            negative elements or NaN, or positive for fewer elements than must be drawn (a traced p is not looked at).
 
     https://docs.jax.dev/en/latest/_autosummary/jax.random.choice.html
 
     >>> import fgrad
     >>> fgrad.random.choice(fgrad.random.key(0), 10, (3,), replace=False).tolist()
-    [2, 9, 6]
+    [0, 1, 8]
     """
     key, shape, mode = check_key("choice", key), canonical_shape("choice", shape), check_mode("choice", mode)
     array = lift(a, "choice")
     if array.ndim == 0:
-        array, axis = lax.iota(dtypes.int32, _count("choice", array)), 0
+        array, axis = _numbers("choice", array), 0
     axis = canonical_axis("choice", axis, array.ndim)
     n, draws = array.shape[axis], math.prod(shape)
-    if draws and (n == 0 or (draws > n and not replace)):
+    if draws and n == 0:
+        raise ValueError(f"choice: there must be elements to draw from, got none for {draws} draws. Add some.")
+    if draws > n and not replace:
         raise ValueError(
-            f"choice: needs enough elements to draw from, got {draws} draws from {n} with replace={replace}. "
-            "Draw fewer, or with replace=True."
+            f"choice: without replacement there are at most {n} draws, the number of elements, got {draws} (shape "
+            f"{shape}). Draw fewer, or with replace=True."
         )
     if p is not None:
-        p = lift(p, "choice")
+        p = real("choice", "p", p)
         if p.shape != (n,):
             raise ValueError(
                 f"choice: p must have a probability for each of the {n} elements, shape ({n},), got {p.shape}. "
                 "Reshape p, or change the axis."
             )
         p = cast("choice", p, inexact_dtype(p.dtype))
+        _check_probabilities(p, draws, replace)
     return take(array, _drawn(key, p, n, shape, replace, mode), axis, mode="clip")
+
+
+def _check_probabilities(p: Array, draws: int, replace: bool) -> None:
+    values = known(p)
+    if values is None or draws == 0:
+        return
+    not_negative("choice", p=p)
+    if np.isnan(values).any():
+        raise ValueError(f"choice: p must be numbers, got NaN at {int(np.isnan(values).argmax())}. Change it.")
+    least, positive = 1 if replace else draws, np.count_nonzero(values)
+    if positive < least:
+        raise ValueError(
+            f"choice: enough elements must have a positive p, got {positive} of {p.size} ({draws} draws with "
+            f"replace={replace} need {least}). Draw fewer, or change p."
+        )
 
 
 @functools.partial(jit, static_argnums=(2, 3, 4, 5))
@@ -147,6 +173,11 @@ def categorical(
     if not dtypes.is_float(logits.dtype):
         raise TypeError(f"categorical: logits must be floating-point, got {logits.aval}. Pass log-probabilities.")
     axis = canonical_axis("categorical", axis, logits.ndim)
+    if logits.shape[axis] == 0:
+        raise ValueError(
+            f"categorical: there must be categories to draw from, got size 0 for axis {axis} of logits "
+            f"{logits.shape}. Change the axis."
+        )
     batch = tuple(n for d, n in enumerate(logits.shape) if d != axis)
     shape = shape_for("categorical", shape, batch)
     lead = shape[: len(shape) - len(batch)]

@@ -8,36 +8,45 @@ from typing import Any
 from fgrad.core import trace as _trace
 from fgrad.core.array import lift
 from fgrad.core.primitive import Bilinear, Linear, Zero
-from fgrad.core.trace import Trace, Tracer, computed_from, tracing, using
+from fgrad.core.trace import Trace, Tracer, computed_from, keeps_sources, tracing, using
 from fgrad.primitives.arithmetic import add_p
+from fgrad.transforms.stage import Place, source_of, user_place
 from fgrad.transforms.zeros import instantiate
 
 
 class JVPTracer(Tracer):
-    """A primal value with a tangent that is not known to be zero; ``position`` is set if it is an argument."""
+    """A primal value with a tangent that is not known to be zero.
 
-    __slots__ = ("position", "primal", "tangent")
+    ``position`` is set if it is an argument, ``made`` if it is a result whose place the trace notes.
+    """
+
+    __slots__ = ("made", "position", "primal", "tangent")
 
     position: int  # among the arguments; set on arguments only
 
-    def __init__(self, trace: Trace, primal: Any, tangent: Any):
+    def __init__(self, trace: Trace, primal: Any, tangent: Any, made: Place | None = None):
         self.trace = trace
         self.aval = primal.aval
         self.primal = primal
         self.tangent = tangent
+        self.made = made
 
     def concrete(self) -> Any:
         return self.primal.concrete() if isinstance(self.primal, Tracer) else self.primal
 
 
 class JVPTrace(Trace):
-    """Pushes tangents through; rules run in the parent trace.  ``arg_names()`` names the arguments in errors."""
+    """Pushes tangents through; rules run in the parent trace.  ``arg_names()`` names the arguments in errors.
 
-    __slots__ = ("arg_names",)
+    ``notes_places``: it runs a user's function, and no trace below keeps the lines of operations.
+    """
+
+    __slots__ = ("arg_names", "notes_places")
 
     def __init__(self, name: str, parent: Trace, arg_names: Callable[[], Sequence[str]] | None = None):
         super().__init__(name, parent)
         self.arg_names = arg_names
+        self.notes_places = arg_names is not None and not keeps_sources(parent)
 
     def split(self, x: Any) -> tuple[Any, Any]:
         if type(x) is JVPTracer and x.trace is self:
@@ -61,14 +70,17 @@ class JVPTrace(Trace):
         if not moving:
             return parent.bind(prim, tuple(primals), params)
         out, t_out = apply_jvp(parent, prim, primals, tangents, params)
+        place = user_place(3) if self.notes_places else None
         if prim.multiple_results:
-            return [self.join(o, t) for o, t in zip(out, t_out)]
-        return out if type(t_out) is Zero else JVPTracer(self, out, t_out)
+            return [self.join(o, t, place) for o, t in zip(out, t_out)]
+        return out if type(t_out) is Zero else JVPTracer(self, out, t_out, place)
 
-    def join(self, primal: Any, tangent: Any) -> Any:
-        return primal if type(tangent) is Zero else JVPTracer(self, primal, tangent)
+    def join(self, primal: Any, tangent: Any, place: Place | None = None) -> Any:
+        return primal if type(tangent) is Zero else JVPTracer(self, primal, tangent, place)
 
     def made_at(self, tracer: Tracer) -> Any:
+        if (place := getattr(tracer, "made", None)) is not None:
+            return source_of(place)
         primal = getattr(tracer, "primal", None)
         return primal.trace.made_at(primal) if isinstance(primal, Tracer) else None
 
@@ -94,11 +106,14 @@ def apply_jvp(
         if left is None or right is None:
             return out, left if right is None else right
         return out, trace.bind(add_p, (left, right), {})
+    if type(rule) is Linear:
+        out = trace.bind(prim, tuple(primals), params)
+        # A map linear in all its operands together: the others' tangents are zeros, not their values.
+        if any([type(t) is Zero for t in tangents]):
+            with using(trace):
+                tangents = [instantiate(t) for t in tangents]
+        return out, trace.bind(prim, tuple(tangents), params)
     with using(trace):
-        if type(rule) is Linear:
-            out = prim.bind(*primals, **params)
-            # A map linear in all its operands together: the others' tangents are zeros, not their values.
-            return out, prim.bind(*[instantiate(t) for t in tangents], **params)
         return rule(primals, tangents, **params)
 
 

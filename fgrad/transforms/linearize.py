@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fgrad.core import dtypes
 from fgrad.core import trace as _trace
 from fgrad.core.array import ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
@@ -182,7 +183,27 @@ def linear_tape(fun: Callable[..., Sequence[Any]], avals: Sequence[ShapedArray])
     inputs = tuple([TapeTracer(tape, a) for a in avals])
     with tracing(tape):
         outs = fun(*inputs)
-    return Tape(tape, inputs, tuple(_own(tape, o) for o in outs))
+    linear = Tape(tape, inputs, tuple(_own(tape, o) for o in outs))
+    _check_linear(linear)
+    return linear
+
+
+def _check_linear(tape: Tape) -> None:
+    """No real result depends on an integer or boolean that depends on the arguments: an index, a condition."""
+    trace = tape.trace
+    needed = {id(o) for o in tape.outputs if dtypes.is_inexact(o.aval.dtype)}
+    for entry in reversed(trace.entries):
+        if needed.isdisjoint([id(o) for o in entry.outs]):
+            continue
+        for a in entry.args:
+            if not trace.owns(a):
+                continue
+            if not dtypes.is_inexact(a.aval.dtype):
+                raise MissingBackendError(
+                    f"{entry.prim.name}: has no transpose in an integer or boolean operand, got {a.aval} that depends "
+                    "on the arguments (the result is not linear in them). Use vjp for functions that are not linear."
+                )
+            needed.add(id(a))
 
 
 def _own(tape: TapeTrace, x: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from fgrad.core import trace as _trace
@@ -22,13 +22,29 @@ def user_source() -> Source | None:
     """The line that is blamed for what is bound now, else the innermost frame outside fgrad."""
     if (source := blamed.get()) is not None:
         return source
-    frame: FrameType | None = sys._getframe(2)
+    return source_of(user_place())
+
+
+Place = tuple[CodeType, int]  # an instruction: cheaper to note than its line, and it keeps no frame alive
+
+
+def user_place(within: int = 2) -> Place | None:
+    """Where the innermost frame outside fgrad is; at least ``within`` frames are fgrad's."""
+    frame: FrameType | None = sys._getframe(within)
     while frame is not None:
         code = frame.f_code
         if not code.co_filename.startswith(_PACKAGE):
-            return Source(code.co_filename, frame.f_lineno, code.co_name)
+            return code, frame.f_lasti
         frame = frame.f_back
     return None
+
+
+def source_of(place: Place | None) -> Source | None:
+    if place is None:
+        return None
+    code, at = place
+    lines = [line for start, end, line in code.co_lines() if start <= at < end and line is not None]
+    return Source(code.co_filename, lines[0] if lines else code.co_firstlineno, code.co_name)
 
 
 class StagingTracer(Tracer):

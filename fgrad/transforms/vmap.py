@@ -10,30 +10,36 @@ from fgrad.core.array import lift
 from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import axes_of
 from fgrad.core.primitive import Axis, OverAxis
-from fgrad.core.trace import Trace, Tracer, computed_from, tracing, using
+from fgrad.core.trace import Trace, Tracer, computed_from, keeps_sources, tracing, using
 from fgrad.primitives.broadcast import broadcast_in_dim_p
 from fgrad.primitives.transpose import moveaxis
+from fgrad.transforms.stage import Place, source_of, user_place
 
 
 class BatchTracer(Tracer):
-    """A value with a hidden axis ``dim``; the user sees the shape without it.  ``position`` is set if it is an
-    argument.
+    """A value with a hidden axis ``dim``; the user sees the shape without it.
+
+    ``position`` is set if it is an argument, ``made`` if it is a result whose place the trace notes.
     """
 
-    __slots__ = ("dim", "position", "val")
+    __slots__ = ("dim", "made", "position", "val")
 
-    def __init__(self, trace: Trace, val: Any, dim: int):
+    def __init__(self, trace: Trace, val: Any, dim: int, made: Place | None = None):
         shape = val.aval.shape
         self.trace = trace
         self.aval = ShapedArray(shape[:dim] + shape[dim + 1 :], val.aval.dtype, val.aval.weak_type)
         self.val = val
         self.dim = dim
+        self.made = made
 
 
 class BatchTrace(Trace):
-    """Carries the hidden axis through the primitives' batch rules, which run in the parent trace."""
+    """Carries the hidden axis through the primitives' batch rules, which run in the parent trace.
 
-    __slots__ = ("arg_names", "axis", "mapped")
+    ``notes_places``: it runs a user's function, and no trace below keeps the lines of operations.
+    """
+
+    __slots__ = ("arg_names", "axis", "mapped", "notes_places")
 
     def __init__(
         self,
@@ -47,6 +53,7 @@ class BatchTrace(Trace):
         self.axis = axis
         self.mapped = mapped
         self.arg_names = arg_names
+        self.notes_places = arg_names is not None and not keeps_sources(parent)
 
     def split(self, x: Any) -> tuple[Any, int | None]:
         # By axis, not by trace: a rule that maps a user's function anew meets values of the first trace in its closure.
@@ -70,14 +77,17 @@ class BatchTrace(Trace):
                 out, dim = rule.rule(self.axis, vals, dims, **params)
             else:
                 out, dim = prim.slot("batch")(vals, dims, **params)
+        place = user_place(3) if self.notes_places else None
         if prim.multiple_results:
-            return [self.join(o, d) for o, d in zip(out, dim)]
-        return self.join(out, dim)
+            return [self.join(o, d, place) for o, d in zip(out, dim)]
+        return self.join(out, dim, place)
 
-    def join(self, val: Any, dim: int | None) -> Any:
-        return val if dim is None else BatchTracer(self, val, dim)
+    def join(self, val: Any, dim: int | None, place: Place | None = None) -> Any:
+        return val if dim is None else BatchTracer(self, val, dim, place)
 
     def made_at(self, tracer: Tracer) -> Any:
+        if (place := getattr(tracer, "made", None)) is not None:
+            return source_of(place)
         val = getattr(tracer, "val", None)
         return val.trace.made_at(val) if isinstance(val, Tracer) else None
 

@@ -1,5 +1,6 @@
 """debug.print, debug.callback and pure_callback: when they run, in which order, with which values."""
 
+import os
 import traceback
 
 import numpy as np
@@ -174,15 +175,98 @@ def fail(v):
     raise KeyError("mine")
 
 
-@pytest.mark.parametrize("transform", [lambda f: f, fgrad.jit, fgrad.grad, fgrad.vmap])
-def test_errors_keep_their_class_and_traceback(transform):
+RAISING = {
+    "eager": lambda f: f(1.0),
+    "jit": lambda f: fgrad.jit(f)(1.0),
+    "grad": lambda f: fgrad.grad(f)(1.0),
+    "vmap": lambda f: fgrad.vmap(f)(X),
+    "jit of vmap of grad": lambda f: fgrad.jit(fgrad.vmap(fgrad.grad(f)))(X),
+    "scan": lambda f: fgrad.jit(lambda x: lax.scan(lambda c, t: (f(c) * t, c), x, X))(1.0),
+}
+
+
+@pytest.mark.parametrize("name", RAISING)
+def test_errors_keep_their_class_and_traceback_and_name_the_line(name):
     def f(x):
         debug.callback(fail, x)
         return x
 
     with pytest.raises(KeyError, match="mine") as caught:
-        transform(f)(X if transform is fgrad.vmap else 1.0)
+        RAISING[name](f)
     assert "fail" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    line = f"{os.path.abspath(__file__)}:{f.__code__.co_firstlineno + 1} (f)"
+    assert caught.value.__notes__ == [f"debug.callback: raised while calling fail, for {line}"]
+    assert fgrad.jit(lambda x: x + 1)(1.0) == 2.0  # the driver is as it was
+
+
+def test_a_wrong_value_names_the_line():
+    def f(x):
+        return pure_callback(host_add, fgrad.ShapeDtypeStruct((), "int32"), x, x, vmap_method="sequential")
+
+    with pytest.raises(TypeError, match="must return the declared dtypes") as caught:
+        fgrad.jit(fgrad.vmap(f))(X)
+    line = f"{os.path.abspath(__file__)}:{f.__code__.co_firstlineno + 1} (f)"
+    assert caught.value.__notes__ == [f"pure_callback: raised while calling host_add, for {line}"]
+
+
+def test_where_a_condition_is_mapped_both_branches_run_for_all():
+    seen = []
+
+    def tell(what, x):
+        debug.callback(lambda v: seen.append((what, float(v))), x)
+        return x
+
+    def f(x):
+        return lax.cond(x > 1, lambda x: tell("yes", x), lambda x: tell("no", x), x)
+
+    for run in (fgrad.vmap(f), fgrad.jit(fgrad.vmap(f))):
+        run(X[:2])
+        assert seen == [("no", 1.0), ("no", 2.0), ("yes", 1.0), ("yes", 2.0)]
+        seen.clear()
+
+
+def test_checkpoint_does_not_repeat_an_effect():
+    seen = []
+
+    def f(x):
+        debug.callback(lambda v: seen.append(float(v)), x)
+        return fnp.sin(fnp.sin(x))
+
+    for transform in (fgrad.grad, lambda f: fgrad.jit(fgrad.grad(f)), fgrad.hessian):
+        transform(fgrad.checkpoint(f))(1.0)
+        assert seen == [1.0]
+        seen.clear()
+
+
+def test_rules_of_custom_derivatives():
+    seen = []
+
+    def tell(what, x):
+        debug.callback(lambda v: seen.append((what, float(v))), x)
+
+    @fgrad.custom_vjp
+    def f(x):
+        tell("f", x)
+        return x * 2
+
+    def fwd(x):
+        tell("fwd", x)
+        return x * 2, x
+
+    def bwd(x, ct):
+        tell("bwd", ct + x)
+        return (ct * 2,)
+
+    f.defvjp(fwd, bwd)
+    f(3.0), fgrad.jit(f)(4.0)
+    assert seen == [("f", 3.0), ("f", 4.0)]
+    seen.clear()
+    for transform in (fgrad.grad, lambda f: fgrad.jit(fgrad.grad(f)), lambda f: fgrad.grad(fgrad.jit(f))):
+        transform(f)(3.0)
+        assert seen == [("fwd", 3.0), ("bwd", 4.0)]
+        seen.clear()
+    fgrad.jit(fgrad.vmap(fgrad.grad(f)))(X[:2])
+    assert seen == [("fwd", 1.0), ("fwd", 2.0), ("bwd", 2.0), ("bwd", 3.0)]
 
 
 # --- print -----------------------------------------------------------------------------------------------------------
@@ -196,6 +280,37 @@ def test_print(capsys):
     fgrad.grad(f)(2.0)
     debug.print("{0} {0.shape}", fnp.arange(3))
     assert capsys.readouterr().out == "x = 2.00, word {} 4.0\nno values\n[0 1 2] (3,)\n"
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, fgrad.jit])
+def test_places_of_arrays(wrap, capsys):
+    def f(x, y):
+        debug.print("{:.2f} {:>5} {.shape} {[1]} {!r}", x, x, x, x, x)
+        debug.print("{0:.{n}f} {1:d}", y, y.astype(int), n=3)
+        debug.print("{:.1f}|{:.1f}", x.astype("bfloat16"), x[:0])
+        debug.print("{}", {"x": x, "y": (y, None)})
+
+    wrap(f)(fnp.asarray(X), fnp.float32(2.5))
+    assert capsys.readouterr().out == (
+        "[1.00 2.00 3.00] [  1.0   2.0   3.0] (3,) 2.0 Array([1., 2., 3.], dtype=float32)\n"
+        "2.500 2\n"
+        "[1.0 2.0 3.0]|[]\n"
+        "{'x': Array([1., 2., 3.], dtype=float32), 'y': (Array(2.5, dtype=float32), None)}\n"
+    )
+
+
+def test_options_first(capsys):
+    seen = []
+    debug.print(ordered=True)("x = {x}", x=1)
+    debug.print("{}", 2, partitioned=True)
+    debug.print(skip_format_check=True)("no place", 3)
+    debug.callback(ordered=True)(lambda x, *, y: seen.append((int(x), y)), 4, y="five")
+    assert capsys.readouterr().out == "x = 1\n2\nno place\n" and seen == [(4, "five")]
+
+
+def test_a_jaxpr_shows_what_is_printed():
+    text = str(fgrad.make_jaxpr(lambda x: debug.print("x = {}", x))(X))
+    assert "\n    debug_callback[callback=print 'x = {}' sizes=() mapped=((),)] a\n" in text
 
 
 @cases(
@@ -213,8 +328,28 @@ def test_print(capsys):
     ("unused", ValueError,
      "debug.print: every argument needs a place in the format, got none for 0, y in 'x = 1'. Write {} or {name} in a "
      "plain string (an f-string formats before there are values).", lambda: debug.print("x = 1", 1, y=2)),
+    ("code", ValueError,
+     "debug.print: every place in the format must fit its argument, got 'x = {:.2q}' for f32[3] (ValueError: Unknown "
+     "format code 'q' for object of type 'float'). Correct the place, or compute what it shows beforehand.",
+     lambda: fgrad.jit(lambda x: debug.print("x = {:.2q}", x))(X)),
+    ("code of integers", ValueError,
+     "debug.print: every place in the format must fit its argument, got '{:d}' for f32[] (ValueError: Unknown format "
+     "code 'd' for object of type 'float'). Correct the place, or compute what it shows beforehand.",
+     lambda: fgrad.vmap(lambda x: debug.print("{:d}", x))(X)),
+    ("element", ValueError,
+     "debug.print: every place in the format must fit its argument, got '{x[a]} {y[5]}' for dict, f32[3] (IndexError: "
+     "index: must lie in [-3, 3) for axis 0, got 5 for shape (3,). Change the index.). Correct the place, or compute "
+     "what it shows beforehand.", lambda: fgrad.jit(lambda x: debug.print("{x[a]} {y[5]}", x={"a": x}, y=x))(X)),
+    ("attribute", ValueError,
+     "debug.print: every place in the format must fit its argument, got '{.shap}' for str (AttributeError: 'str' "
+     "object has no attribute 'shap'). Correct the place, or compute what it shows beforehand.",
+     lambda: debug.print("{.shap}", "text")),
     ("no function", TypeError, "debug.callback: needs a function, got 3 of type int. Pass a callable.",
      lambda: debug.callback(3)),
+    ("no function but arguments", TypeError,
+     "debug.callback: needs a function, got None of type NoneType. Pass a callable.", lambda: debug.callback(None, 3)),
+    ("no format but arguments", TypeError,
+     "debug.print: needs a format string, got None of type NoneType. Write '{}'.", lambda: debug.print(None, 3)),
     ("tangent", errors.MissingBackendError,
      "debug_callback: <lambda> must be given values of the forward pass, got the tangent f32[3] (reverse mode computes "
      "cotangents, never tangents). Show the primal value, or use jvp.",

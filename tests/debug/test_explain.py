@@ -168,13 +168,68 @@ def test_the_table():
         "#  kernel   tile           tiles  times  flops  read  written  flop/B  operation\n"
         "0  emitted  1000 elements      1      1     3k    4k       4k    0.38  sin mul add over [1000] -> "
         "float32[1000]\n"
+        f"     for test_explain.py:{test_the_table.__code__.co_firstlineno + 1}\n"
         "     fused: 3 element-wise over one shape; what is between them stays in registers\n"
         "     stores float32[1000]: it is a result of the program\n"
         "\n"
-        "1 instructions, 3k flops, 8kB moved, 0B of temporaries\n"
+        "1 instruction, 3k flops, 8kB moved, 0B of temporaries\n"
         "- instruction 0 (sin mul add over [1000] -> float32[1000]): 100% of the flops, 100% of the bytes. Memory "
         "traffic bounds it; a narrower dtype, or less that must be stored, makes it faster."
     )
+
+
+def nested(w, x):
+    def step(c, t):
+        c = lax.cond(t.sum() > 0, lambda c: c @ w, fnp.sin, c)
+        return lax.while_loop(lambda c: c.sum() < 3, lambda c: (c @ w) + 1, c), c.sum()
+
+    return lax.scan(step, x, ones(5, 3))
+
+
+def test_what_is_inside_loops_and_branches():
+    e = told(nested, ones(64, 64), ones(64, 64))
+    inside = {r.inside: r.times for r in e.rows}
+    assert inside == {
+        ("for 5 times",): 5,
+        ("for 5 times", "branch 0"): 5,
+        ("for 5 times", "branch 1"): 5,
+        ("for 5 times", "while"): None,
+        ("for 5 times", "do"): None,
+    }
+    assert [text for _, _, text in e.heads] == ["for 5 times", "branch 0", "branch 1", "while", "do"]
+    text = repr(e).splitlines()
+    heads = [line.strip() for line in text if line.endswith(":")]
+    assert heads == ["for 5 times:", "branch 0:", "branch 1:", "while:", "do:"]
+    (indented,) = [line for line in text if "sin over [64, 64]" in line and line[0].isdigit()]
+    assert indented.endswith(" " * 10 + "sin over [64, 64] -> float32[64, 64]")
+    notes = [note for r in e.rows for note in r.stored]
+    assert "stores int32[]: a branch, which has kernels of its own, reads it" in notes
+    assert "stores float32[64, 64]: it is a result of the loop or branch around it" in notes
+
+
+def test_a_loop_in_one_kernel_says_what_is_in_it():
+    (r,) = told(lambda x: lax.fori_loop(0, 1000, lambda i, c: c * 1.1 + 1, x), ones(4)).rows
+    assert r.operation == "for 1000 times: mul, add" and r.flops == 8000 and r.inside == ()
+    assert r.why == "fused: the whole loop is one kernel, its body being small"
+
+
+def test_the_user_s_lines():
+    def f(w, x):
+        y = fnp.tanh(x @ w)
+        return fnp.sum(y * y)
+
+    first = f.__code__.co_firstlineno + 1
+    e = told(fgrad.grad(f), ones(16, 8), ones(4, 16))
+    lines = [(line.line - first, line.function, line.backward) for r in e.rows for line in r.lines]
+    assert lines[:2] == [(0, "f", False), (0, "f", False)]
+    assert {(n, back) for n, _, back in lines} == {(0, False), (0, True), (1, True)}
+    assert f"     for test_explain.py:{first}, test_explain.py:{first + 1} backward" in repr(e)
+
+
+def test_a_sum_in_parts_counts_once():
+    e = told(lambda x: fnp.sum(x, axis=(0, 2)), ones(64, 8, 4096))
+    assert [r.flops for r in e.rows] == [64 * 8 * 4096, *[0] * (len(e.rows) - 1)]
+    assert [bool(r.tile) for r in e.rows] == [r.flops > 0 for r in e.rows]
 
 
 def test_hints_come_biggest_first():

@@ -177,6 +177,40 @@ def test_nothing_is_checked_outside():
         fgrad.jit(lambda x: debug.check_tracer_leaks().__enter__())(1.0)
 
 
+def test_functions_traced_before_are_traced_again():
+    jitted = fgrad.jit(in_a_global)
+    jitted(1.0)
+    KEPT.clear()
+    with pytest.raises(LeakedTracerError, match="jit of in_a_global"), debug.checking_leaks():
+        jitted(1.0)
+
+
+def test_a_block_inside_may_switch_it_off():
+    with debug.check_tracer_leaks():
+        with debug.check_tracer_leaks(False):
+            fgrad.jit(in_a_global)(1.0)
+        with pytest.raises(LeakedTracerError):
+            fgrad.grad(in_a_global)(1.0)
+
+
+BODIES = {
+    "scan": lambda x: lax.scan(lambda c, t: (in_a_global(c) * t, c), x, X)[0],
+    "while_loop": lambda x: lax.while_loop(lambda c: c < 3, lambda c: in_a_global(c) + 1, x),
+    "cond": lambda x: lax.cond(x > 0, in_a_global, fnp.sin, x),
+    "checkpoint": lambda x: fgrad.checkpoint(in_a_global)(x),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("transform", [lambda f: f, fgrad.jit, fgrad.vmap])
+def test_bodies_of_loops_and_branches(name, transform):
+    f = transform(BODIES[name])
+    x = X if transform is fgrad.vmap else np.float32(1)
+    with pytest.raises(LeakedTracerError, match=f"leaks: {name} of ") as caught, debug.check_tracer_leaks():
+        f(x)
+    assert "test_leaks.py" in str(caught.value) and "KEPT[0], a global of" in str(caught.value)
+
+
 def test_an_error_in_the_function_passes():
     def f(x):
         KEPT.append(x)

@@ -38,6 +38,29 @@ def choose(x):
     return lax.cond(x > 0, fnp.log, fnp.sqrt, x)
 
 
+def growing(x):
+    return fnp.sum(lax.scan(lambda c, _: (c + 2.4, fnp.exp(c)), x, length=60)[1])
+
+
+@fgrad.custom_jvp
+def guarded(x):
+    return fnp.log(x)
+
+
+@guarded.defjvp
+def _(primals, tangents):
+    (x,), (t,) = primals, tangents
+    return fnp.sqrt(x), t * x / x
+
+
+@fgrad.custom_vjp
+def doubled(x):
+    return 2 * x
+
+
+doubled.defvjp(lambda x: (2 * x, x), lambda x, ct: (ct / x,))
+
+
 GUARD = "Keep the operands away from such values (fgrad.numpy.where on the operand, not on the result)"
 LET = f"{GUARD}, or let infinities pass (inf=False)."
 
@@ -61,7 +84,7 @@ LET = f"{GUARD}, or let infinities pass (inf=False)."
      lambda: debug.check_finite(fgrad.grad(masked), inf=False)(X)),
     ("a NaN from outside", NonFiniteError,
      "check_finite: results must be finite, got 3 nan in 3 elements from sqrt at HERE (result f32[3], the first at [0];"
-     " operands: f32[3] = [nan, nan, nan]). Look for what made the nan in operand 0 before the check began.",
+     " operands: f32[3] = [nan, nan, nan]). Operand 0 was nan before: look for where it comes from.",
      lambda: debug.check_finite(loss)(X * np.nan)),
     ("in a loop", NonFiniteError,
      "check_finite: results must be finite, got 1 nan in 1 element from log at HERE, in iteration 1 of scan, in jit "
@@ -75,6 +98,32 @@ LET = f"{GUARD}, or let infinities pass (inf=False)."
      "check_finite: results must be finite, got 1 inf in 3 elements from div at HERE, in iteration 0 of while (result "
      f"f32[3], the first at [0]; operands: f32[3] = [1.0, 1.0, 1.0]; f32[3] = [0.0, 4.0, 1.0]). {LET}",
      lambda: debug.check_finite(fgrad.vmap(find))(X + 2)),
+    ("in an untraced custom_jvp function", NonFiniteError,
+     "check_finite: results must be finite, got 1 inf in 1 element from log at HERE, in custom_jvp guarded (result "
+     f"f32[]; operands: f32[] = 0.0). {LET}", lambda: debug.check_finite(guarded)(np.float32(0))),
+    ("in the rule of a custom_jvp", NonFiniteError,
+     "check_finite: results must be finite, got 1 nan in 1 element from mul at HERE (the backward pass of that line), "
+     f"in jit guarded (result f32[]; operands: f32[] = inf; f32[] = 0.0). {GUARD}.",
+     lambda: debug.check_finite(fgrad.jit(fgrad.grad(guarded)), inf=False)(np.float32(0))),
+    ("in the backward rule of a custom_vjp", NonFiniteError,
+     "check_finite: results must be finite, got 1 inf in 1 element from div at HERE (result f32[]; operands: f32[] = "
+     f"1.0; f32[] = 0.0). {LET}", lambda: debug.check_finite(fgrad.grad(doubled))(np.float32(0))),
+    ("in a checkpointed function", NonFiniteError,
+     "check_finite: results must be finite, got 1 inf in 3 elements from div at HERE (the backward pass of that line), "
+     "in checkpoint loss (result f32[3], the first at [0]; operands: f32[3] = [2.0, 2.0, 2.0]; f32[3] = [0.0, 2.0, "
+     f"1.0]). {LET}", lambda: debug.check_finite(fgrad.grad(fgrad.checkpoint(loss)))(X)),
+    ("overflow in step 37", NonFiniteError,
+     "check_finite: results must be finite, got 1 inf in 1 element from exp at HERE, in iteration 37 of scan, in jit "
+     f"growing (result f32[]; operands: f32[] = 88.80003). {LET}",
+     lambda: debug.check_finite(fgrad.jit(fgrad.grad(growing)))(np.float32(0))),
+    ("operators on NumPy arrays", NonFiniteError,
+     "check_finite: results must be finite, got 1 inf in 1 element from dot_general at HERE (result f32[1,1], the "
+     f"first at [0, 0]; operands: f32[1] = [1e+30]; f32[1] = [1e+30]). {LET}",
+     lambda: debug.check_finite(lambda a: a @ a)(np.full((1, 1), 1e30, np.float32))),
+    ("a constant of the function", NonFiniteError,
+     "check_finite: results must be finite, got 1 nan in 1 element from mul at HERE, in jit <lambda> (result f32[]; "
+     "operands: f32[] = 2.0; f32[] = nan). Operand 1 was nan before: look for where it comes from.",
+     lambda: debug.check_finite(fgrad.jit(lambda x: x * float("nan")))(np.float32(2))),
     ("in a branch", NonFiniteError,
      "check_finite: results must be finite, got 1 inf in 1 element from div at HERE (the backward pass of that line), "
      f"in branch 0 of cond (result f32[]; operands: f32[] = 1.0; f32[] = 0.0). {LET}",

@@ -9,6 +9,7 @@ import pytest
 import fgrad
 import fgrad.numpy as fnp
 from fgrad import lax, nn
+from fgrad.ad_checkpoint import checkpoint_name
 from fgrad.core.jaxpr import Literal, subjaxprs
 from fgrad.core.layers import Box, Flow, arrange
 from fgrad.core.picture import COLOURS, kind_of
@@ -20,8 +21,8 @@ X = np.ones(3, np.float32)
 
 # --- text ------------------------------------------------------------------------------------------------------------
 def loss(x):
-    y = fnp.sin(x)  # line 23
-    return fnp.sum(y * x)  # line 24
+    y = fnp.sin(x)  # line 24
+    return fnp.sum(y * x)  # line 25
 
 
 def test_text_with_sources():
@@ -31,8 +32,8 @@ def test_text_with_sources():
     equations = [line.split("#") for line in text.splitlines() if "#" in line]
     assert len({len(code) for code, _ in equations}) == 1  # one column
     assert [re.sub(r".*test_pictures\.py:", "", where) for _, where in equations] == [
-        "23 (loss)", "23 (loss)", "24 (loss), backward", "24 (loss), backward", "24 (loss), backward",
-        "23 (loss), backward", "23 (loss), backward",
+        "24 (loss)", "24 (loss)", "25 (loss), backward", "25 (loss), backward", "25 (loss), backward",
+        "24 (loss), backward", "24 (loss), backward",
     ]  # fmt: skip
     assert [code.rstrip() for code, _ in equations] == [x for x in plain.splitlines() if " = " in x]
 
@@ -40,7 +41,38 @@ def test_text_with_sources():
 def test_sources_of_the_backward_pass_of_a_jitted_function():
     text = fgrad.make_jaxpr(fgrad.grad(fgrad.jit(loss)))(X).pretty_print(source_info=True)
     inner = [line for line in text.splitlines() if "backward" in line and "jit[" not in line]
-    assert len(inner) == 5 and all(re.search(r"#.*test_pictures.py:2[34] \(loss\), backward", line) for line in inner)
+    assert len(inner) == 5 and all(re.search(r"#.*test_pictures.py:2[45] \(loss\), backward", line) for line in inner)
+
+
+def test_jaxprs_inside_are_indented():
+    def f(x):
+        x = lax.cond(x > 0, lambda x: x * 2, fnp.sin, x)
+        return lax.while_loop(lambda c: c < 9, lambda c: c + 1, x)
+
+    assert (
+        str(fgrad.make_jaxpr(f)(1.0))
+        == """\
+{ lambda ; a:f32[]~. let
+    b:bool[] = gt a 0.0:f32[]~
+    c:i32[] = convert_element_type[new_dtype=int32 weak_type=False] b
+    d:f32[]~ = cond[
+      branches[0]={ lambda ; a:f32[]~. let
+          b:f32[]~ = sin a
+        in (b,) }
+      branches[1]={ lambda ; a:f32[]~. let
+          b:f32[]~ = mul a 2.0:f32[]~
+        in (b,) }
+    ] c a
+    e:f32[]~ = while[n_cond_consts=0 n_body_consts=0
+      cond_jaxpr={ lambda ; a:f32[]~. let
+          b:bool[] = lt a 9.0:f32[]~
+        in (b,) }
+      body_jaxpr={ lambda ; a:f32[]~. let
+          b:f32[]~ = add a 1.0:f32[]~
+        in (b,) }
+    ] d
+  in (e,) }"""
+    )
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -159,14 +191,60 @@ def test_text_stays_in_its_box():
 def test_what_a_box_says():
     root = ElementTree.fromstring(fgrad.make_jaxpr(fgrad.grad(loss))(X).to_svg())
     first = root.findall(f".//{SVG}g[@class='eqn']")[0]
-    assert [t.text for t in first.findall(f"{SVG}text")] == ["sin a", "test_pictures.py:23 (loss)", "b:f32[3]"]
+    assert [t.text for t in first.findall(f"{SVG}text")] == ["sin a", "test_pictures.py:24 (loss)", "b:f32[3]"]
     title = first.find(f"{SVG}title").text
-    assert title.startswith("b:f32[3] = sin a\n") and title.endswith("test_pictures.py:23 (loss)")
+    assert title.startswith("b:f32[3] = sin a\n") and title.endswith("test_pictures.py:24 (loss)")
     assert first.find(f"{SVG}rect").get("fill") == COLOURS["elementwise"]
     backward = [r for r in root.iter(f"{SVG}rect") if r.get("class") == "box backward"]
     assert len(backward) == 5
     legend = [t.text for t in root.findall(f"{SVG}text")]
     assert legend == ["elementwise", "index", "dashed: backward pass"]
+
+
+def deep(n):
+    def f(x):
+        for _ in range(n):
+            x = fnp.sin(x) * x
+        return fnp.sum(x)
+
+    return fgrad.make_jaxpr(fgrad.value_and_grad(f))(X)
+
+
+def test_a_large_program_is_drawn_in_part():
+    closed = deep(30)
+    n = len(closed.eqns)
+    root = ElementTree.fromstring(closed.to_svg(max_equations=20))
+    boxes = root.findall(f"{SVG}g[@class='eqn']")
+    assert len(boxes) == 21
+    last = [t.text for t in boxes[-1].findall(f"{SVG}text")]
+    first = closed.eqns[:20]
+    made_later = [v for v in closed.jaxpr.outvars if not any(v in e.outvars for e in first)]
+    assert last[0] == f"... {n - 20} more equations" and len(last) == 1 + len(made_later) == 3
+    later = {a for e in closed.eqns[20:] for a in e.invars} & {
+        *closed.jaxpr.invars, *(v for e in first for v in e.outvars)
+    }  # fmt: skip
+    reads = sum(not isinstance(a, Literal) for e in first for a in e.invars) + len(later) + len(closed.jaxpr.outvars)
+    assert len(root.findall(f"{SVG}path")) == reads
+    everything = ElementTree.fromstring(closed.to_svg(max_equations=None))
+    assert len(everything.findall(f"{SVG}g[@class='eqn']")) == n
+    assert len(ElementTree.fromstring(closed.to_svg(max_equations=n)).findall(f"{SVG}g[@class='eqn']")) == n
+    assert len(ElementTree.fromstring(closed.to_svg(max_equations=0)).findall(f"{SVG}g[@class='eqn']")) == 1
+
+
+def test_inner_equations_count_too():
+    closed = PROGRAMS["rnn"]()
+    root = ElementTree.fromstring(closed.to_svg(max_equations=5))
+    drawn = [t.text for g in root.iter(f"{SVG}g") if g.get("class") == "eqn" for t in g.findall(f"{SVG}text")[:1]]
+    assert len([text for text in drawn if "more equation" not in text]) == 5
+
+
+def test_the_picture_of_a_huge_program_is_bounded():
+    assert len(deep(400)._repr_html_()) < 3_000_000
+
+
+def test_control_characters_have_no_place_in_xml():
+    closed = fgrad.make_jaxpr(lambda x: checkpoint_name(x, "a\0\x1b<&\ud800>"))(X)
+    assert "a\ufffd\ufffd<&\ufffd>" in "".join(ElementTree.fromstring(closed.to_svg()).itertext())
 
 
 def test_text_is_escaped():

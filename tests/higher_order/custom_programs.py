@@ -10,6 +10,7 @@ import numpy
 
 import fgrad
 import fgrad.numpy
+from fgrad.higher_order import checkpoint_policies
 from fgrad.higher_order.checkpoint import checkpoint
 from fgrad.higher_order.closure_convert import closure_convert
 from fgrad.higher_order.custom_jvp import custom_jvp
@@ -22,6 +23,7 @@ OURS = SimpleNamespace(
         custom_vjp=custom_vjp,
         closure_convert=closure_convert,
         checkpoint=checkpoint,
+        checkpoint_policies=checkpoint_policies,
         **{name: getattr(fgrad, name) for name in TRANSFORMATIONS},
     ),
     np=fgrad.numpy,

@@ -1,5 +1,7 @@
 """custom_jvp: the rule takes the place of differentiation, everywhere, and says so when it cannot."""
 
+import functools
+
 import numpy as np
 import pytest
 from custom_programs import FORWARD, JVP_PROGRAMS, OURS, POINTS, REVERSE, of_jax
@@ -100,6 +102,11 @@ def test_weak_types_pass_through():
     assert fgrad.grad(lambda x: (x * f(2.0)).sum())(half).dtype == half.dtype
 
 
+def test_a_type_error_inside_a_rule_is_the_users():
+    with pytest.raises(TypeError, match=r"^can only concatenate tuple"):
+        fgrad.grad(with_rule(lambda primals, tangents: primals + 1))(1.0)
+
+
 def test_keywords_defaults_and_methods():
     class Model:
         def __init__(self, scale):
@@ -111,6 +118,8 @@ def test_keywords_defaults_and_methods():
     model = Model(3.0)
     with pytest.raises(TypeError, match="keyword-only power"):
         custom(model.call)(1.0, power=2)
+    assert float(fgrad.grad(custom(lambda x, *, power=2: x**power))(3.0)) == 1  # the default is the function's own
+    assert float(fgrad.grad(custom(functools.partial(model.call, power=2)))(3.0)) == 1
 
     class Layer:
         scale = 3.0
@@ -118,7 +127,7 @@ def test_keywords_defaults_and_methods():
         def call(self, x, power=2):
             return self.scale * x**power
 
-        call = custom_jvp(call, nondiff_argnums=(0,), nondiff_argnames=("power",))
+        call = custom_jvp(call, nondiff_argnums=0, nondiff_argnames="power")
 
         @call.defjvp
         def call_jvp(self, power, primals, tangents):
@@ -251,6 +260,60 @@ def closes_over(y):
         lambda: square()("a"),
     ),
     (
+        "nondiff_argnums no int",
+        TypeError,
+        "custom_jvp: nondiff_argnums must be ints, got 'x' for <lambda>. Count the arguments from 0.",
+        lambda: custom_jvp(lambda x: x, nondiff_argnums="x"),
+    ),
+    (
+        "a rule that takes other arguments",
+        TypeError,
+        "custom_jvp: <lambda> must take (primals, tangents), got <lambda>(x, t, y), called with 2 (missing a required "
+        "argument: 'y'). Change its parameters.",
+        lambda: fgrad.grad(with_rule(lambda x, t, y: (x, t)))(1.0),
+    ),
+    (
+        "a rule that does not take what is not differentiated",
+        TypeError,
+        "custom_jvp: rule must take (n, primals, tangents), got rule(primals, tangents), called with 3 (too many "
+        "positional arguments). Change its parameters.",
+        lambda: fgrad.grad(nondifferentiated(named_rule(lambda x, t: (x, t))), 1)(2, 1.0),
+    ),
+    (
+        "a rule of defjvps that takes other arguments",
+        TypeError,
+        "custom_jvp: <lambda> must take (tangent, output, x, y), got <lambda>(t, x, y), called with 4 (too many "
+        "positional arguments). Change its parameters.",
+        lambda: fgrad.grad(with_rules(lambda t, x, y: t, None))(1.0, 2.0),
+    ),
+    (
+        "a rule of defjvps that returns another structure",
+        TreeMismatchError,
+        "custom_jvp: <lambda> must return a share of the tangent with the structure of <lambda>'s output, got (*, *) "
+        "for * (first difference: [0] against a leaf). Return the same containers.",
+        lambda: fgrad.grad(with_rules(lambda t, out, x, y: (t, t), None))(1.0, 2.0),
+    ),
+    (
+        "a rule of defjvps that returns another shape",
+        ValueError,
+        "custom_jvp: the rules of <lambda> must return tangents of the shapes and dtypes of its output, got f32[3] for "
+        "f32[]~ in leaf 0. Reshape or convert the tangent.",
+        lambda: fgrad.grad(with_rules(lambda t, out, x, y: fnp.ones(3), None))(1.0, 2.0),
+    ),
+    (
+        "a tangent that is no array",
+        TypeError,
+        "custom_jvp: rule must return tangents that are arrays, got 'a' of type str in leaf 0. Return arrays.",
+        lambda: fgrad.grad(with_rule(named_rule(lambda x, t: (x, "a"))))(1.0),
+    ),
+    (
+        "no tangent",
+        TreeMismatchError,
+        "custom_jvp: rule must return a tangent with the structure of its output, got None for * (first difference: "
+        "only the second tree has a leaf). Return the same containers.",
+        lambda: fgrad.grad(with_rule(named_rule(lambda x, t: (x, None))))(1.0),
+    ),
+    (
         "no pair",
         TypeError,
         "custom_jvp: rule must return a pair (output, tangent), got f32[]~. Return two values.",
@@ -351,6 +414,18 @@ def closes_over(y):
 )
 def test_messages(error, text, f):
     check(error, text, f)
+
+
+def with_rules(*rules):
+    f = custom_jvp(lambda x, y: x * y)
+    f.defjvps(*rules)
+    return f
+
+
+def nondifferentiated(rule):
+    f = custom_jvp(lambda n, x: n * x, nondiff_argnums=0)
+    f.defjvp(rule)
+    return f
 
 
 def too_few_rules():

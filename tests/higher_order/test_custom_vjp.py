@@ -235,6 +235,56 @@ FORWARD = (
         lambda: fgrad.grad(with_rules(fun=lambda n, x: n * x, nondiff_argnums=(0,)))(1.0, 2.0),
     ),
     (
+        "fwd takes other arguments",
+        TypeError,
+        "custom_vjp: <lambda> must take the arguments of <lambda>, got <lambda>(x, y), called with 1 (missing a "
+        "required argument: 'y'). Change its parameters.",
+        lambda: fgrad.grad(with_rules(lambda x, y: (x, None)))(1.0),
+    ),
+    (
+        "bwd takes other arguments",
+        TypeError,
+        "custom_vjp: <lambda> must take (residuals, cotangent), got <lambda>(ct), called with 2 (too many positional "
+        "arguments). Change its parameters.",
+        lambda: fgrad.jit(fgrad.grad(with_rules(bwd=lambda ct: (ct,))))(1.0),
+    ),
+    (
+        "bwd does not take what is not differentiated",
+        TypeError,
+        "custom_vjp: bwd must take (n, residuals, cotangent), got bwd(res, ct), called with 3 (too many positional "
+        "arguments). Change its parameters.",
+        lambda: fgrad.grad(
+            with_rules(lambda n, x: (n * x, None), a_bwd(lambda ct: (ct,)), lambda n, x: n * x, nondiff_argnums=0), 1
+        )(2, 1.0),
+    ),
+    (
+        "nondiff_argnames unknown",
+        ValueError,
+        "custom_vjp: nondiff_argnames must name positional parameters of the function, got 'y' for <lambda>, which has "
+        "x. Correct the name.",
+        lambda: custom_vjp(lambda x: x, nondiff_argnames="y"),
+    ),
+    (
+        "bwd returns nothing",
+        TypeError,
+        "custom_vjp: bwd must return a tuple with a cotangent for each of the 1 differentiated arguments of <lambda>, "
+        "got NoneType. Return a tuple, even of one.",
+        lambda: fgrad.grad(with_rules(bwd=a_bwd(lambda ct: None)))(1.0),
+    ),
+    (
+        "bwd returns another shape under vmap",
+        ValueError,
+        "custom_vjp: bwd must return cotangents of the shapes and dtypes of the arguments, got f32[2] for argument 'x' "
+        "of <lambda>, f32[]. Reshape or convert the cotangent.",
+        lambda: fgrad.vmap(fgrad.grad(with_rules(bwd=a_bwd(lambda ct: (fnp.ones(2),)))))(fnp.ones(3)),
+    ),
+    (
+        "fwd returns nothing",
+        TypeError,
+        "custom_vjp: fwd must return a pair (output, residuals), got NoneType. Return two values.",
+        lambda: fgrad.grad(with_rules(a_fwd(lambda x: None)))(1.0),
+    ),
+    (
         "fwd returns no pair",
         TypeError,
         "custom_vjp: fwd must return a pair (output, residuals), got f32[]~. Return two values.",

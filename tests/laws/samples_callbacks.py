@@ -16,7 +16,7 @@ def table() -> dict[str, list[Sample]]:
         return np.asarray(x) + np.asarray(y), np.array(y)
 
     def call(fun):
-        return PythonCall(fun, tree.tree_structure((whole, {})), {})
+        return PythonCall("pure_callback", fun, tree.tree_structure((whole, {})), {}, None)
 
     plain = {"sizes": (), "mapped": ((), ())}
     # as under vmaps of sizes 2 and 3, the second operand mapped by the inner one only

@@ -3,6 +3,10 @@
 JAX computes the meaning of each composition (compositions.py): without jit and checkpoint, which are its identities,
 and many compositions in one compiled function, because compiling is what takes its time.  All inputs hold the same
 values in both precisions; for compositions of three JAX's float64 results are the oracle of both.
+
+Pairs are all 49.  Triples are 317 of 343: without the 26 in which jit or checkpoint stands twice in a row, the same
+as once.  The root finder's with jvp or linearize are left out: its custom_vjp has no forward mode, and a test shows
+that both libraries refuse them.  Errors are relative to the size of the result (``compositions.error``).
 """
 
 import collections

@@ -165,15 +165,14 @@ failure = _Failure()
 
 
 def callback(function: Callable[[Sequence[int]], None], n_args: int) -> Any:
-    """A C function with a kernel's signature, whose first word is set to whether ``function`` raised."""
+    """A C function with a kernel's signature, whose first word is set to 0 once ``function`` has returned."""
 
     def call(args: int, begin: int, end: int, worker: int) -> None:
-        words = (ctypes.c_int64 * (1 + n_args)).from_address(args)
         try:
+            words = (ctypes.c_int64 * (1 + n_args)).from_address(args)
             function(words[1:])
             words[0] = 0
         except BaseException as error:  # C has no exceptions: the program stops, and its caller raises this one
             failure.error = error
-            words[0] = 1
 
     return _C_FUNCTION(call)

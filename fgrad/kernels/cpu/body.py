@@ -9,7 +9,8 @@ import numpy as np
 
 from fgrad.kernels.cpu.irtext import Code
 from fgrad.kernels.cpu.nest import Operand
-from fgrad.kernels.cpu.scalar import Scalar, Value, dtype_of, memory_type
+from fgrad.kernels.cpu.scalar import Scalar
+from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
 from fgrad.kernels.plan import Ptr
 
 # Nodes are dataclasses because those compare by class too: as tuples, the constant 0 and the index of axis 0 are equal.

@@ -27,6 +27,7 @@ from fgrad.kernels.plan import Instruction, KernelPlan, Ptr
 
 ALIGNMENT = 64
 LARGE = 1 << 13  # bytes of a result that is worth aligning
+MOST_KEPT = 1 << 18  # bytes that a kernel run on its own keeps for its next call: there are many, and they run in turn
 
 
 @contextlib.contextmanager
@@ -126,7 +127,7 @@ def _empty_aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 class _Frame:
     """Memory for one call at a time."""
 
-    __slots__ = ("_alive", "address", "workers")
+    __slots__ = ("_alive", "address", "nbytes", "workers")
 
     def __init__(self, program: Executable, workers: int) -> None:
         arena, scratch = _aligned(program._arena_bytes), _aligned(program._scratch * workers)
@@ -147,6 +148,7 @@ class _Frame:
         self.workers = workers
         self.address = head.ctypes.data
         self._alive = (arena, scratch, args, code, counter, patches, head)
+        self.nbytes = arena.nbytes + scratch.nbytes + args.nbytes + code.nbytes + patches.nbytes
 
 
 class Executable:
@@ -156,7 +158,7 @@ class Executable:
     C-contiguous array of ``outs[j].shape`` (or the array given in ``outs``).  Layout offsets count from there.
     The arrays are not checked: the caller has made sure of dtype, shape and strides.  Temporaries are already placed:
     steps use ``arena`` pointers, not ``tmp``.  Safe to call from several threads; the result does not depend on the
-    number of threads.
+    number of threads.  Memory for the next call is kept, but not more than ``most_kept`` bytes for each call.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class Executable:
         arena_bytes: int = 0,
         tables: Sequence[np.ndarray] = (),
         scratch: int = 0,
+        most_kept: int | None = None,
     ) -> None:
         self._n_in = n_in
         self._outs = tuple(
@@ -177,6 +180,8 @@ class Executable:
         self._arena_bytes = arena_bytes
         self._scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
         self._assembly = Assembly(steps, tables)
+        self._tables_nbytes = sum([table.nbytes for table in tables])
+        self._most_kept = most_kept
         self._frames = [_Frame(self, 1)]
         self._loop = _loops.serial
 
@@ -192,12 +197,18 @@ class Executable:
             stopped = self._loop(frame.address, id(arrays), id(outs))
         else:
             stopped = _loops.run_parallel(frame.address, id(arrays), id(outs), threads, self._assembly.on_host)
-        self._frames.append(frame)
+        if self._most_kept is None or frame.nbytes <= self._most_kept:
+            self._frames.append(frame)
         if stopped:
             error, failure.error = failure.error, None
-            assert error is not None
-            raise error
+            # no error: an interrupt struck between C and the host step, where Python cannot hand it on
+            raise KeyboardInterrupt if error is None else error
         return outs
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held between calls: idle frames (one for each call at the same time so far) and tables."""
+        return self._tables_nbytes + sum([frame.nbytes for frame in list(self._frames)])
 
     def _take_frame(self, threads: int) -> _Frame:
         """An idle frame (popping from a list is atomic), or a new one."""
@@ -221,4 +232,12 @@ def from_plan(plan: KernelPlan, ins: Sequence[Layout], outs: Sequence[Layout]) -
         return arg
 
     steps = [step._replace(args=tuple(place(arg) for arg in step.args)) for step in plan.steps]
-    return Executable(steps, n_in=len(ins), outs=outs, arena_bytes=total, tables=plan.tables, scratch=plan.scratch)
+    return Executable(
+        steps,
+        n_in=len(ins),
+        outs=outs,
+        arena_bytes=total,
+        tables=plan.tables,
+        scratch=plan.scratch,
+        most_kept=MOST_KEPT,
+    )

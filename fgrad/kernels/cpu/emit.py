@@ -18,7 +18,8 @@ from fgrad.kernels.cpu.body import Mapped, Node, Spec, Stream, evaluate, operand
 from fgrad.kernels.cpu.folds import fold_plan
 from fgrad.kernels.cpu.irtext import unravel
 from fgrad.kernels.cpu.nest import Axis, Operand
-from fgrad.kernels.cpu.scalar import Scalar, Value
+from fgrad.kernels.cpu.scalar import Scalar
+from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 

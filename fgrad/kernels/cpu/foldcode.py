@@ -10,7 +10,8 @@ import numpy as np
 from fgrad.kernels.cpu.body import Mapped, Node, Spec, Stream, evaluate
 from fgrad.kernels.cpu.irtext import Code, unravel
 from fgrad.kernels.cpu.nest import Operand
-from fgrad.kernels.cpu.scalar import Scalar, Value, dtype_of, is_float, literal, memory_type, register_type
+from fgrad.kernels.cpu.scalar import Scalar
+from fgrad.kernels.cpu.value import Value, dtype_of, is_float, literal, memory_type, register_type
 
 LANES = 64  # accumulators of the row form: four vectors of 16 float32
 BLOCK = 256  # accumulators of the column form: they stay in the first-level cache

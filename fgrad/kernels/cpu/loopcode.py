@@ -11,7 +11,6 @@ and the bytes it moves by from one iteration to the next.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,20 +21,9 @@ from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.body import Iota, Node, Spec, evaluate
 from fgrad.kernels.cpu.foldcode import accumulator, identity
 from fgrad.kernels.cpu.nest import Axis
-from fgrad.kernels.cpu.scalar import Scalar, Value, dtype_of, literal, memory_type
-
-SUMS = 4  # partial sums of a product
-
-
-class Access(NamedTuple):
-    """Element [i0, i1, ...] of an array: ``offset + i0*strides[0] + ...`` of a local array (``where`` >= 0) or of the
-    array outside number ``-1 - where``.
-    """
-
-    where: int
-    dtype: str
-    strides: tuple[int, ...]
-    offset: int
+from fgrad.kernels.cpu.productcode import Access, Product, ProductWriter
+from fgrad.kernels.cpu.scalar import Scalar
+from fgrad.kernels.cpu.value import Value, dtype_of, literal, memory_type
 
 
 class Indexed(NamedTuple):
@@ -84,23 +72,14 @@ class Update:
     kind: str
 
 
-@dataclass(frozen=True)
-class Product:
-    """``out[i, n] = sum over k of left[i, k] * right[i, k, n]``, i standing for any number of axes."""
-
-    shape: tuple[int, ...]  # of i
-    columns: int
-    length: int
-    left: Access
-    right: Access
-    out: Access
-
-
 Part = Item | Update | Product
 
 
 class Carried(NamedTuple):
-    """Local arrays of the value now and of the next one, and the arrays outside it comes from and goes to."""
+    """Local arrays of the value now and of the next one, and the arrays outside it comes from and goes to.
+
+    ``now`` is ``following`` where the body writes each element over the one it read.
+    """
 
     now: int
     following: int
@@ -163,7 +142,8 @@ class _Writer:
         for item in self.spec.body:
             self.item(item)
         for c in self.spec.carry:
-            self.copy(self.whole(c.now, c.following), self.whole(c.now, c.now))
+            if c.following != c.now:
+                self.copy(self.whole(c.now, c.following), self.whole(c.now, c.now))
 
     def whole(self, like: int, where: int) -> Access:
         """The elements of an array as large as a local one."""
@@ -203,7 +183,7 @@ class _Writer:
         if isinstance(item, Update):
             self.update(item)
         elif isinstance(item, Product):
-            self.product(item)
+            ProductWriter(self.s, item, self.address).write()
         elif item.fold is not None:
             self.fold(item, item.fold)
         else:
@@ -274,38 +254,6 @@ class _Writer:
             if item.kind != "set":
                 value = self.combine(item.kind, old, value)
             s.store(value if inside is None else s.select(inside, value, old), address, group=True)
-
-    def product(self, p: Product) -> None:
-        """`SUMS` sums for each column, each of every so many-th k: a sum of all would wait for each addition."""
-        s, dtype = self.s, dtype_of(p.out.dtype)
-        sums = min(SUMS, p.length)
-        self.local.append(self.code.array(memory_type(dtype), sums * p.columns))
-        total = Access(len(self.local) - 1, dtype.name, (1,), 0)
-        column = Axis(p.columns, ())
-
-        def add(outer: list[str], k: str, j: int) -> None:
-            left = s.load(dtype, self.address(p.left, [*outer, k]), group=False)
-            with self.nest([column], True) as (n,):
-                at = self.address(total._replace(offset=j * p.columns), [n])
-                right = s.load(dtype, self.address(p.right, [*outer, k, n]), group=True)
-                s.store(s.add(s.load(dtype, at, group=True), s.mul(left, right)), at, group=True)
-
-        with self.nest([Axis(m, ()) for m in p.shape], False) as outer:
-            with self.nest([Axis(sums * p.columns, ())], True) as (n,):
-                s.store(literal(dtype, 0), self.address(total, [n]), group=True)
-            whole = p.length // sums * sums
-            with self.code.loop("0", str(whole), sums) as k:
-                for j in range(sums):
-                    add(outer, self.code.add(k, str(j)), j)
-            for k in range(whole, p.length):
-                add(outer, str(k), 0)
-            with self.nest([column], True) as (n,):
-                values = [
-                    s.load(dtype, self.address(total._replace(offset=j * p.columns), [n]), True) for j in range(sums)
-                ]
-                while len(values) > 1:
-                    values = [functools.reduce(s.add, values[i : i + 2]) for i in range(0, len(values), 2)]
-                s.store(values[0], self.address(p.out, [*outer, n]), group=True)
 
     def fold(self, item: Item, fold: Reduction) -> None:
         """All values into an array of kept and reduced axes; then its halves are combined until one value is left.

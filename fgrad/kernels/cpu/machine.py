@@ -12,7 +12,7 @@ of instructions are absolute, and numbers of words count from the start of all a
     TEST     (block: address of a bool; number of the instruction to go on with if it is false)
     SWITCH   block: address of an int32, then the number of an instruction for each of its values
     JUMP     (number of the instruction to go on with)
-    HOST     (block: 0 or 1 = failed, the addresses it is given; address of a C function that calls Python)
+    HOST     (block: 1, made 0 by success, and the addresses it is given; address of a C function that calls Python)
 
 A steady word is (word, word of its first value, offset, step): it grows by ``step`` in every iteration.  An alternating
 word is (word, offset, words of its value in iteration 0, in odd and in even iterations).
@@ -119,6 +119,7 @@ def _steer(instruction, pc, args):
         return ld_i64(block, 1 + ld(ld_i64(block, 0), 0, _INT32))
     if op == JUMP:
         return ld_i64(instruction, 2)
+    st(block, 0, 1)
     call_kernel(ld_i64(instruction, 2), block, 0, 1, 0)
     return pc + 1 if ld_i64(block, 0) == 0 else _STOPPED
 

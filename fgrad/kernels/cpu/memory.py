@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import llvmlite.ir as ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, imputils
 from numba.extending import intrinsic
 
 I64 = ir.IntType(64)
@@ -31,6 +31,16 @@ def as_pointer(typingctx, addr):
         return builder.inttoptr(args[0], cgutils.voidptr_t)
 
     return types.voidptr(types.int64), codegen
+
+
+@intrinsic
+def read_only(typingctx, array):
+    """The array, as one that compiled code may not write to."""
+
+    def codegen(context, builder, signature, args):
+        return imputils.impl_ret_borrowed(context, builder, signature.return_type, args[0])
+
+    return array.copy(readonly=True)(array), codegen
 
 
 @intrinsic

@@ -15,19 +15,26 @@ such values are exact.
 
 from __future__ import annotations
 
-import struct
-from typing import NamedTuple
-
-import ml_dtypes
 import numpy as np
 
 from fgrad.kernels.cpu import half
 from fgrad.kernels.cpu.irtext import Code
+from fgrad.kernels.cpu.value import (
+    BFLOAT16,
+    BOOL,
+    DOUBLE,
+    FLOAT,
+    HALF,
+    NARROW,
+    Value,
+    dtype_of,
+    is_float,
+    is_signed,
+    literal,
+    memory_type,
+    register_type,
+)
 from fgrad.kernels.cpu.vecmath import VECTOR_FUNCTIONS
-
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_BOOL, _HALF, _FLOAT, _DOUBLE = (np.dtype(t) for t in (np.bool_, np.float16, np.float32, np.float64))
-NARROW = (_HALF, BFLOAT16)
 
 # functions of the C library by number of arguments; the float32 ones have an "f" appended
 UNARY = (
@@ -37,61 +44,6 @@ UNARY = (
 LIBM = dict.fromkeys(UNARY, 1) | {"atan2": 2, "pow": 2}
 
 _COMPARISONS = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
-
-
-class Value(NamedTuple):
-    """One element: its NumPy dtype, the name or literal that holds it, and its Python value where that is known."""
-
-    dtype: np.dtype
-    ref: str
-    known: bool | int | float | None = None
-
-
-def dtype_of(name) -> np.dtype:
-    """NumPy's dtype of a name; ``bfloat16`` included."""
-    return BFLOAT16 if isinstance(name, str) and name == "bfloat16" else np.dtype(name)
-
-
-def is_float(dtype: np.dtype) -> bool:
-    return dtype.kind == "f" or dtype == BFLOAT16
-
-
-def is_signed(dtype: np.dtype) -> bool:
-    return dtype.kind == "i"
-
-
-def register_type(dtype: np.dtype) -> str:
-    if dtype == _BOOL:
-        return "i1"
-    if dtype.kind in "iu":
-        return f"i{8 * dtype.itemsize}"
-    if dtype in (*NARROW, _FLOAT):
-        return "float"
-    if dtype == _DOUBLE:
-        return "double"
-    raise TypeError(f"emit: no kernels for this dtype, got {dtype}. Convert to a real dtype of at most 64 bits.")
-
-
-def memory_type(dtype: np.dtype) -> str:
-    if dtype == _BOOL:
-        return "i8"
-    return "i16" if dtype in NARROW else register_type(dtype)
-
-
-def literal(dtype: np.dtype, value) -> Value:
-    """A constant, converted to ``dtype`` as ``np.asarray(value).astype(dtype)``: integers wrap, floats round."""
-    if dtype == _BOOL:
-        return Value(dtype, "true" if value else "false", bool(value))
-    if is_float(dtype):
-        with np.errstate(over="ignore"):
-            number = float(dtype.type(value))
-        return Value(dtype, f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}", number)
-    register_type(dtype)
-    bits = 8 * dtype.itemsize
-    number = int(value) & ((1 << bits) - 1)
-    if is_signed(dtype) and number >> (bits - 1):
-        number -= 1 << bits
-    return Value(dtype, str(number), number)
 
 
 class Scalar:
@@ -127,13 +79,13 @@ class Scalar:
     def load(self, dtype: np.dtype, address: str, group: bool) -> Value:
         kind, tag = self._wide(memory_type(dtype)), ", !llvm.access.group !0" if group else ""
         raw = self.code.op(f"load {kind}, ptr {address}, align {dtype.itemsize}{tag}")
-        if dtype == _BOOL:
+        if dtype == BOOL:
             raw = self.code.op(f"icmp ne {kind} {raw}, zeroinitializer")
         return self._from_bits(dtype, raw) if dtype in NARROW else Value(dtype, raw)
 
     def store(self, x: Value, address: str, group: bool) -> None:
         raw, tag = x.ref, ", !llvm.access.group !0" if group else ""
-        if x.dtype == _BOOL:
+        if x.dtype == BOOL:
             raw = self.code.op(f"zext {self._wide('i1')} {raw} to {self._wide('i8')}")
         elif x.dtype in NARROW:
             raw = self._to_bits(x)
@@ -161,21 +113,21 @@ class Scalar:
         """Rounds the float32 result of an operation to ``dtype`` if that is narrower (nearest, ties to even)."""
         if dtype == BFLOAT16:
             ref = half.round_to_bfloat(self.code, ref)
-        elif dtype == _HALF and self.native_half:
+        elif dtype == HALF and self.native_half:
             ref = self.code.op(f"fptrunc float {ref} to half")
             ref = self.code.op(f"fpext half {ref} to float")
-        elif dtype == _HALF:
+        elif dtype == HALF:
             ref = half.round_to_half(self.code, ref)
         return Value(dtype, ref)
 
     def cast(self, x: Value, dtype) -> Value:
         """Converts the value: floats to integers truncate and saturate, NaN to 0; anything to bool is ``x != 0``."""
         dtype = dtype_of(dtype)
-        if dtype == x.dtype:
+        if dtype == self._same(x):
             return x
         if x.known is not None and (is_float(dtype) or not is_float(x.dtype)):
             return literal(dtype, x.known)
-        if dtype == _BOOL:
+        if dtype == BOOL:
             return self.cmp("ne", x, literal(x.dtype, 0))
         have, want = register_type(x.dtype), register_type(dtype)
         if is_float(x.dtype) and is_float(dtype):
@@ -186,33 +138,33 @@ class Scalar:
         if is_float(dtype):
             verb = "sitofp" if is_signed(x.dtype) else "uitofp"
             return self._fit(dtype, self.code.op(f"{verb} {have} {x.ref} to {want}"))
-        bits, room = (8 * d.itemsize if d != _BOOL else 1 for d in (x.dtype, dtype))
+        bits, room = (8 * d.itemsize if d != BOOL else 1 for d in (x.dtype, dtype))
         if bits == room:
             return Value(dtype, x.ref)
         verb = "trunc" if bits > room else "sext" if is_signed(x.dtype) else "zext"
         return Value(dtype, self.code.op(f"{verb} {have} {x.ref} to {want}"))
 
     def _cast_float(self, x: Value, dtype: np.dtype) -> Value:
-        if dtype == _DOUBLE:
+        if dtype == DOUBLE:
             return Value(dtype, self.code.op(f"fpext float {x.ref} to double"))
-        if x.dtype != _DOUBLE:
+        if x.dtype != DOUBLE:
             return self._fit(dtype, x.ref)
-        if dtype == _FLOAT:
+        if dtype == FLOAT:
             return Value(dtype, self.code.op(f"fptrunc double {x.ref} to float"))
         return self._fit(dtype, half.double_to_odd_float(self.code, x.ref))
 
     def bitcast(self, x: Value, dtype) -> Value:
         """The same bits as another dtype of the same size."""
         dtype = dtype_of(dtype)
-        if dtype.itemsize != x.dtype.itemsize:
+        if dtype.itemsize != self._same(x).itemsize:
             raise TypeError(f"bitcast: the sizes must be equal, got {x.dtype} and {dtype}. Choose another dtype.")
         if dtype == x.dtype:
             return x
-        if x.dtype == _BOOL:
+        if x.dtype == BOOL:
             ref = self.code.op(f"zext i1 {x.ref} to i8")
         else:
             ref = self._to_bits(x) if x.dtype in NARROW else x.ref
-        if dtype == _BOOL:
+        if dtype == BOOL:
             return Value(dtype, self.code.op(f"icmp ne i8 {ref}, 0"))
         if dtype in NARROW:
             return self._from_bits(dtype, ref)
@@ -237,7 +189,7 @@ class Scalar:
         kind = self._wide(register_type(dtype))
         if is_float(dtype):
             return self._fit(dtype, self.code.op(f"{of_floats} contract {kind} {a.ref}, {b.ref}"))
-        return Value(dtype, self.code.op(f"{of_bools if dtype == _BOOL else of_integers} {kind} {a.ref}, {b.ref}"))
+        return Value(dtype, self.code.op(f"{of_bools if dtype == BOOL else of_integers} {kind} {a.ref}, {b.ref}"))
 
     def add(self, a: Value, b: Value) -> Value:
         """a + b; of bools: or."""
@@ -282,7 +234,7 @@ class Scalar:
 
     def neg(self, x: Value) -> Value:
         """-x."""
-        if is_float(x.dtype):
+        if is_float(self._same(x)):
             return Value(x.dtype, self.code.op(f"fneg {register_type(x.dtype)} {x.ref}"))
         self._integers("neg", x)
         return self.sub(literal(x.dtype, 0), x)
@@ -303,25 +255,29 @@ class Scalar:
     def cmp(self, op: str, a: Value, b: Value) -> Value:
         """The bool of a comparison: op is eq, ne, lt, le, gt or ge.  With NaN, ne is true and the others are false."""
         dtype = self._same(a, b)
+        if op not in _COMPARISONS:
+            raise ValueError(f"cmp: no such comparison, got {op!r}. Choose from {', '.join(_COMPARISONS)}.")
         kind = self._wide(register_type(dtype))
         if is_float(dtype):
             test = f"fcmp {_COMPARISONS[op]}"
         else:
             test = f"icmp {op}" if op in ("eq", "ne") else f"icmp {'s' if is_signed(dtype) else 'u'}{op}"
-        return Value(_BOOL, self.code.op(f"{test} {kind} {a.ref}, {b.ref}"))
+        return Value(BOOL, self.code.op(f"{test} {kind} {a.ref}, {b.ref}"))
 
     def select(self, c: Value, a: Value, b: Value) -> Value:
         """a if c else b; c is a bool, and both a and b are computed."""
         kind = self._wide(register_type(self._same(a, b)))
+        if self._same(c) != BOOL:
+            raise TypeError(f"select: the condition must be a bool, got {c.dtype}. Make one with s.cmp.")
         return Value(a.dtype, self.code.op(f"select {self._wide('i1')} {c.ref}, {kind} {a.ref}, {kind} {b.ref}"))
 
     def max(self, a: Value, b: Value) -> Value:
         """The larger one, or NaN if either is."""
-        return self.or_(a, b) if a.dtype == _BOOL else self._extremum("gt", a, b)
+        return self.or_(a, b) if a.dtype == BOOL else self._extremum("gt", a, b)
 
     def min(self, a: Value, b: Value) -> Value:
         """The smaller one, or NaN if either is."""
-        return self.and_(a, b) if a.dtype == _BOOL else self._extremum("lt", a, b)
+        return self.and_(a, b) if a.dtype == BOOL else self._extremum("lt", a, b)
 
     def _extremum(self, op: str, a: Value, b: Value) -> Value:
         """x86's maxps is ``a > b ? a : b``, which is b if that is NaN: so a constant goes first, and costs no test."""
@@ -337,11 +293,11 @@ class Scalar:
     # ---- bits
 
     def _integers(self, name: str, *xs: Value) -> None:
-        if any(x.dtype.kind not in "iu" for x in xs):
+        if self._same(*xs).kind not in "iu":
             raise TypeError(f"{name}: integers are needed, got {[str(x.dtype) for x in xs]}. Cast them first.")
 
     def _bitwise(self, verb: str, a: Value, b: Value) -> Value:
-        if self._same(a, b) != _BOOL:
+        if self._same(a, b) != BOOL:
             self._integers(verb, a)
         return Value(a.dtype, self.code.op(f"{verb} {self._wide(register_type(a.dtype))} {a.ref}, {b.ref}"))
 
@@ -359,7 +315,7 @@ class Scalar:
 
     def not_(self, x: Value) -> Value:
         """~x, of a bool or the bits of an integer."""
-        return self.xor(x, literal(x.dtype, True if x.dtype == _BOOL else -1))
+        return self.xor(x, literal(self._same(x), True if x.dtype == BOOL else -1))
 
     def shl(self, x: Value, amount: Value) -> Value:
         """x << amount; 0 for amounts of the width or more (and negative ones)."""
@@ -398,7 +354,7 @@ class Scalar:
 
     def abs(self, x: Value) -> Value:
         """|x|; INT_MIN stays INT_MIN."""
-        if is_float(x.dtype):
+        if is_float(self._same(x)):
             kind = register_type(x.dtype)
             return Value(x.dtype, self.code.call(kind, f"llvm.fabs.{_suffix(kind)}", (kind, x.ref)))
         if not is_signed(x.dtype):
@@ -407,15 +363,21 @@ class Scalar:
 
     def sign(self, x: Value) -> Value:
         """-1, 0 or 1; of floats: NaN and both zeros are returned as they are."""
-        zero, one = literal(x.dtype, 0), literal(x.dtype, 1)
-        if is_float(x.dtype):
+        dtype = self._same(x)
+        zero, one = literal(dtype, 0), literal(dtype, 1)
+        if is_float(dtype):
             nonzero = self.or_(self.cmp("lt", x, zero), self.cmp("gt", x, zero))
             return self.select(nonzero, self.copysign(one, x), x)
         positive = self.cast(self.cmp("gt", x, zero), x.dtype)
         return self.select(self.cmp("lt", x, zero), literal(x.dtype, -1), positive)
 
+    def _floats(self, name: str, *xs: Value) -> np.dtype:
+        if not is_float(dtype := self._same(*xs)):
+            raise TypeError(f"{name}: a float is needed, got {dtype}. Cast it first.")
+        return dtype
+
     def _rounding(self, name: str, x: Value) -> Value:
-        return self._intrinsic(name, x) if is_float(x.dtype) else x
+        return self._intrinsic(name, x) if is_float(self._same(x)) else x
 
     def floor(self, x: Value) -> Value:
         """The largest integer <= x, as a float; integers as they are, here and in the next three."""
@@ -435,18 +397,20 @@ class Scalar:
 
     def sqrt(self, x: Value) -> Value:
         """The square root of a float, correctly rounded; NaN below 0."""
+        self._floats("sqrt", x)
         return self._intrinsic("sqrt", x)
 
     def copysign(self, x: Value, sign: Value) -> Value:
         """|x| with the sign of another float."""
         kind = register_type(self._same(x, sign))
+        self._floats("copysign", x)
         name = f"llvm.copysign.{_suffix(kind)}"
         return Value(x.dtype, self.code.call(kind, name, (kind, x.ref), (kind, sign.ref)))
 
     def is_finite(self, x: Value) -> Value:
         """False for infinities and NaN."""
-        if not is_float(x.dtype):
-            return literal(_BOOL, True)
+        if not is_float(self._same(x)):
+            return literal(BOOL, True)
         return self.cmp("lt", self.abs(x), literal(x.dtype, np.inf))
 
     def call(self, name: str, *xs: Value) -> Value:
@@ -456,10 +420,8 @@ class Scalar:
         one argument; atan2 pow nextafter of two.  Some have a version of our own that vectorises in float32 (see
         vecmath.py).
         """
-        dtype = self._same(*xs)
-        if not is_float(dtype):
-            raise TypeError(f"{name}: a float is needed, got {dtype}. Cast it first.")
-        if name == "nextafter":
+        dtype = self._floats(name, *xs)
+        if name == "nextafter" and len(xs) == 2:
             return self._nextafter(*xs)
         if LIBM.get(name) != len(xs):
             raise ValueError(
@@ -467,7 +429,7 @@ class Scalar:
             )
         kind = register_type(dtype)
         if kind == "float" and name in VECTOR_FUNCTIONS:
-            return self._fit(dtype, VECTOR_FUNCTIONS[name](self, Value(_FLOAT, xs[0].ref)).ref)
+            return self._fit(dtype, VECTOR_FUNCTIONS[name](self, Value(FLOAT, xs[0].ref)).ref)
         symbol = name if kind == "double" else name + "f"
         return self._fit(dtype, self.code.call(kind, symbol, *((kind, x.ref) for x in xs)))
 

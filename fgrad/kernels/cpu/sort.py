@@ -259,7 +259,7 @@ def _sort_values(args, tile_begin, tile_end, proto, item):
 
 
 def build(name: str):
-    """``sort_keys_{bits}_{index}``, ``sort_merge_{bits}_{index}``, ``sort_take_{bits}_{index}``, ``sort_values_{bits}``.
+    """``sort_{keys,merge,take}_{bits}_{index}`` and ``sort_values_{bits}``.
 
     ``index`` is the bytes of an index, 0 where there is none.
     """

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fgrad.kernels.cpu.scalar import Scalar, Value
+    from fgrad.kernels.cpu.scalar import Scalar
+    from fgrad.kernels.cpu.value import Value
 
 _LN2_HIGH = 355 / 512
 _LN2_LOW = math.log(2) - _LN2_HIGH

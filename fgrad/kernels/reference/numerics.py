@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 
+@functools.lru_cache
 def accumulator(dtype: np.dtype) -> np.dtype:
     """float32 for float16 and the extended floats (bfloat16, whose NumPy kind is 'V'); every other dtype itself."""
     dtype = np.dtype(dtype)
@@ -13,9 +16,11 @@ def accumulator(dtype: np.dtype) -> np.dtype:
 
 def widen(x: np.ndarray) -> np.ndarray:
     """`x` in its accumulator dtype; exact."""
-    return x.astype(accumulator(x.dtype), copy=False)
+    dtype = accumulator(x.dtype)
+    return x if x.dtype is dtype else x.astype(dtype, copy=False)
 
 
+@functools.lru_cache
 def identity(kind: str, dtype: np.dtype):
     """The e with op(e, x) == x in an accumulator dtype, for `kind` in 'add', 'mul', 'max', 'min'."""
     dtype = np.dtype(dtype)

@@ -21,7 +21,7 @@ from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import ClosedJaxpr, blamed, blaming_by_turns, eval_jaxpr
 from fgrad.core.primitive import Axis, LinearArg, Zero
 from fgrad.core.trace import EVAL, Trace, Tracer, current_trace, encloses, escaped, using
-from fgrad.errors import ClosedOverTracerError, EscapedTracerError, TreeMismatchError
+from fgrad.errors import ClosedOverTracerError, ConcretizationError, EscapedTracerError, TreeMismatchError
 from fgrad.higher_order.arguments import (
     check_callable,
     flatten_output,
@@ -182,6 +182,13 @@ class Call:
         out, self.out_tree = self.results(self.user_fun(*self.arguments(operands)), self.user_fun)
         self.fun_tree = self.out_tree
         return out
+
+    def traced_fun(self, operands: Sequence[Any]) -> ClosedJaxpr | None:
+        """What the function computes of such operands; None if it needs their values, or closes over a traced one."""
+        try:
+            return stage(self.fun, [x.aval for x in operands])
+        except (ConcretizationError, EscapedTracerError):
+            return None
 
     def results(self, out: Any, of: Callable[..., Any]) -> tuple[list[Array], Any]:
         """Leaves and structure of what a user's function returned."""

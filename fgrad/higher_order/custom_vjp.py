@@ -95,6 +95,7 @@ class custom_vjp:
         check_callable("custom_vjp", fwd)
         check_callable("custom_vjp", bwd)
         self.fwd, self.bwd = fwd, bwd
+        self.compared = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.fwd is None or self.bwd is None:
@@ -102,7 +103,7 @@ class custom_vjp:
                 f"custom_vjp: rules must be defined before the function is called, got none for {self.__name__}. "
                 "Use defvjp(fwd, bwd)."
             )
-        call = _VJPCall(self.signature, self.fwd, self.bwd)
+        call = _VJPCall(self.signature, self)
         operands = call.operands(self.signature.positional(args, kwargs))
         if current_trace.get() is EVAL:
             return call.output(call.fun(*operands))
@@ -118,9 +119,10 @@ class custom_vjp:
 
 
 class _VJPCall(Call):
-    def __init__(self, signature: Signature, fwd: Callable[..., Any], bwd: Callable[..., Any]):
+    def __init__(self, signature: Signature, of: custom_vjp):
         super().__init__(signature)
-        self.user_fwd, self.user_bwd = fwd, bwd
+        assert of.fwd is not None and of.bwd is not None
+        self.user_fwd, self.user_bwd, self.of = of.fwd, of.bwd, of
 
     def fwd(self, *operands: Any) -> tuple[list[Any], list[Any], Callable[..., list[Any]]]:
         """(outputs, residuals, back): ``back(residuals, cotangents of inexact outputs) -> [an array or Zero for each
@@ -130,7 +132,11 @@ class _VJPCall(Call):
         pair = custom_call.call_rule(self.who, self.user_fwd, takes, self.arguments(operands))
         out, res = custom_call.check_pair(self.who, self.user_fwd, pair, "output, residuals")
         outs, out_tree = self.results(out, self.user_fwd)
+        # once for each pair of rules, as tracing has a cost
+        closed = None if self.of.compared else self.traced_fun(operands)
         self.check_rule_tree(self.user_fwd, out_tree)
+        custom_call.check_rule_avals(self.who, self.name, closed, outs, function_name(self.user_fwd))
+        self.of.compared = True
         leaves, res_tree = tree.tree_flatten(res)
         is_array = [isinstance(x, (Array, np.ndarray, np.generic)) for x in leaves]
         arrays, _ = self.results([x for x, a in zip(leaves, is_array) if a], self.user_fwd)

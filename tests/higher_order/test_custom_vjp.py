@@ -142,6 +142,12 @@ def test_mapped_values_in_a_closure():
     assert fgrad.grad(lambda x: fgrad.vmap(lambda y: f(y, x))(ys).sum())(2.0).tolist() == 27
 
 
+def test_a_function_that_needs_values():
+    f = custom_vjp(lambda x: x * 2.0 if x > 0 else x)
+    f.defvjp(lambda x: (f(x), None), lambda res, ct: (ct * 5,))
+    assert fgrad.grad(f)(1.0).tolist() == 5
+
+
 def test_collectives_inside():
     f = custom_vjp(lambda x: x / psum(x, "i"))
     f.defvjp(lambda x: (f(x), psum(x, "i")), lambda total, ct: (ct * total,))
@@ -181,6 +187,10 @@ def with_rules(fwd=lambda x: (x * 2.0, None), bwd=lambda res, ct: (ct,), fun=lam
     f = custom_vjp(fun, **kwargs)
     f.defvjp(fwd, bwd)
     return f
+
+
+def weight(x):
+    return x["w"]
 
 
 def a_bwd(result):
@@ -328,16 +338,32 @@ FORWARD = (
     (
         "bwd returns an array for a dict of one",
         TreeMismatchError,
-        "custom_vjp: bwd must return cotangents with the structure of <lambda>'s differentiated arguments, got (*,) "
+        "custom_vjp: bwd must return cotangents with the structure of weight's differentiated arguments, got (*,) "
         "for ({'w': *},). Return the same containers, with None for zeros.",
-        lambda: fgrad.grad(with_rules(lambda x: (x["w"], None), a_bwd(lambda ct: (ct,))))({"w": 1.0}),
+        lambda: fgrad.grad(with_rules(lambda x: (x["w"], None), a_bwd(lambda ct: (ct,)), weight))({"w": 1.0}),
+    ),
+    (
+        "fwd returns another structure, eagerly",
+        TreeMismatchError,
+        "custom_vjp: fwd must return an output with the structure of <lambda>'s, got (*, *) for *. Return the same "
+        "containers.",
+        lambda: fgrad.vjp(with_rules(a_fwd(lambda x: ((x, x), None))), 1.0),
+    ),
+    (
+        "fwd returns another shape, eagerly",
+        ValueError,
+        "custom_vjp: fwd must return an output with the shapes and dtypes of <lambda>'s, got f32[2] for f32[]~ in leaf "
+        "0. Compute the same output.",
+        lambda: fgrad.vjp(with_rules(a_fwd(lambda x: (fnp.ones(2), None))), 1.0),
     ),
     (
         "bwd returns another shape",
         ValueError,
         "custom_vjp: bwd must return cotangents of the shapes and dtypes of the arguments, got f32[2] for argument "
-        "'x'['w'] of <lambda>, f32[]~. Reshape or convert the cotangent.",
-        lambda: fgrad.grad(with_rules(lambda x: (x["w"], None), a_bwd(lambda ct: ({"w": fnp.ones(2)},))))({"w": 1.0}),
+        "'x'['w'] of weight, f32[]~. Reshape or convert the cotangent.",
+        lambda: fgrad.grad(with_rules(lambda x: (x["w"], None), a_bwd(lambda ct: ({"w": fnp.ones(2)},)), weight))(
+            {"w": 1.0}
+        ),
     ),
     (
         "bwd returns another dtype under jit",

@@ -52,7 +52,7 @@ class ScalarMap(NamedTuple):
             prim.checked.add(key)
         if self.ufunc is None:
             return _run_map(prim, values, params)
-        out = quietly(self.ufunc, *values, **params)
+        out = quietly(self.ufunc, *values) if not params else quietly(self.ufunc, *values, **params)
         return out if type(out) is np.ndarray else np.asarray(out)
 
 

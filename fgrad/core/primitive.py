@@ -149,7 +149,15 @@ class Primitive:
             if self.own_weak or not avals or not all(a.weak_type for a in avals):
                 return out
             return tuple(a.update(weak_type=a.dtype != bool_) for a in out)
-        key: Any = tuple(avals)
+        key: Any
+        if len(avals) == 2:  # tuples of the parts are hashed and compared without calls of Python
+            x, y = avals
+            key = (x.shape, x.dtype, x.weak_type, y.shape, y.dtype, y.weak_type)
+        elif len(avals) == 1:
+            (x,) = avals
+            key = (x.shape, x.dtype, x.weak_type)
+        else:
+            key = tuple(avals)
         if params:  # with their types: 1, 1.0 and True are equal, but a rule may tell them apart
             key = (*key, *params.items(), *map(type, params.values()))
         known = self.inferred.get(key)

@@ -21,11 +21,12 @@ class _Quiet(threading.local):
 
 
 _quiet = _Quiet()
+_DIRECT = (np.ufunc, BuiltinFunctionType)
 
 
 def quietly(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """fun(*args) without the warnings; ``fun`` is quickest if it is a ufunc or a method of one."""
-    if type(fun) is np.ufunc or type(fun) is BuiltinFunctionType:
+    if type(fun) in _DIRECT:
         try:
             return _quiet.run(fun, *args, **kwargs)
         except RuntimeError:  # the context is in use: this is a finaliser that runs inside another ufunc's call

@@ -85,10 +85,15 @@ class TapeTrace(Trace):
                 for a in args
             ]
         )
-        avals = prim.abstract_eval([a.aval for a in args], params)
-        outs = tuple([TapeTracer(self, a) for a in (avals if prim.multiple_results else (avals,))])
-        self.entries.append(TapeEntry(prim, args, outs, params, user_source() if self.sourced else None))
-        return list(outs) if prim.multiple_results else outs[0]
+        inferred = prim.abstract_eval([a.aval for a in args], params)
+        source = user_source() if self.sourced else None
+        if not prim.multiple_results:
+            out = TapeTracer(self, inferred)
+            self.entries.append(TapeEntry(prim, args, (out,), params, source))
+            return out
+        outs = [TapeTracer(self, a) for a in inferred]
+        self.entries.append(TapeEntry(prim, args, tuple(outs), params, source))
+        return outs
 
 
 class Tape(NamedTuple):
@@ -133,17 +138,25 @@ class Tape(NamedTuple):
 def _transpose_entry(trace: TapeTrace, entry: TapeEntry, ct: dict[int, Any]) -> None:
     """Moves the cotangents of one entry's results, if there are any, to its operands."""
     prim, args, outs, params, _ = entry
-    cts = [ct.pop(id(o), None) for o in outs]
-    if cts.count(None) == len(cts) and not prim.effectful:
-        return
-    cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, cts)]
+    if not prim.multiple_results:
+        (o,) = outs
+        cts = ct.pop(id(o), None)
+        if cts is None:
+            if not prim.effectful:
+                return
+            cts = Zero(o.aval)
+    else:
+        found = [ct.pop(id(o), None) for o in outs]
+        if all([c is None for c in found]) and not prim.effectful:
+            return
+        cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, found)]
     operands = [LinearArg(a.aval) if type(a) is TapeTracer and a.trace is trace else a for a in args]
     if type(prim.jvp) is Bilinear and type(operands[0]) is LinearArg and type(operands[1]) is LinearArg:
         raise MissingBackendError(
             f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "
             "arguments (it is linear only in each). Use vjp for functions that are not linear."
         )
-    results = prim.slot("transpose")(cts if prim.multiple_results else cts[0], *operands, **params)
+    results = prim.slot("transpose")(cts, *operands, **params)
     for a, operand, r in zip(args, operands, results, strict=True):
         if type(operand) is LinearArg and r is not None and type(r) is not Zero:
             _accumulate(ct, a, r)

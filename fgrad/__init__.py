@@ -1,8 +1,7 @@
 """fgrad: composable function transformations on NumPy and Numba, with a derived convolution at their heart."""
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fgrad import config, errors, lax, numpy, tree, tree_util
 from fgrad.api import (
@@ -33,6 +32,7 @@ from fgrad.lax import stop_gradient
 
 if TYPE_CHECKING:
     from fgrad import ad_checkpoint, datasets, debug, extend, nn, optim, random
+    from fgrad.debug import check_tracer_leaks, checking_leaks, debug_infs, debug_nans
 
 __version__ = "0.1.0.dev0"
 
@@ -44,6 +44,8 @@ __all__ = [
     "ad_checkpoint",
     "bfloat16",
     "cache_info",
+    "check_tracer_leaks",
+    "checking_leaks",
     "checkpoint",
     "checkpoint_policies",
     "clear_caches",
@@ -53,6 +55,8 @@ __all__ = [
     "custom_vjp",
     "datasets",
     "debug",
+    "debug_infs",
+    "debug_nans",
     "errors",
     "eval_shape",
     "extend",
@@ -82,11 +86,14 @@ __all__ = [
     "vmap",
 ]
 
+_OF_DEBUG = ("check_tracer_leaks", "checking_leaks", "debug_infs", "debug_nans")
 _ON_FIRST_USE = ("ad_checkpoint", "datasets", "debug", "extend", "nn", "optim", "random")
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Modules that a program may never use are loaded when it names them."""
+def __getattr__(name: str) -> Any:
+    """Modules that a program may never use are loaded when it names them, or something of theirs."""
+    if name in _OF_DEBUG:
+        return getattr(importlib.import_module("fgrad.debug"), name)
     if name in _ON_FIRST_USE:
         return importlib.import_module(f"fgrad.{name}")
     raise AttributeError(f"module 'fgrad' has no attribute {name!r}")

@@ -61,11 +61,14 @@ def _with_common_dtype(arrays: list[Array]) -> list[Array]:
 def canonical_axis(name: str, axis: Any, ndim: int) -> int:
     """The axis counted from 0; negative axes count from the end."""
     i = _integer(name, "axis", axis)
-    if not -ndim <= i < ndim:
-        has = f"[{-ndim}, {ndim})" if ndim else "an empty range"
+    if ndim == 0:
         raise ValueError(
-            f"{name}: axis must be in {has} for an operand of {ndim} dimension{'s' * (ndim != 1)}, got {i}. "
-            "Change the axis."
+            f"{name}: axis must name an axis of the operand, which is a scalar and has none, got {i}. Reshape it."
+        )
+    if not -ndim <= i < ndim:
+        raise ValueError(
+            f"{name}: axis must be in [{-ndim}, {ndim}) for an operand of {ndim} dimension{'s' * (ndim != 1)}, "
+            f"got {i}. Change the axis."
         )
     return i + ndim if i < 0 else i
 

@@ -111,7 +111,7 @@ def test_top_k():
      "sort: axis must be in [-1, 1) for an operand of 1 dimension, got 1. Change the axis.",
      lambda: lax.sort(np.zeros(2), 1)),
     ("scalar", ValueError,
-     "sort: axis must be in an empty range for an operand of 0 dimensions, got -1. Change the axis.",
+     "sort: axis must name an axis of the operand, which is a scalar and has none, got -1. Reshape it.",
      lambda: fnp.sort(1.0)),
     ("kind", TypeError,
      "sort: kind and order must be None, got kind='heapsort' and order=None: there is one algorithm, which is stable, "

@@ -45,11 +45,10 @@ class ScalarMap(NamedTuple):
             key, even = (x.dtype, y.dtype), x.shape == y.shape
         else:
             shape = values[0].shape
-            key = (*[v.dtype for v in values], *params.items())
+            key = (*[v.dtype for v in values], *_statics(params))
             even = all([v.shape == shape for v in values])
         if key not in prim.checked or not even:
-            prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
-            prim.checked.add(key)
+            _accept(prim, key, values, params)
         if self.ufunc is None:
             return _run_map(prim, values, params)
         out = quietly(self.ufunc, *values) if not params else quietly(self.ufunc, *values, **params)
@@ -190,14 +189,19 @@ Backend = (
 )
 
 
+def _accept(prim: Any, key: Any, values: list[np.ndarray], params: dict[str, Any]) -> None:
+    """Remembers a form of call that the abstract rule does not refuse."""
+    prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
+    if len(prim.checked) >= MOST_REMEMBERED:
+        prim.checked.clear()
+    prim.checked.add(key)
+
+
 def _run_reference(prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
     """For index maps and folds, whose references are a view or a reduction by NumPy."""
     key = (*params.items(), *[(v.shape, v.dtype) for v in values])
     if key not in prim.checked:
-        prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
-        if len(prim.checked) >= MOST_REMEMBERED:
-            prim.checked.clear()
-        prim.checked.add(key)
+        _accept(prim, key, values, params)
     return np.asarray(prim.reference(*values, **params))
 
 

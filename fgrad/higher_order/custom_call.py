@@ -8,7 +8,9 @@ that they close over is out of their reach (ClosedOverTracerError).
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -112,6 +114,32 @@ class Signature:
                 f"{self.name}. Make the parameters positional."
             )
         return bound.args
+
+
+class CustomFunction:
+    """A user's function that rules can be given for; as a method, it gets the object first."""
+
+    who: str  # the name of the decorator
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        nondiff_argnums: int | Sequence[int] = (),
+        nondiff_argnames: str | Sequence[str] = (),
+    ):
+        self.signature = Signature(self.who, fun, nondiff_argnums, nondiff_argnames)
+        functools.update_wrapper(self, fun)
+        self.__name__ = function_name(fun)
+        self.fun = fun
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def __get__(self, obj: Any, objtype: Any = None) -> Any:
+        return self if obj is None else types.MethodType(self, obj)
+
+    def __repr__(self) -> str:
+        return f"<{self.who} {self.__name__}>"
 
 
 class Call:

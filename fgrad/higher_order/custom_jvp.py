@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from fgrad.transforms.vmap import vmap_flat
 from fgrad.transforms.zeros import add_tangents, instantiate
 
 
-class custom_jvp:
+class custom_jvp(custom_call.CustomFunction):
     """A function with a forward-mode derivative of its own.
 
     Formula: with the rule jvp set by :meth:`defjvp`, ``jvp(primals, tangents) = (f(primals), Σ_i ∂f/∂x_i · t_i)``.
@@ -59,23 +58,8 @@ class custom_jvp:
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.custom_jvp.html.
     """
 
-    def __init__(
-        self,
-        fun: Callable[..., Any],
-        nondiff_argnums: int | Sequence[int] = (),
-        nondiff_argnames: str | Sequence[str] = (),
-    ):
-        self.signature = Signature("custom_jvp", fun, nondiff_argnums, nondiff_argnames)
-        functools.update_wrapper(self, fun)
-        self.__name__ = function_name(fun)
-        self.fun = fun
-        self.jvp: Callable[..., Any] | None = None
-
-    def __get__(self, obj: Any, objtype: Any = None) -> Any:
-        return self if obj is None else types.MethodType(self, obj)
-
-    def __repr__(self) -> str:
-        return f"<custom_jvp {self.__name__}>"
+    who = "custom_jvp"
+    jvp: Callable[..., Any] | None = None
 
     def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
         """Sets the rule ``jvp(*nondiff_args, primals, tangents) -> (output, tangent of the output)``; returns it.

@@ -6,8 +6,6 @@ transpose is known, which is the backward pass.
 
 from __future__ import annotations
 
-import functools
-import types
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -30,7 +28,7 @@ from fgrad.transforms.vmap import materialize, vmap_flat
 from fgrad.transforms.zeros import instantiate
 
 
-class custom_vjp:
+class custom_vjp(custom_call.CustomFunction):
     """A function with a reverse-mode derivative of its own.
 
     Formula: with the rules set by :meth:`defvjp`, ``fwd(*args) = (f(*args), residuals)`` and
@@ -66,24 +64,10 @@ class custom_vjp:
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.custom_vjp.html.
     """
 
-    def __init__(
-        self,
-        fun: Callable[..., Any],
-        nondiff_argnums: int | Sequence[int] = (),
-        nondiff_argnames: str | Sequence[str] = (),
-    ):
-        self.signature = Signature("custom_vjp", fun, nondiff_argnums, nondiff_argnames)
-        functools.update_wrapper(self, fun)
-        self.__name__ = function_name(fun)
-        self.fun = fun
-        self.fwd: Callable[..., Any] | None = None
-        self.bwd: Callable[..., Any] | None = None
-
-    def __get__(self, obj: Any, objtype: Any = None) -> Any:
-        return self if obj is None else types.MethodType(self, obj)
-
-    def __repr__(self) -> str:
-        return f"<custom_vjp {self.__name__}>"
+    who = "custom_vjp"
+    fwd: Callable[..., Any] | None = None
+    bwd: Callable[..., Any] | None = None
+    compared = False  # fwd's output with the function's
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         """Sets the rules ``fwd(*args) -> (output, residuals)`` and ``bwd(*nondiff_args, residuals, ct) -> cotangents``.

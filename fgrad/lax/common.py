@@ -60,7 +60,7 @@ def _with_common_dtype(arrays: list[Array]) -> list[Array]:
 
 def canonical_axis(name: str, axis: Any, ndim: int) -> int:
     """The axis counted from 0; negative axes count from the end."""
-    i = _integer(name, "axis", axis)
+    i = static_int(name, "axis must be integers", axis)
     if ndim == 0:
         raise ValueError(
             f"{name}: axis must name an axis of the operand, which is a scalar and has none, got {i}. Reshape it."
@@ -85,21 +85,20 @@ def canonical_axes(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
 def canonical_shape(name: str, shape: Any) -> tuple[int, ...]:
     """Sizes as Python integers; one integer is the shape of one axis.  A traced size raises ConcretizationError."""
     given = tuple(shape) if isinstance(shape, (Sequence, np.ndarray)) else (shape,)
-    out = tuple(_integer(name, "sizes", n) for n in given)
+    out = tuple(static_int(name, "sizes must be integers", n) for n in given)
     if any(n < 0 for n in out):
         raise ValueError(f"{name}: sizes must not be negative, got {out}. Give sizes of at least 0.")
     return out
 
 
-def _integer(name: str, what: str, value: Any) -> int:
+def static_int(name: str, constraint: str, value: Any) -> int:
+    """A Python integer; a traced one raises ConcretizationError."""
     if isinstance(value, Tracer):
         return value.__index__()  # raises ConcretizationError, naming the argument and the user's line
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"{name}: {what} must be integers, got {value!r} of type {type(value).__name__}. Use int(...)."
-        ) from None
+        raise TypeError(f"{name}: {constraint}, got {value!r} of type {type(value).__name__}. Use int(...).") from None
 
 
 def unary(prim: Primitive, x: ArrayLike, **params: Any) -> Array:

@@ -6,7 +6,6 @@ driver.  What a body closes over is an operand too, so derivatives with respect 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +30,7 @@ from fgrad.higher_order.bodies import (
 from fgrad.higher_order.jit_primitive import batch_jaxpr, bind_closed, cached_on
 from fgrad.higher_order.unroll import bind_unrolled
 from fgrad.higher_order.while_loop import bind_while
-from fgrad.lax.common import ArrayLike
+from fgrad.lax.common import ArrayLike, static_int
 from fgrad.primitives.arithmetic import add_p
 from fgrad.primitives.compare import lt_p
 from fgrad.primitives.concatenate import concatenate_p
@@ -127,7 +126,7 @@ def _scan_length(who: str, xs: Any, leaves: Sequence[Array], length: int | None)
         if not sizes:
             raise ValueError(f"{who}: the number of steps must be given, got neither xs nor length. Pass length=....")
         return next(iter(sizes))
-    n = _static_int(who, "length", length)
+    n = static_int(who, "length must be an integer", length)
     if n < 0:
         raise ValueError(f"{who}: length must not be negative, got {n}. Pass at least 0.")
     if sizes and n not in sizes:
@@ -139,22 +138,11 @@ def _scan_length(who: str, xs: Any, leaves: Sequence[Array], length: int | None)
     return n
 
 
-def _static_int(who: str, what: str, value: Any) -> int:
-    if isinstance(value, Tracer):
-        return value.__index__()  # raises ConcretizationError, naming the argument and the user's line
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{who}: {what} must be an integer, got {value!r} of type {type(value).__name__}. Use int(...)."
-        ) from None
-
-
 def _unroll(who: str, unroll: int | bool | None, length: int) -> int:
     """Steps to a round."""
     if isinstance(unroll, bool):
         return max(length, 1) if unroll else 1
-    k = 1 if unroll is None else _static_int(who, "unroll", unroll)
+    k = 1 if unroll is None else static_int(who, "unroll must be an integer", unroll)
     if k < 1:
         raise ValueError(f"{who}: unroll must be at least 1, got {k}. Use 1 for a plain loop, or True.")
     return min(k, max(length, 1))
@@ -194,7 +182,7 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     if batch_size is None:
         _, ys = bind_unrolled(body.closed, body.consts, [], leaves, n, False, 1)
         return body.out_tree.unflatten(ys)
-    size = _static_int("map", "batch_size", batch_size)
+    size = static_int("map", "batch_size must be an integer", batch_size)
     if size < 1:
         raise ValueError(f"map: batch_size must be at least 1, got {size}. Leave it out for one element at a time.")
     rounds, rest = divmod(n, size)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, overload
 
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
-from fgrad.lax.common import ArrayLike, canonical_axis
+from fgrad.lax.common import ArrayLike, canonical_axis, static_int
 from fgrad.lax.shape import broadcasted_iota, rev, slice_in_dim
 from fgrad.primitives.sort import sort_p
 
@@ -98,7 +97,7 @@ def top_k(operand: ArrayLike, k: int, *, axis: int = -1) -> tuple[Array, Array]:
     """
     x = lift(operand, "top_k")
     axis = canonical_axis("top_k", axis, x.ndim)
-    k = operator.index(k)
+    k = static_int("top_k", "k must be an integer", k)
     n = x.shape[axis]
     if x.dtype.kind == "c":
         raise TypeError(f"top_k: operand must be real numbers or bools, got {x.dtype}. Take the real part, or abs.")

@@ -14,6 +14,7 @@ import numpy as np
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, lift
 from fgrad.core.trace import EVAL, current_trace
+from fgrad.kernels.quiet import quietly
 from fgrad.primitives.broadcast import broadcast_in_dim_p
 from fgrad.primitives.convert import convert
 
@@ -87,14 +88,13 @@ def eager(prim: Any, x: Any, y: Any) -> Array | None:
     else:
         return None
     try:
-        with np.errstate(all="ignore"):
-            if a is x:
-                a = b.dtype.type(x)
-            elif b is y:
-                b = a.dtype.type(y)
-            if (a.dtype, b.dtype) not in prim.checked:
-                return None
-            return ConcreteArray(np.asarray(prim.cpu.ufunc(a, b)), weak)
+        if a is x:
+            a = quietly(b.dtype.type, x)
+        elif b is y:
+            b = quietly(a.dtype.type, y)
+        if (a.dtype, b.dtype) not in prim.checked:
+            return None
+        return ConcreteArray(np.asarray(quietly(prim.cpu.ufunc, a, b)), weak)
     except (OverflowError, ValueError):  # out of range, shapes that do not broadcast: the long way says so
         return None
 

@@ -21,7 +21,6 @@ from fgrad.errors import MissingBackendError
 from fgrad.primitives.arithmetic import add_p
 from fgrad.transforms.jvp import jvp_flat
 from fgrad.transforms.stage import user_source
-from fgrad.transforms.zeros import instantiate
 
 
 class TapeTracer(Tracer):
@@ -224,7 +223,3 @@ def _own(tape: TapeTrace, x: Any) -> Any:
     if tape.owns(x) or type(x) is Zero:
         return x
     return Zero(x.aval)
-
-
-def instantiate_all(values: Sequence[Any]) -> list[Any]:
-    return [instantiate(v) for v in values]

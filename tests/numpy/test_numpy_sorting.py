@@ -110,6 +110,8 @@ def test_top_k():
     ("axis", ValueError,
      "sort: axis must be in [-1, 1) for an operand of 1 dimension, got 1. Change the axis.",
      lambda: lax.sort(np.zeros(2), 1)),
+    ("top_k, k", TypeError, "top_k: k must be an integer, got 1.5 of type float. Use int(...).",
+     lambda: lax.top_k(np.zeros(2), 1.5)),
     ("scalar", ValueError,
      "sort: axis must name an axis of the operand, which is a scalar and has none, got -1. Reshape it.",
      lambda: fnp.sort(1.0)),

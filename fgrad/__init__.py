@@ -31,7 +31,7 @@ from fgrad.jacobians import hessian, jacfwd, jacobian, jacrev
 from fgrad.lax import stop_gradient
 
 if TYPE_CHECKING:
-    from fgrad import ad_checkpoint, datasets, debug, extend, nn, optim, random
+    from fgrad import ad_checkpoint, datasets, debug, extend, nn, optim, random, testing
     from fgrad.debug import check_tracer_leaks, checking_leaks, debug_infs, debug_nans
 
 __version__ = "0.1.0.dev0"
@@ -79,6 +79,7 @@ __all__ = [
     "random",
     "remat",
     "stop_gradient",
+    "testing",
     "tree",
     "tree_util",
     "value_and_grad",
@@ -87,7 +88,7 @@ __all__ = [
 ]
 
 _OF_DEBUG = ("check_tracer_leaks", "checking_leaks", "debug_infs", "debug_nans")
-_ON_FIRST_USE = ("ad_checkpoint", "datasets", "debug", "extend", "nn", "optim", "random")
+_ON_FIRST_USE = ("ad_checkpoint", "datasets", "debug", "extend", "nn", "optim", "random", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from fgrad.autodiff import grad, jvp, linear_transpose, linearize, value_and_gra
 from fgrad.core.array import Array
 from fgrad.core.jaxpr import ClosedJaxpr
 from fgrad.core.primitive import Axis
+from fgrad.core.static import flag, static_ints
 from fgrad.errors import TreeMismatchError
 from fgrad.higher_order.arguments import (
     ShapeDtypeStruct,
@@ -229,7 +230,8 @@ def make_jaxpr(
       in (d,) }
     """
     check_callable("make_jaxpr", fun)
-    static = frozenset((static_argnums,) if isinstance(static_argnums, int) else static_argnums)
+    static = frozenset(static_ints("make_jaxpr", "static_argnums must be integers", static_argnums))
+    return_shape = flag("make_jaxpr", "return_shape", return_shape)
 
     @functools.wraps(fun)
     def wrapped(*args: Any, **kwargs: Any) -> ClosedJaxpr | tuple[ClosedJaxpr, Any]:

@@ -6,7 +6,7 @@ Checks and pytrees are here, the algebra is in fgrad.transforms.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, aval_of, lift
 from fgrad.core.aval import ShapedArray
 from fgrad.core.primitive import Zero
+from fgrad.core.static import flag, items
 from fgrad.errors import TreeMismatchError
 from fgrad.higher_order.arguments import (
     abstract_leaf,
@@ -37,7 +38,8 @@ from fgrad.transforms.zeros import instantiate
 def _argnums(who: str, fun: Any, argnums: int | Sequence[int], n: int) -> tuple[int, ...]:
     if type(argnums) is int and 0 <= argnums < n:
         return (argnums,)
-    given = (argnums,) if isinstance(argnums, int) or not isinstance(argnums, Iterable) else tuple(argnums)
+    several = items(argnums)
+    given = (argnums,) if several is None else several
     for i in given:
         if not isinstance(i, int):
             raise TypeError(
@@ -71,7 +73,7 @@ class _Flat:
 
     def __init__(self, who: str, fun: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], nums, has_aux):
         self.who, self.fun, self.args, self.kwargs = who, fun, list(args), kwargs
-        self.nums, self.has_aux = nums, has_aux
+        self.nums, self.has_aux = nums, flag(who, "has_aux", has_aux)
         self.leaves, self.in_tree = tree.tree_flatten(tuple(args[i] for i in nums))
         self.out_tree: Any = None
         self.aux_tree: Any = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from fgrad.errors import ConfigError
 
@@ -16,8 +18,8 @@ def _positive_int(name: str, default: int | None, allowed: tuple[int, ...] | Non
     if raw is None:
         return default
     try:
-        value = int(raw)
-    except ValueError:
+        value = int(raw) if isinstance(raw, str) else operator.index(raw)
+    except (ValueError, TypeError):
         value = 0
     if value < 1 or (allowed is not None and value not in allowed):
         choices = f"one of {allowed}" if allowed else "a positive integer"
@@ -25,17 +27,35 @@ def _positive_int(name: str, default: int | None, allowed: tuple[int, ...] | Non
     return value
 
 
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
 def num_threads() -> int:
     """Worker threads of compiled programs: ``FGRAD_NUM_THREADS``, or the cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    value = _positive_int("FGRAD_NUM_THREADS", cores)
+    most = cores()
+    value = _positive_int("FGRAD_NUM_THREADS", most)
     assert value is not None
-    return min(value, cores)
+    return min(value, most)
 
 
 def set_num_threads(n: int) -> None:
     """Overrides ``FGRAD_NUM_THREADS`` for this process (results do not depend on it)."""
     _override({"FGRAD_NUM_THREADS": n}, num_threads)
+
+
+@contextlib.contextmanager
+def using_num_threads(n: int) -> Iterator[None]:
+    """``set_num_threads(n)`` for the length of a block."""
+    before = _overrides.get("FGRAD_NUM_THREADS")
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        del _overrides["FGRAD_NUM_THREADS"]
+        if before is not None:
+            _overrides["FGRAD_NUM_THREADS"] = before
 
 
 def _override(settings: dict[str, int], check: Callable[[], object]) -> None:

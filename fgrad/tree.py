@@ -22,22 +22,50 @@ def tree_flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tup
     >>> tree_flatten({"b": 1, "a": (2, None)})[0]
     [2, 1]
     """
-    return optree.tree_flatten(tree, is_leaf, namespace=_NAMESPACE)
+    return _walk("tree_flatten", optree.tree_flatten, tree, is_leaf)
+
+
+def _walk(name: str, walk: Callable[..., Any], tree: Any, is_leaf: Callable[[Any], bool] | None) -> Any:
+    if is_leaf is not None and not callable(is_leaf):
+        raise TypeError(f"{name}: is_leaf must be a function or None, got {is_leaf!r}. Pass a callable.")
+    try:
+        return walk(tree, is_leaf, namespace=_NAMESPACE)
+    except RuntimeError as e:
+        if is_leaf is None or not str(e).startswith("Unable to cast"):
+            raise
+    raise TypeError(f"{name}: is_leaf must return True or False, got something else. Use bool(...).")
+
+
+def _check_structure(name: str, what: str, treedef: Any) -> None:
+    if not isinstance(treedef, optree.PyTreeSpec):
+        raise TypeError(
+            f"{name}: {what} must be the structure of a tree, got {treedef!r} of type {type(treedef).__name__}. "
+            "Use tree_structure(tree)."
+        )
 
 
 def tree_unflatten(treedef: PyTreeDef, leaves: Iterable[Any]) -> Any:
     """The tree of that structure with these leaves."""
+    _check_structure("tree_unflatten", "treedef", treedef)
+    if not isinstance(leaves, Iterable):
+        raise TypeError(f"tree_unflatten: leaves must be a sequence, got {leaves!r}. Pass a list of them.")
+    leaves = list(leaves)
+    if len(leaves) != treedef.num_leaves:
+        raise ValueError(
+            f"tree_unflatten: needs {treedef.num_leaves} leaves for {structure_text(treedef)}, got {len(leaves)}. "
+            "Pass one for each star."
+        )
     return treedef.unflatten(leaves)
 
 
 def tree_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[Any]:
     """The leaves, in JAX's order."""
-    return optree.tree_leaves(tree, is_leaf, namespace=_NAMESPACE)
+    return _walk("tree_leaves", optree.tree_leaves, tree, is_leaf)
 
 
 def tree_structure(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> PyTreeDef:
     """The structure without the leaves."""
-    return optree.tree_structure(tree, is_leaf, namespace=_NAMESPACE)
+    return _walk("tree_structure", optree.tree_structure, tree, is_leaf)
 
 
 def structure_text(treedef: PyTreeDef) -> str:
@@ -55,6 +83,8 @@ def tree_map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Callable[[An
     >>> tree_map(lambda a, b: a + b, {"w": 1, "b": 2}, {"w": 10, "b": 20})
     {'w': 11, 'b': 22}
     """
+    if not callable(f):
+        raise TypeError(f"tree_map: needs a function, got {f!r} of type {type(f).__name__}. Pass a callable.")
     leaves, treedef = tree_flatten(tree, is_leaf)
     columns = [leaves]
     for i, other in enumerate(rest):
@@ -71,18 +101,36 @@ def tree_map(f: Callable[..., Any], tree: Any, *rest: Any, is_leaf: Callable[[An
 
 def tree_reduce(f: Callable[[Any, Any], Any], tree: Any, *initial: Any) -> Any:
     """f(...f(f(initial, leaf0), leaf1)..., last leaf)."""
-    return functools.reduce(f, tree_leaves(tree), *initial)
+    if not callable(f):
+        raise TypeError(f"tree_reduce: needs a function, got {f!r} of type {type(f).__name__}. Pass a callable.")
+    leaves = tree_leaves(tree)
+    if not leaves and not initial:
+        raise TypeError("tree_reduce: a tree without leaves needs an initial value, got none. Pass one.")
+    return functools.reduce(f, leaves, *initial[:1])
 
 
 def tree_all(tree: Any) -> bool:
     """Whether every leaf is true."""
-    return builtins.all(tree_leaves(tree))
+    for leaf in tree_leaves(tree):
+        try:
+            if not leaf:
+                return False
+        except ValueError:
+            raise TypeError(f"tree_all: leaves must be true or false, got {leaf!r}. Use .all() of an array.") from None
+    return True
 
 
 def tree_transpose(outer: PyTreeDef, inner: PyTreeDef, tree: Any) -> Any:
     """A tree of shape outer∘inner as inner∘outer."""
+    _check_structure("tree_transpose", "outer", outer)
+    _check_structure("tree_transpose", "inner", inner)
     leaves = tree_leaves(tree)
     n = inner.num_leaves
+    if len(leaves) != n * outer.num_leaves:
+        raise ValueError(
+            f"tree_transpose: the tree must have {outer.num_leaves} times {n} leaves, for {structure_text(outer)} of "
+            f"{structure_text(inner)}, got {len(leaves)}. Pass a tree of trees."
+        )
     columns = [leaves[i::n] for i in range(n)]
     return inner.unflatten([outer.unflatten(c) for c in columns])
 
@@ -130,17 +178,45 @@ def register_pytree_node(
     cls: type, flatten: Callable[[Any], tuple[Sequence[Any], Any]], unflatten: Callable[[Any, Any], Any]
 ) -> None:
     """Makes instances of ``cls`` containers: flatten(x) -> (children, aux), unflatten(aux, children) -> x."""
-    optree.register_pytree_node(cls, flatten, unflatten, namespace=_NAMESPACE)
+    _check_class("register_pytree_node", cls)
+    for what, function in (("flatten", flatten), ("unflatten", unflatten)):
+        if not callable(function):
+            raise TypeError(f"register_pytree_node: {what} must be a function, got {function!r}. Pass a callable.")
+    try:
+        optree.register_pytree_node(cls, flatten, unflatten, namespace=_NAMESPACE)
+    except ValueError:
+        raise ValueError(
+            f"register_pytree_node: a class is registered once, got {cls.__name__}, already registered. Keep the first."
+        ) from None
+
+
+def _check_class(name: str, cls: Any) -> None:
+    if not isinstance(cls, type):
+        raise TypeError(f"{name}: needs a class, got {cls!r} of type {type(cls).__name__}. Pass the class itself.")
 
 
 def register_pytree_node_class(cls: type) -> type:
     """Class decorator using ``tree_flatten(self)`` and the class method ``tree_unflatten(aux, children)``."""
-    register_pytree_node(cls, lambda x: x.tree_flatten(), cls.tree_unflatten)  # type: ignore[attr-defined]
+    _check_class("register_pytree_node_class", cls)
+    if not (hasattr(cls, "tree_flatten") and hasattr(cls, "tree_unflatten")):
+        raise TypeError(
+            f"register_pytree_node_class: the class must have tree_flatten and tree_unflatten, got {cls.__name__}. "
+            "Define them, or use register_pytree_node."
+        )
+    register_pytree_node(cls, lambda x: x.tree_flatten(), cls.tree_unflatten)
     return cls
 
 
 def register_dataclass(cls: type, data_fields: Sequence[str] | None = None, meta_fields: Sequence[str] = ()) -> type:
     """Makes a dataclass a container: data fields are children, meta fields are part of the structure."""
+    _check_class("register_dataclass", cls)
+    for what, fields in (("data_fields", data_fields), ("meta_fields", meta_fields)):
+        if fields is not None and not (
+            isinstance(fields, tuple | list) and builtins.all(isinstance(n, str) for n in fields)
+        ):
+            raise TypeError(f"register_dataclass: {what} must be names of fields, got {fields!r}. Pass a list of them.")
+    if data_fields is None and not dataclasses.is_dataclass(cls):
+        raise TypeError(f"register_dataclass: needs a dataclass, got {cls.__name__}. Decorate it, or name data_fields.")
     names = [f.name for f in dataclasses.fields(cls)] if data_fields is None else list(data_fields)
     names = [n for n in names if n not in meta_fields]
 
@@ -158,6 +234,8 @@ class Partial:
     """``functools.partial`` that is a pytree: its arguments are leaves."""
 
     def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any):
+        if not callable(func):
+            raise TypeError(f"Partial: needs a function, got {func!r} of type {type(func).__name__}. Pass a callable.")
         self.func, self.args, self.kwargs = func, args, kwargs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

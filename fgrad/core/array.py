@@ -6,6 +6,7 @@ Operators and NumPy-like methods are attached by ``fgrad.numpy`` (a higher layer
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ import numpy as np
 from fgrad.core import dtypes
 from fgrad.core.aval import ShapedArray, scalar_aval
 from fgrad.errors import DonatedArrayError
+from fgrad.kernels.quiet import quietly
+
+LARGEST_FLOAT16 = 65504.0
 
 
 class Array:
@@ -190,10 +194,18 @@ class ConcreteArray(Array):
         return bool(self._value)
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._real_item("int"))
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._real_item("float"))
+
+    def _real_item(self, what: str) -> Any:
+        if self.dtype.kind == "c":
+            raise TypeError(f"{what}: a complex number has two parts, got {self.aval}. Take x.item().real.")
+        value = self.item()
+        if what == "int" and not math.isfinite(value):
+            raise OverflowError(f"int: only a finite number is an integer, got {value}. Replace it with where first.")
+        return value
 
     def __complex__(self) -> complex:
         return complex(self.item())
@@ -207,7 +219,13 @@ class ConcreteArray(Array):
         """The one element as a Python scalar (or the element at an index)."""
         if not index and self.size != 1:
             raise ValueError(f"item: needs exactly one element, got shape {self.shape}. Index it first.")
-        out = self._value.item(*index)
+        try:
+            out = self._value.item(*index)
+        except (IndexError, ValueError, TypeError, OverflowError):
+            raise IndexError(
+                f"item: needs an index for each axis, or one for the elements in row-major order, got {index} for "
+                f"shape {self.shape}. Change the index."
+            ) from None
         return float(out) if self.dtype == dtypes.bfloat16 else out
 
     def tolist(self) -> Any:
@@ -290,7 +308,14 @@ def from_numpy(x: Any, dtype: np.dtype | None = None) -> ConcreteArray:
 def from_scalar(x: Any) -> ConcreteArray:
     """A weakly typed 0-d Array of a Python scalar."""
     aval = scalar_aval(x)
-    return ConcreteArray(np.asarray(x, dtype=aval.dtype), type(x) is not bool)
+    return ConcreteArray(scalar_value(x, aval.dtype), type(x) is not bool)
+
+
+def scalar_value(x: Any, dtype: np.dtype) -> np.ndarray:
+    """A Python number in a dtype: infinite where a float's range is too small for it, without a warning."""
+    if type(x) is complex or not -LARGEST_FLOAT16 <= x <= LARGEST_FLOAT16:
+        return quietly(np.asarray, x, dtype)
+    return np.asarray(x, dtype)
 
 
 def lift(x: Any, who: str = "fgrad") -> Array:

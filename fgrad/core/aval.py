@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,31 @@ class ShapedArray:
     def __repr__(self) -> str:
         dims = ",".join(map(str, self.shape))
         return f"{dtypes.short_name(self.dtype)}[{dims}]" + ("~" if self.weak_type else "")
+
+
+MOST_AXES = 64  # NumPy's limit
+
+
+def check_size(name: str, out: Any) -> None:
+    """ValueError if a result is larger than any memory can be, or has more axes than a NumPy array can.
+
+    Sizes of 0 do not count, as for NumPy: its strides are those of an array without them.
+    """
+    for aval in out if isinstance(out, (tuple, list)) else (out,):
+        if type(aval) is not ShapedArray:
+            raise TypeError(
+                f"{name}: its abstract rule must return a ShapedArray, or a tuple of them for several results, got "
+                f"{aval!r} of type {type(aval).__name__}. Correct the rule."
+            )
+        nbytes = aval.dtype.itemsize * math.prod([n or 1 for n in aval.shape])
+        if nbytes >= 2**63:
+            raise ValueError(
+                f"{name}: the result must have less than 2**63 bytes, got {nbytes} for {aval}. Ask for smaller sizes."
+            )
+        if len(aval.shape) > MOST_AXES:
+            raise ValueError(
+                f"{name}: arrays have at most {MOST_AXES} axes, got {len(aval.shape)} for {aval}. Reshape the operand."
+            )
 
 
 _SCALARS = {

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgrad.core import caches
-from fgrad.core.aval import ShapedArray
+from fgrad.core.aval import ShapedArray, check_size
 from fgrad.errors import MissingBackendError
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.quiet import quietly
@@ -102,7 +102,7 @@ class Host(NamedTuple):
     reason: str
 
     def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
-        prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
+        check_size(prim.name, prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params))
         with np.errstate(all="ignore"):
             out = prim.reference(*values, **params)
         return out if prim.multiple_results else np.asarray(out)
@@ -191,7 +191,7 @@ Backend = (
 
 def _accept(prim: Any, key: Any, values: list[np.ndarray], params: dict[str, Any]) -> None:
     """Remembers a form of call that the abstract rule does not refuse."""
-    prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params)
+    check_size(prim.name, prim.abstract(*[ShapedArray(v.shape, v.dtype) for v in values], **params))
     if len(prim.checked) >= MOST_REMEMBERED:
         prim.checked.clear()
     prim.checked.add(key)
@@ -229,6 +229,7 @@ def _kernel_executable(prim: Any, layouts: tuple[Layout, ...], params: Statics) 
 
     kw = {name: value for name, value, _ in params}
     avals = prim.abstract(*[ShapedArray(lay.shape, lay.dtype) for lay in layouts], **kw)
+    check_size(prim.name, avals)
     avals = avals if prim.multiple_results else (avals,)
     outs = [Layout.contiguous(a.dtype, a.shape) for a in avals]
     return from_plan(prim.cpu.planner(layouts, outs, **kw), layouts, outs)

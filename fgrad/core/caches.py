@@ -71,10 +71,24 @@ def add_lru_cache(name: str, cached: Any) -> None:
     add_cache(name, lambda: cached.cache_info().currsize, cached.cache_clear)
 
 
+class _NextLook:
+    """When to weigh all entries again: after so many more have been added, or if the limits have changed."""
+
+    added = wait = 0
+    limits: tuple[int, int] | None = None
+
+
 def enforce_limits() -> None:
-    """Forgets what was used longest ago until the limits hold; called after an entry was added."""
-    max_entries, max_bytes = config.cache_limits()
+    """Forgets what was used longest ago until the limits hold; called after an entry was added.
+
+    Weighing n entries takes time n, so it is done after n / 64 additions: the limits may be passed by 2 %.
+    """
+    limits = max_entries, max_bytes = config.cache_limits()
+    _NextLook.added += 1
+    if _NextLook.added < _NextLook.wait and limits == _NextLook.limits:
+        return
     every = [(entry.used, entry.nbytes, table, key) for table in _every_table() for key, entry in table.entries()]
+    _NextLook.added, _NextLook.wait, _NextLook.limits = 0, len(every) // 64, limits
     excess = len(every) - max_entries
     weight = sum([nbytes for _, nbytes, _, _ in every])
     if excess <= 0 and weight <= max_bytes:

@@ -12,6 +12,8 @@ def check_jaxpr(closed: ClosedJaxpr | Jaxpr) -> None:
     Raises JaxprTypeError naming the equation.
     """
     jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
+    if not isinstance(jaxpr, Jaxpr):
+        raise TypeError(f"check_jaxpr: needs a jaxpr, got {type(closed).__name__}. Make one with make_jaxpr.")
     if isinstance(closed, ClosedJaxpr):
         for v, c in zip(jaxpr.constvars, closed.consts):
             if not v.aval.same_type(c.aval):

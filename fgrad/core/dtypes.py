@@ -13,6 +13,7 @@ defaults to 32 bits.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -98,6 +99,10 @@ def promote(*operands: tuple[np.dtype, bool]) -> tuple[np.dtype, bool]:
     A weak operand keeps its own width where every operand is weak (a weak float64 stays float64).  uint64 and a signed
     integer, which no integer type holds, meet at a weak float64.
     """
+    if not operands:
+        raise TypeError("dtype: at least one operand is needed to find a dtype, got none. Pass an array.")
+    if any(d == float0 for d, _ in operands):
+        raise TypeError("dtype: operands must have values, got float0, the tangent of an integer. Leave it out.")
     node = _join(frozenset(_node(d, w) for d, w in operands))
     if node in _WEAK:
         own = [d for d, w in operands if _node(d, w) == node]
@@ -105,18 +110,25 @@ def promote(*operands: tuple[np.dtype, bool]) -> tuple[np.dtype, bool]:
     return _STRONG[node], False
 
 
-@functools.lru_cache(maxsize=256)
-def canonical(dtype) -> np.dtype:
+_CANONICAL: dict[Any, np.dtype] = {bool: bool_, int: int32, float: float32, complex: complex64, "bfloat16": bfloat16}
+
+
+def canonical(dtype: Any) -> np.dtype:
     """A supported NumPy dtype in native byte order; Python's bool, int, float, complex give bool and 32-bit dtypes."""
-    python = {bool: bool_, int: int32, float: float32, complex: complex64}
     try:
-        if dtype in python:
-            return python[dtype]
-        out = bfloat16 if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("=")
-    except TypeError as e:
+        return _CANONICAL[dtype]
+    except KeyError:
+        pass
+    except TypeError:  # what cannot be hashed is no dtype
+        raise TypeError(f"dtype: not a dtype, got {dtype!r}. Use one of {_names()}.") from None
+    try:
+        out = np.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError, SyntaxError) as e:  # NumPy parses text: "3f4", "f4,i8"
         raise TypeError(f"dtype: not a dtype, got {dtype!r}. Use one of {_names()}.") from e
     if out not in _NODE_OF and out != float0:
         raise TypeError(f"dtype: {out} is not supported, got {dtype!r}. Use one of {_names()}.")
+    if isinstance(dtype, (np.dtype, type, str)):
+        _CANONICAL[dtype] = out
     return out
 
 
@@ -156,8 +168,16 @@ def tangent_dtype(dtype: np.dtype) -> np.dtype:
     return dtype if is_inexact(dtype) else float0
 
 
+def _check_ordered(dtype: np.dtype) -> None:
+    if dtype.kind == "c" or dtype == float0:
+        raise TypeError(
+            f"dtype: operands must have an order, got {dtype}, whose values have none. Take abs or the real part."
+        )
+
+
 def least(dtype: np.dtype):
     """The identity of max: -inf, the smallest integer, or False."""
+    _check_ordered(dtype)
     if dtype == bool_:
         return False
     return -np.inf if is_float(dtype) else int(np.iinfo(dtype).min)
@@ -165,6 +185,7 @@ def least(dtype: np.dtype):
 
 def greatest(dtype: np.dtype):
     """The identity of min: +inf, the largest integer, or True."""
+    _check_ordered(dtype)
     if dtype == bool_:
         return True
     return np.inf if is_float(dtype) else int(np.iinfo(dtype).max)

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from fgrad.core.aval import ShapedArray
+from fgrad.core.static import flag, sequence
 
 
 class Var:
@@ -152,7 +153,7 @@ class ClosedJaxpr:
         """
         from fgrad.core.pretty import format_jaxpr
 
-        return format_jaxpr(self.jaxpr, source=source_info)
+        return format_jaxpr(self.jaxpr, source=flag("pretty_print", "source_info", source_info))
 
     def to_svg(self, *, max_equations: int | None = 250) -> str:
         """A picture of the program: equations as boxes in layers, with the flow of data between them.
@@ -179,6 +180,14 @@ class ClosedJaxpr:
 
 def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
     """Runs the equations under the current trace; values are dropped after their last use."""
+    if not isinstance(jaxpr, Jaxpr):
+        raise TypeError(f"eval_jaxpr: needs a Jaxpr, got {type(jaxpr).__name__}. Pass closed.jaxpr and closed.consts.")
+    consts = sequence("eval_jaxpr", "consts", consts)
+    if (len(consts), len(args)) != (len(jaxpr.constvars), len(jaxpr.invars)):
+        raise ValueError(
+            f"eval_jaxpr: needs {len(jaxpr.constvars)} consts and {len(jaxpr.invars)} arguments, got {len(consts)} and "
+            f"{len(args)}. Pass one value for each variable."
+        )
     env: dict[Var, Any] = dict(zip(jaxpr.constvars, consts))
     env.update(zip(jaxpr.invars, args))
     last: dict[Var, int] = {}

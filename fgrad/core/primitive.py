@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fgrad.core import caches
 from fgrad.core import trace as _trace
-from fgrad.core.aval import ShapedArray
+from fgrad.core.aval import ShapedArray, check_size
 from fgrad.core.backends import MOST_REMEMBERED, Backend, Unfilled
 from fgrad.core.dtypes import bool_
 from fgrad.errors import MissingBackendError
@@ -146,6 +146,7 @@ class Primitive:
         """
         if self.multiple_results:
             out = self.abstract(*avals, **params)
+            check_size(self.name, out)
             if self.own_weak or not avals or not all(a.weak_type for a in avals):
                 return out
             return tuple(a.update(weak_type=a.dtype != bool_) for a in out)
@@ -164,6 +165,7 @@ class Primitive:
         if known is not None:
             return known
         out = self.abstract(*avals, **params)
+        check_size(self.name, out)
         if not self.own_weak and avals and all(a.weak_type for a in avals):
             out = out.update(weak_type=out.dtype != bool_)
         if len(self.inferred) >= MOST_REMEMBERED:

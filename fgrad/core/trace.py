@@ -49,12 +49,12 @@ def computed_from(names: Sequence[str], kind: str = "") -> str:
 
 
 class Tracer(Array):
-    """Stands for an array inside a transformation."""
+    """Stands for an array inside a transformation; its attributes must hide no method of Array (trace, var, ...)."""
 
-    __slots__ = ("aval", "trace")
+    __slots__ = ("_trace", "aval")
 
     def __init__(self, trace: Trace, aval: ShapedArray):
-        self.trace = trace
+        self._trace = trace
         self.aval = aval
 
     def concrete(self) -> Any:
@@ -67,7 +67,7 @@ class Tracer(Array):
         if known is not None:
             return known
         raise ConcretizationError(
-            f"{what}: {self.trace.describe(self)} has no value while {self.trace.name} traces it, "
+            f"{what}: {self._trace.describe(self)} has no value while {self._trace.name} traces it, "
             f"got {self.aval} at {user_location()}. {instead}"
         )
 
@@ -95,8 +95,8 @@ class Tracer(Array):
         # refused even where the value is known: what NumPy computes of it would have no derivative
         check_live(self, "numpy.asarray")
         raise ConcretizationError(
-            f"numpy.asarray: NumPy cannot compute with {self.trace.describe(self)} while {self.trace.name} traces it, "
-            f"got {self.aval} at {user_location()}. Use fgrad.numpy functions instead of NumPy's on traced values."
+            f"numpy.asarray: NumPy cannot compute with {self._trace.describe(self)} while {self._trace.name} traces "
+            f"it, got {self.aval} at {user_location()}. Use fgrad.numpy functions instead of NumPy's on traced values."
         )
 
     def item(self, *index: int) -> Any:
@@ -112,7 +112,13 @@ class Tracer(Array):
         return repr(self)
 
     def __repr__(self) -> str:
-        return f"Traced<{self.aval}>with<{self.trace.name}>"
+        return f"Traced<{self.aval}>with<{self._trace.name}>"
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.__array__()
+
+    def __dlpack_device__(self) -> Any:
+        return self.__array__()
 
     def __reduce__(self):
         self._need_value("pickle", "Return the array and pickle it outside the transformation.")
@@ -202,9 +208,9 @@ class tracing(using):
 
 
 def escaped(tracer: Tracer, where: str) -> EscapedTracerError:
-    made = tracer.trace.made_at(tracer)
+    made = tracer._trace.made_at(tracer)
     by = f" (made at {made})" if made else ""
-    described, got = tracer.trace.describe(tracer), f"{tracer.aval} at {user_location()}{by}"
+    described, got = tracer._trace.describe(tracer), f"{tracer.aval} at {user_location()}{by}"
     error = EscapedTracerError(
         f"{where}: {described} was used outside the function it was traced in, "
         f"got {got}. Return it from the function instead of storing it."
@@ -225,5 +231,5 @@ def encloses(outer: Trace, inner: Trace) -> bool:
 
 def check_live(x: Any, where: str) -> None:
     """Raises EscapedTracerError for a tracer whose trace has ended."""
-    if isinstance(x, Tracer) and not x.trace.live:
+    if isinstance(x, Tracer) and not x._trace.live:
         raise escaped(x, where)

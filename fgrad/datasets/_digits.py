@@ -6,6 +6,8 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
+from fgrad.core.static import flag
+
 
 def load_digits(normalize: bool = True) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """1,797 real handwritten digits of 8×8 pixels with 17 grey levels.
@@ -27,6 +29,6 @@ def load_digits(normalize: bool = True) -> tuple[NDArray[np.float32], NDArray[np
     # 65 columns: the pixels row by row, then the label.
     table = np.loadtxt(gzip.decompress(packed).decode("ascii").splitlines(), delimiter=",", dtype=np.int32)
     images = table[:, :64].astype(np.float32).reshape(-1, 8, 8, 1)
-    if normalize:
+    if flag("load_digits", "normalize", normalize):
         images /= 16
     return images, table[:, 64].copy()

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fgrad.core.static import flag, kind
+
 IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -43,6 +45,7 @@ def load_mnist(data_dir: str | os.PathLike[str], normalize: bool = True) -> Mnis
         ...
     FileNotFoundError: load_mnist: found no train-images file in no/such/folder. Looked for ...
     """
+    normalize = flag("load_mnist", "normalize", normalize)
     parts: list[Any] = []
     for part in ("train", "t10k"):
         image_file, images = _read_part(data_dir, part, "images", ndim=3)
@@ -75,7 +78,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     array([[0, 1, 2],
            [3, 4, 5]], dtype=uint8)
     """
-    data = Path(path).read_bytes()
+    data = _path("read_idx", path).read_bytes()
     if data[:2] == b"\x1f\x8b":
         try:
             data = gzip.decompress(data)
@@ -108,7 +111,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
 
 
 def _read_part(data_dir: str | os.PathLike[str], part: str, kind: str, ndim: int) -> tuple[Path, NDArray[Any]]:
-    path = _find(Path(data_dir), f"{part}-{kind}", ndim)
+    path = _find(_path("load_mnist", data_dir), f"{part}-{kind}", ndim)
     array = read_idx(path)
     if array.dtype != np.uint8 or array.ndim != ndim:
         raise ValueError(
@@ -116,6 +119,12 @@ def _read_part(data_dir: str | os.PathLike[str], part: str, kind: str, ndim: int
             f"in {path}. Put the {part} {kind} there."
         )
     return path, array
+
+
+def _path(name: str, path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path):
+        raise TypeError(f"{name}: a path must be text or a Path, got {kind(path)}. Pass a file's name.")
+    return Path(path)
 
 
 def _find(folder: Path, stem: str, ndim: int) -> Path:

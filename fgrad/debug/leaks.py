@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fgrad.core.caches import clear_caches
 from fgrad.core.jaxpr import Source
+from fgrad.core.static import flag
 from fgrad.core.trace import Trace, Tracer, on_end, using
 from fgrad.debug.observe import ObservingTrace, parent_of
 from fgrad.errors import LeakedTracerError
@@ -50,7 +51,7 @@ class LeakTrace(ObservingTrace):
     def line_of(self, tracer: Tracer) -> Source | None:
         value: Any = tracer
         while isinstance(value, Tracer):
-            if (source := value.trace.made_at(value)) is not None:
+            if (source := value._trace.made_at(value)) is not None:
                 return source
             value = getattr(value, "primal", getattr(value, "val", None))
         return self.lines.get(id(value), (None, None))[1]
@@ -79,7 +80,7 @@ class LeakTrace(ObservingTrace):
 
 
 def _leaks_of(trace: Trace) -> list[tuple[Tracer, str]]:
-    tracers = [x for x in gc.get_objects() if type(x) in TRACERS and x.trace is trace]
+    tracers = [x for x in gc.get_objects() if type(x) in TRACERS and x._trace is trace]
     holders = _holders(tracers)
     return [(x, holders[id(x)]) for x in tracers if id(x) in holders]
 
@@ -203,6 +204,7 @@ def check_tracer_leaks(enable: bool = True) -> Iterator[None]:
 
     Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.checking_leaks.html.
     """
+    enable = flag("check_tracer_leaks", "enable", enable)
     trace = LeakTrace("check_tracer_leaks", parent_of("check_tracer_leaks"))
     token = on_end.set(trace.ended if enable else None)
     try:

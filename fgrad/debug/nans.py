@@ -12,6 +12,7 @@ import numpy as np
 from fgrad import tree
 from fgrad.core import dtypes
 from fgrad.core.array import lift
+from fgrad.core.static import flag
 from fgrad.core.trace import using
 from fgrad.debug.observe import ObservingTrace, parent_of
 from fgrad.errors import NonFiniteError
@@ -149,6 +150,7 @@ def check_finite(fun: Callable[..., Any] | None = None, *, nan: bool = True, inf
     if fun is None:
         return functools.partial(check_finite, nan=nan, inf=inf)
     check_callable("check_finite", fun)
+    nan, inf = flag("check_finite", "nan", nan), flag("check_finite", "inf", inf)
 
     @functools.wraps(fun)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -180,7 +182,7 @@ def debug_nans(enable: bool = True) -> contextlib.AbstractContextManager[None]:
 
     Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.debug_nans.html.
     """
-    return _checking("debug_nans", enable, None)
+    return _checking("debug_nans", flag("debug_nans", "enable", enable), None)
 
 
 def debug_infs(enable: bool = True) -> contextlib.AbstractContextManager[None]:
@@ -202,4 +204,4 @@ def debug_infs(enable: bool = True) -> contextlib.AbstractContextManager[None]:
 
     Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.debug_infs.html.
     """
-    return _checking("debug_infs", None, enable)
+    return _checking("debug_infs", None, flag("debug_infs", "enable", enable))

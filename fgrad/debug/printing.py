@@ -14,6 +14,7 @@ import numpy as np
 from fgrad import tree
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray
+from fgrad.core.static import flag
 from fgrad.core.trace import Tracer
 from fgrad.higher_order.callbacks import debug_callback
 
@@ -114,7 +115,7 @@ def print(
 def _print(fmt: Any, args: tuple[Any, ...], kwargs: dict[str, Any], skip_format_check: bool) -> None:
     if not isinstance(fmt, str):
         raise TypeError(f"debug.print: needs a format string, got {fmt!r} of type {type(fmt).__name__}. Write '{{}}'.")
-    if not skip_format_check:
+    if not flag("debug.print", "skip_format_check", skip_format_check):
         _check_places(fmt, len(args), kwargs)
         _text(fmt, *tree.tree_map(_stand_in, (args, kwargs)))
 

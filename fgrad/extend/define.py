@@ -13,10 +13,11 @@ from fgrad.core.array import Array
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Host, Kernel, ScalarMap, Unfilled
 from fgrad.core.primitive import Linear
+from fgrad.core.static import flag, kind
 from fgrad.extend import rules
 from fgrad.extend.kernel import check_kernel, example_planner
 from fgrad.extend.loop import loop_rule
-from fgrad.extend.primitive import NO_JVP, NO_TRANSPOSE, Primitive
+from fgrad.extend.primitive import NO_JVP, NO_TRANSPOSE, Primitive, check_name
 from fgrad.extend.signature import Signature, check_rule, check_tuple, of_numpy
 from fgrad.numpy.promotion import promote, promote_inexact
 from fgrad.primitives.broadcast import batch_to_front_or_common
@@ -84,7 +85,8 @@ def elementwise(
     >>> fgrad.vmap(fgrad.grad(cube))(fnp.arange(4.0))
     Array([ 0.,  3., 12., 27.], dtype=float32)
     """
-    if domain not in DOMAINS:
+    check_name(name)
+    if not isinstance(domain, str) or domain not in DOMAINS:
         raise ValueError(f"{name}: domain must be one of {sorted(DOMAINS)}, got {domain!r}. Choose one.")
     own = of_numpy(name, numpy)
     if not own.operands:
@@ -239,6 +241,8 @@ def primitive(
     >>> fgrad.grad(lambda x: cumsum(x)[1])(np.float32([1, 2, 3]))
     Array([1., 1., 0.], dtype=float32)
     """
+    check_name(name)
+    multiple_results = flag(name, "multiple_results", multiple_results)
     own = of_numpy(name, numpy)
     held = _linear_operands(name, linear, own)
     check_rule(name, "abstract", abstract, (), own, True)
@@ -263,6 +267,7 @@ def primitive(
         doc=numpy.__doc__,
     )
     prim.batch = _batch_slot(prim, own, kernel, batch)
+    prim.linear = tuple((i,) for i in held)
     return prim
 
 
@@ -299,7 +304,8 @@ def _jvp_slot(
     bind: Any,
     multiple: bool,
 ) -> Any:
-    given = [what for what, it in (("derivatives", derivatives), ("jvp", jvp), ("linear=True", jointly or None)) if it]
+    ways = (("derivatives", derivatives), ("jvp", jvp), ("linear=True", jointly or None))
+    given = [what for what, it in ways if it is not None]
     if len(given) > 1:
         raise ValueError(
             f"{name}: one of derivatives, jvp and linear=True gives forward mode, got {' and '.join(given)}. Keep one."
@@ -339,6 +345,8 @@ def _batch_slot(prim: Primitive, own: Signature, kernel: Any, batch: Any) -> Cal
     if callable(batch):
         check_rule(name, "batch", batch, ("args", "dims"), own, False)
         return rules.batch_rule(name, batch, prim.abstract, prim.multiple_results)
+    if not isinstance(batch, str):
+        raise TypeError(f"{name}: batch must be 'loop', 'broadcast' or a function, got {kind(batch)}. Choose one.")
     if batch == "loop":
         if isinstance(kernel, Kernel):
             raise ValueError(

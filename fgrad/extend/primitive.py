@@ -14,6 +14,7 @@ from fgrad.core import primitive as _core
 from fgrad.core.array import Array, lift
 from fgrad.core.backends import Backend, Unfilled
 from fgrad.core.primitive import Bilinear, Linear, OverAxis
+from fgrad.core.static import flag
 from fgrad.extend.signature import Signature
 from fgrad.primitives.define import NO_CUDA
 
@@ -68,6 +69,7 @@ class Primitive(_core.Primitive):
     __slots__ = ("__dict__",)
 
     loop: _core.Primitive | None = None  # the primitive over a batch, where its batch rule is a loop
+    linear: tuple[tuple[int, ...], ...] = ()  # groups of operands in which its definition says that it is linear
 
     def __init__(
         self,
@@ -85,14 +87,10 @@ class Primitive(_core.Primitive):
         signature: Signature | None = None,
         doc: str | None = None,
     ):
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ValueError(
-                f"extend: a primitive's name must have a namespace, got {name!r} (names without one are fgrad's own). "
-                "Write it as 'mylibrary.name'."
-            )
+        check_name(name)
         rules = {"abstract": abstract, "reference": reference, "jvp": jvp, "transpose": transpose, "batch": batch}
         _check_slots(name, cpu, rules)
-        self.signature = signature or Signature(None, None)
+        self.signature = Signature(None, None) if signature is None else signature
         self.module, self.file = _definer()
         self.__name__ = self.__qualname__ = name
         self.__doc__ = doc
@@ -107,9 +105,9 @@ class Primitive(_core.Primitive):
             jvp=jvp,
             transpose=transpose,
             batch=batch,
-            effectful=effectful,
-            multiple_results=multiple_results,
-            own_weak=own_weak,
+            effectful=flag(name, "effectful", effectful),
+            multiple_results=flag(name, "multiple_results", multiple_results),
+            own_weak=flag(name, "own_weak", own_weak),
         )
 
     def register(self) -> None:
@@ -133,6 +131,15 @@ class Primitive(_core.Primitive):
 
     def __reduce__(self):
         return _find, (self.module, self.name)
+
+
+def check_name(name: Any) -> None:
+    """A primitive's name is an identifier within a namespace."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"extend: a primitive's name must have a namespace, got {name!r} (names without one are fgrad's own). "
+            "Write it as 'mylibrary.name'."
+        )
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -168,6 +175,11 @@ def _definer() -> tuple[str, str]:
     if frame is None:
         return "__main__", "<unknown>"
     return frame.f_globals.get("__name__", "__main__"), frame.f_code.co_filename
+
+
+def defined() -> dict[str, Primitive]:
+    """Every extension by its name."""
+    return dict(_defined)
 
 
 def _find(module: str, name: str) -> Primitive:

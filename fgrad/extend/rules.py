@@ -31,6 +31,8 @@ def annotate(error: Exception, name: str, role: str, avals: Sequence[Any], more:
 def many(name: str, role: str, out: Any, multiple: bool, want: int | None = None) -> list[Any]:
     """The results of a rule as a list."""
     if not multiple:
+        if isinstance(out, (tuple, list)):
+            raise TypeError(f"{name}: {role} must return one result, got {_shown(out)}. Give multiple_results=True.")
         return [out]
     if not isinstance(out, (tuple, list)) or (want is not None and len(out) != want):
         counted = f"a tuple of {want}" if want is not None else "a tuple"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from fgrad import tree
 from fgrad.core import dtypes
 from fgrad.core.array import Array, aval_of, lift
 from fgrad.core.aval import ShapedArray
+from fgrad.core.static import sequence
 from fgrad.core.trace import check_live
 
 
@@ -27,7 +29,7 @@ class ShapeDtypeStruct:
     __slots__ = ("dtype", "shape")
 
     def __init__(self, shape: Sequence[int], dtype: Any):
-        self.shape = tuple(shape)
+        self.shape = sequence("ShapeDtypeStruct", "shape", shape)
         self.dtype = dtypes.canonical(dtype)
 
     @property
@@ -45,6 +47,9 @@ class ShapeDtypeStruct:
 
 
 def function_name(fun: Callable[..., Any]) -> str:
+    """What messages call a function; a ``functools.partial`` goes by the function that it calls."""
+    while isinstance(fun, functools.partial):
+        fun = fun.func
     return getattr(fun, "__name__", None) or type(fun).__name__
 
 

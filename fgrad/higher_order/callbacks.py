@@ -313,7 +313,7 @@ def pure_callback(
 
     Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.pure_callback.html.
     """
-    if vmap_method is not None and vmap_method not in METHODS:
+    if vmap_method is not None and (not isinstance(vmap_method, str) or vmap_method not in METHODS):
         raise ValueError(
             f"pure_callback: vmap_method must be None or one of {', '.join(METHODS)}, got {vmap_method!r}. "
             "Choose one of them."

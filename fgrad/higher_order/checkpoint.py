@@ -13,6 +13,7 @@ from fgrad import tree
 from fgrad.core import caches
 from fgrad.core.array import Array, lift
 from fgrad.core.jaxpr import ClosedJaxpr
+from fgrad.core.static import sequence
 from fgrad.core.trace import EVAL, Tracer, current_trace, visible_axes
 from fgrad.errors import UnhashableStaticError
 from fgrad.higher_order.arguments import (
@@ -234,13 +235,24 @@ def checkpoint(
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.checkpoint.html; the trade of memory for computation is that
     of Griewank and Walther, https://doi.org/10.1145/347837.347846.
     """
-    nums = (static_argnums,) if isinstance(static_argnums, (int, str)) else tuple(static_argnums)
-    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+    nums = (
+        (static_argnums,)
+        if isinstance(static_argnums, (int, str))
+        else sequence("checkpoint", "static_argnums", static_argnums)
+    )
+    names = (
+        (static_argnames,)
+        if isinstance(static_argnames, str)
+        else sequence("checkpoint", "static_argnames", static_argnames)
+    )
     if fun is None:
         return functools.partial(
             checkpoint, prevent_cse=prevent_cse, policy=policy, static_argnums=nums, static_argnames=names
         )
     check_callable("checkpoint", fun)
+    for n in names:
+        if not isinstance(n, str):
+            raise TypeError(f"checkpoint: static_argnames must be names, got {n!r}. Write static_argnames=('n',).")
     if policy is not None:
         check_policy("checkpoint", policy)
     return Checkpointed(fun, prevent_cse, policy, nums, names)

@@ -22,6 +22,7 @@ from fgrad.core.array import Array, ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import ClosedJaxpr, blamed, blaming_by_turns, eval_jaxpr
 from fgrad.core.primitive import Axis, LinearArg, Zero
+from fgrad.core.static import sequence
 from fgrad.core.trace import EVAL, Trace, Tracer, current_trace, encloses, escaped, using
 from fgrad.errors import ClosedOverTracerError, ConcretizationError, EscapedTracerError, TreeMismatchError
 from fgrad.higher_order.arguments import (
@@ -53,7 +54,8 @@ class Signature:
     ):
         check_callable(who, fun)
         nums = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (nondiff_argnums,)
-        by_name = (nondiff_argnames,) if isinstance(nondiff_argnames, str) else nondiff_argnames
+        one = isinstance(nondiff_argnames, str)
+        by_name = (nondiff_argnames,) if one else sequence(who, "nondiff_argnames", nondiff_argnames)
         self.who, self.fun, self.name = who, fun, function_name(fun)
         self.signature: inspect.Signature | None
         try:
@@ -84,7 +86,7 @@ class Signature:
         return i % n if known else i
 
     def _number_of(self, name: str) -> int:
-        if name not in self.names:
+        if not isinstance(name, str) or name not in self.names:
             raise ValueError(
                 f"{self.who}: nondiff_argnames must name positional parameters of the function, got {name!r} for "
                 f"{self.name}, which has {', '.join(self.names) or 'none'}. Correct the name."
@@ -223,7 +225,7 @@ class Call:
         leaves, out_tree = flatten_output(out, self.who, of)
         trace = current_trace.get()
         for x in leaves:
-            if isinstance(x, Tracer) and not encloses(x.trace, trace):
+            if isinstance(x, Tracer) and not encloses(x._trace, trace):
                 raise escaped(x, self.who)
         return leaves, out_tree
 

@@ -19,6 +19,7 @@ from fgrad.core.array import Array, ConcreteArray, Form, donate, lift
 from fgrad.core.array import form as form_of
 from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import ClosedJaxpr
+from fgrad.core.static import items
 from fgrad.core.trace import EVAL, Tracer
 from fgrad.errors import UnhashableStaticError
 from fgrad.higher_order.arguments import (
@@ -384,8 +385,15 @@ def _concrete(c: Any) -> np.ndarray:
     return c._value if isinstance(c, ConcreteArray) else _trace._value_outside(c, jit_p)._value
 
 
-def _as_tuple(x: Any) -> tuple[Any, ...]:
-    return () if x is None else (x,) if isinstance(x, (int, str)) else tuple(x)
+def _as_tuple(what: str, kind: type, x: Any) -> tuple[Any, ...]:
+    """Argument numbers (``kind`` int) or names (str): one, several, or None for none."""
+    if x is None:
+        return ()
+    several = items(x) if not isinstance(x, kind) else (x,)
+    if several is None or not all(isinstance(v, kind) for v in several):
+        kinds = "integers" if kind is int else "names"
+        raise TypeError(f"jit: {what} must be {kinds}, got {x!r}. Pass one of them, a tuple of them or None.")
+    return several
 
 
 def jit(
@@ -421,10 +429,10 @@ def jit(
     Source: the meaning of https://docs.jax.dev/en/latest/_autosummary/jax.jit.html.
     """
     kwargs = {
-        "static_argnums": _as_tuple(static_argnums),
-        "static_argnames": _as_tuple(static_argnames),
-        "donate_argnums": _as_tuple(donate_argnums),
-        "donate_argnames": _as_tuple(donate_argnames),
+        "static_argnums": _as_tuple("static_argnums", int, static_argnums),
+        "static_argnames": _as_tuple("static_argnames", str, static_argnames),
+        "donate_argnums": _as_tuple("donate_argnums", int, donate_argnums),
+        "donate_argnames": _as_tuple("donate_argnames", str, donate_argnames),
     }
     if fun is None:
         return lambda f: Jitted(f, **kwargs)

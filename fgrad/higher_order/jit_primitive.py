@@ -127,7 +127,7 @@ def reference_of(closed: ClosedJaxpr, arrays: Sequence[np.ndarray]) -> list[np.n
         return np.asarray(a.val) if isinstance(a, Literal) else env[a]
 
     for eqn in closed.eqns:
-        out = eqn.primitive.reference(*map(read, eqn.invars), **eqn.params)
+        out = eqn.primitive.slot("reference")(*map(read, eqn.invars), **eqn.params)
         env.update(zip(eqn.outvars, out if eqn.primitive.multiple_results else (np.asarray(out),)))
     return [read(v) for v in closed.jaxpr.outvars]
 

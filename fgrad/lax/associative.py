@@ -7,6 +7,7 @@ from typing import Any
 
 from fgrad import tree
 from fgrad.core.array import Array
+from fgrad.core.static import flag
 from fgrad.errors import TreeMismatchError
 from fgrad.higher_order.arguments import check_callable, flatten_output, function_name
 from fgrad.higher_order.bodies import difference, operand_leaves, some
@@ -46,6 +47,7 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     that of Blelloch, Prefix sums and their applications, 1990.
     """
     check_callable("associative_scan", fn)
+    reverse = flag("associative_scan", "reverse", reverse)
     leaves, treedef = operand_leaves("associative_scan", "elems", elems), tree.tree_structure(elems)
     if not leaves:
         raise ValueError("associative_scan: elems must hold an array, got none. Give the sequence to combine.")

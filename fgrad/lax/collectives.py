@@ -14,6 +14,7 @@ from fgrad import tree
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
 from fgrad.core.primitive import Axis, Primitive
+from fgrad.core.static import flag
 from fgrad.core.trace import visible_axes
 from fgrad.errors import UnboundAxisError
 from fgrad.lax.common import canonical_axis
@@ -37,7 +38,7 @@ from fgrad.primitives.convert import convert
 def _axes(who: str, axis_name: Any) -> tuple[Axis, ...]:
     """The axes of enclosing vmaps with these names (one, or a tuple or list of them)."""
     names = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
-    if axis_name is None or not all(isinstance(name, Hashable) for name in names):
+    if axis_name is None or not all(_is_hashable(name) for name in names):
         raise TypeError(
             f"{who}: axis_name must be a hashable name or a tuple of them, got {axis_name!r} of type "
             f"{type(axis_name).__name__}. Use the name given to vmap(..., axis_name=...)."
@@ -56,6 +57,14 @@ def _axes(who: str, axis_name: Any) -> tuple[Axis, ...]:
             )
         found.append(axis)
     return tuple(found)
+
+
+def _is_hashable(name: Any) -> bool:
+    try:
+        hash(name)
+    except TypeError:
+        return False
+    return True
 
 
 def _axis(who: str, axis_name: Any) -> Axis:
@@ -261,7 +270,7 @@ def all_gather(
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.all_gather.html
     """
     _no_groups("all_gather", axis_index_groups)
-    over = _axis("all_gather", axis_name)
+    over, tiled = _axis("all_gather", axis_name), flag("all_gather", "tiled", tiled)
 
     def gather(leaf: Any) -> Array:
         y = lift(leaf, "all_gather")
@@ -295,7 +304,7 @@ def psum_scatter(
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.psum_scatter.html
     """
     _no_groups("psum_scatter", axis_index_groups)
-    over = _axis("psum_scatter", axis_name)
+    over, tiled = _axis("psum_scatter", axis_name), flag("psum_scatter", "tiled", tiled)
 
     def scatter(leaf: Any) -> Array:
         y = lift(leaf, "psum_scatter")
@@ -337,7 +346,7 @@ def all_to_all(
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.all_to_all.html
     """
     _no_groups("all_to_all", axis_index_groups)
-    over = _axis("all_to_all", axis_name)
+    over, tiled = _axis("all_to_all", axis_name), flag("all_to_all", "tiled", tiled)
 
     def exchange(leaf: Any) -> Array:
         y = lift(leaf, "all_to_all")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
 from fgrad.core.primitive import Primitive
-from fgrad.core.trace import Tracer
+from fgrad.core.static import items, static_int, static_ints
 from fgrad.primitives.broadcast import full_from
 from fgrad.primitives.convert import convert
 from fgrad.primitives.define import DOMAINS
@@ -75,7 +74,8 @@ def canonical_axis(name: str, axis: Any, ndim: int) -> int:
 
 def canonical_axes(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
     """Distinct axes counted from 0, in the order given; one integer is one axis."""
-    given = tuple(axes) if isinstance(axes, (tuple, Sequence, np.ndarray)) else (axes,)
+    elements = items(axes)
+    given = (axes,) if elements is None else elements
     out = tuple(canonical_axis(name, a, ndim) for a in given)
     if len(set(out)) != len(out):
         raise ValueError(f"{name}: axes must be distinct, got {given} ({out} counted from 0). Name each axis once.")
@@ -84,21 +84,10 @@ def canonical_axes(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
 
 def canonical_shape(name: str, shape: Any) -> tuple[int, ...]:
     """Sizes as Python integers; one integer is the shape of one axis.  A traced size raises ConcretizationError."""
-    given = tuple(shape) if isinstance(shape, (Sequence, np.ndarray)) else (shape,)
-    out = tuple(static_int(name, "sizes must be integers", n) for n in given)
+    out = static_ints(name, "sizes must be integers", shape)
     if any(n < 0 for n in out):
         raise ValueError(f"{name}: sizes must not be negative, got {out}. Give sizes of at least 0.")
     return out
-
-
-def static_int(name: str, constraint: str, value: Any) -> int:
-    """A Python integer; a traced one raises ConcretizationError."""
-    if isinstance(value, Tracer):
-        return value.__index__()  # raises ConcretizationError, naming the argument and the user's line
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: {constraint}, got {value!r} of type {type(value).__name__}. Use int(...).") from None
 
 
 def unary(prim: Primitive, x: ArrayLike, **params: Any) -> Array:

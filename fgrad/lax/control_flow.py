@@ -17,6 +17,7 @@ from fgrad.core.array import Array, ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
 from fgrad.core.jaxpr import ClosedJaxpr, eval_jaxpr
 from fgrad.core.primitive import Axis
+from fgrad.core.static import flag, static_int
 from fgrad.core.trace import Tracer
 from fgrad.higher_order.arguments import check_callable, function_name, is_arraylike
 from fgrad.higher_order.bodies import (
@@ -30,7 +31,7 @@ from fgrad.higher_order.bodies import (
 from fgrad.higher_order.jit_primitive import batch_jaxpr, bind_closed, cached_on
 from fgrad.higher_order.unroll import bind_unrolled
 from fgrad.higher_order.while_loop import bind_while
-from fgrad.lax.common import ArrayLike, static_int
+from fgrad.lax.common import ArrayLike
 from fgrad.primitives.arithmetic import add_p
 from fgrad.primitives.compare import lt_p
 from fgrad.primitives.concatenate import concatenate_p
@@ -103,7 +104,7 @@ def scan(
     body, carry = settle(carry, trace)
     check_carry("scan", "init", init, f, carry, pair[0], body.out_avals[: pair[0].num_leaves])
     rounds = _unroll("scan", unroll, n)
-    out, ys = bind_unrolled(body.closed, body.consts, carry, x_leaves, n, bool(reverse), rounds)
+    out, ys = bind_unrolled(body.closed, body.consts, carry, x_leaves, n, flag("scan", "reverse", reverse), rounds)
     return pair[0].unflatten(out), pair[1].unflatten(ys)
 
 
@@ -315,7 +316,7 @@ def fori_loop(
         k = _unroll("fori_loop", unroll, n)
         out, _ = bind_unrolled(step, body.consts, [start, *carry], [], n, False, k)
         return body.out_tree.unflatten(out[1:])
-    if unroll not in (None, False, 1):
+    if unroll is not None and not (isinstance(unroll, int) and unroll in (False, 1)):
         raise ValueError(
             f"fori_loop: unroll needs bounds whose values are known, got unroll={unroll} for bounds {start.aval} and "
             f"{stop.aval} that are traced. Leave unroll out, or make the bounds static."

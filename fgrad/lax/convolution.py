@@ -11,6 +11,7 @@ from typing import Any
 from fgrad.core import dtypes
 from fgrad.core.array import Array
 from fgrad.core.aval import ShapedArray
+from fgrad.core.static import choice, flag, items, sequence, static_int
 from fgrad.lax.common import ArrayLike, canonical_shape, promote_dtypes
 from fgrad.lax.shape import integers, rev, transpose
 from fgrad.lax.windows import PaddingLike, padtype_to_pads
@@ -60,6 +61,8 @@ def conv_dimension_numbers(
     >>> lax.conv_dimension_numbers((1, 8, 8, 3), (3, 3, 3, 16), ("NHWC", "HWIO", "NHWC"))
     ConvDimensionNumbers(lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), out_spec=(0, 3, 1, 2))
     """
+    lhs_shape = sequence("conv_dimension_numbers", "lhs_shape", lhs_shape)
+    rhs_shape = sequence("conv_dimension_numbers", "rhs_shape", rhs_shape)
     ndim = len(lhs_shape)
     if len(rhs_shape) != ndim:
         raise ValueError(
@@ -68,7 +71,7 @@ def conv_dimension_numbers(
         )
     if dimension_numbers is None:
         return ConvDimensionNumbers(*[tuple(range(ndim))] * 3)
-    if isinstance(dimension_numbers, str) or len(dimension_numbers) != 3:
+    if isinstance(dimension_numbers, str) or len(items(dimension_numbers) or ()) != 3:
         raise ValueError(
             f"conv_dimension_numbers: there must be three orders (lhs, rhs, result), got {dimension_numbers!r}. "
             "Write for example ('NHWC', 'HWIO', 'NHWC')."
@@ -182,8 +185,10 @@ def conv_general_dilated(
         x,
         w,
         **geometry,
-        feature_group_count=feature_group_count,
-        batch_group_count=batch_group_count,
+        feature_group_count=static_int(
+            "conv_general_dilated", "feature_group_count must be an integer", feature_group_count
+        ),
+        batch_group_count=static_int("conv_general_dilated", "batch_group_count must be an integer", batch_group_count),
         preferred_element_type=None if preferred == x.dtype else preferred,
     )
 
@@ -296,11 +301,17 @@ def conv_transpose(
     steps = integers("conv_transpose", "strides", strides)
     dilation = (1,) * (x.ndim - 2) if rhs_dilation is None else integers("conv_transpose", "rhs_dilation", rhs_dilation)
     pads: Any = padding.upper() if isinstance(padding, str) else padding
-    if use_consistent_padding or (isinstance(pads, str) and pads in ("SAME", "VALID")):
+    if flag("conv_transpose", "use_consistent_padding", use_consistent_padding) or (
+        isinstance(pads, str) and pads in ("SAME", "VALID")
+    ):
+        if not isinstance(pads, str):
+            pads = padtype_to_pads((1,) * len(steps), (1,) * len(steps), (1,) * len(steps), pads)
+        else:
+            choice("conv_transpose", "padding", pads, ("SAME", "VALID"))
         forward = [pads] * len(steps) if isinstance(pads, str) else pads
         reach = [dilated_size(w.shape[d], r) for d, r in zip(numbers.rhs_spec[2:], dilation)]
         pads = [_transposed_pads(k, s, p) for k, s, p in zip(reach, steps, forward)]
-    if transpose_kernel:
+    if flag("conv_transpose", "transpose_kernel", transpose_kernel):
         out_feature, in_feature, *spatial = numbers.rhs_spec
         order = list(range(w.ndim))
         order[out_feature], order[in_feature] = in_feature, out_feature

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fgrad.core.array import Array, lift
 from fgrad.core.primitive import Primitive
+from fgrad.core.static import flag
 from fgrad.lax.common import ArrayLike, canonical_axis
 from fgrad.primitives.cumulative import cumlogsumexp_p, cummax_p, cummin_p, cumprod_p, cumsum_p
 
 
 def _bind(prim: Primitive, operand: ArrayLike, axis: int, reverse: bool) -> Array:
     x = lift(operand, prim.name)
-    return prim.bind(x, axis=canonical_axis(prim.name, axis, x.ndim), reverse=bool(reverse))
+    return prim.bind(x, axis=canonical_axis(prim.name, axis, x.ndim), reverse=flag(prim.name, "reverse", reverse))
 
 
 def cumsum(operand: ArrayLike, axis: int = 0, reverse: bool = False) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fgrad.core import dtypes
 from fgrad.core.array import Array
+from fgrad.core.static import sequence
 from fgrad.lax.common import ArrayLike, canonical_axes, promote_dtypes
 from fgrad.primitives.dot_general import dot_general_p
 
@@ -50,10 +51,16 @@ def dot_general(
     (5, 2, 4)
     """
     x, y = promote_dtypes("dot_general", lhs, rhs)
-    (lc, rc), (lb, rb) = dimension_numbers
+    try:
+        (lc, rc), (lb, rb) = dimension_numbers
+    except (TypeError, ValueError):
+        raise TypeError(
+            "dot_general: dimension_numbers must be ((lhs contracting, rhs contracting), (lhs batch, rhs batch)), got "
+            f"{dimension_numbers!r}. Give a pair of pairs of axes."
+        ) from None
 
     def axes(given: Sequence[int], ndim: int) -> tuple[int, ...]:
-        return canonical_axes("dot_general", tuple(given), ndim)
+        return canonical_axes("dot_general", sequence("dot_general", "axes", given), ndim)
 
     numbers = ((axes(lc, x.ndim), axes(rc, y.ndim)), (axes(lb, x.ndim), axes(rb, y.ndim)))
     preferred = None if preferred_element_type is None else dtypes.canonical(preferred_element_type)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import flag, items, sequence
 from fgrad.lax.common import ArrayLike, canonical_axis, canonical_shape, promote_dtypes
 from fgrad.lax.shape import concatenate, expand_dims, reshape, slice, squeeze, transpose
 from fgrad.primitives.arithmetic import add_p, max_p, min_p
@@ -35,7 +36,7 @@ def _starts(name: str, starts: Starts, ndim: int) -> list[Array]:
             )
         scalars: list[Array] = [squeeze(slice(vector, (i,), (i + 1,)), (0,)) for i in range(vector.shape[0])]
     else:
-        scalars = [lift(s, name) for s in starts]
+        scalars = [lift(s, name) for s in sequence(name, "start_indices", starts)]
     if len(scalars) != ndim:
         raise ValueError(
             f"{name}: start_indices must have one entry for each of the {ndim} axes, got {len(scalars)}. "
@@ -67,7 +68,12 @@ def _block(
                 f"{name}: the slice must not be larger than the operand, got size {size} on axis {d} of size {n}. "
                 "Use a smaller slice."
             )
-    wraps = [wrap] * len(shape) if isinstance(wrap, bool) else list(wrap)
+    what, several = "allow_negative_indices", items(wrap)
+    wraps = [flag(name, what, w) for w in ((wrap,) * len(shape) if several is None else several)]
+    if len(wraps) != len(shape):
+        raise ValueError(
+            f"{name}: {what} must have one entry for each of the {len(shape)} axes, got {wrap!r}. Use True."
+        )
     axes = tuple(d for d, (n, size) in enumerate(zip(shape, sizes)) if size < n)
     block = tuple(sizes[a] for a in axes)
     columns = []
@@ -166,7 +172,7 @@ def dynamic_index_in_dim(
     x = lift(operand, "dynamic_index_in_dim")
     axis = canonical_axis("dynamic_index_in_dim", axis, x.ndim)
     out = dynamic_slice_in_dim(x, index, 1, axis, allow_negative_indices=allow_negative_indices)
-    return out if keepdims else squeeze(out, (axis,))
+    return out if flag("dynamic_index_in_dim", "keepdims", keepdims) else squeeze(out, (axis,))
 
 
 def dynamic_update_slice(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
-
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import static_int
 from fgrad.lax.common import ArrayLike, documented, nary, unary
 from fgrad.primitives.arithmetic import (
     abs_p,
@@ -188,7 +187,10 @@ def integer_pow(x: ArrayLike, y: int) -> Array:
     >>> lax.integer_pow(np.float32([2, -4]), -1)
     Array([ 0.5 , -0.25], dtype=float32)
     """
-    return integer_pow_p.bind(lift(x, "integer_pow"), y=operator.index(y))
+    exponent = static_int("integer_pow", "y must be an integer", y)
+    if not -(2**31) <= exponent < 2**31:
+        raise ValueError(f"integer_pow: y must fit into 32 bits, got {exponent}. Use pow with a float exponent.")
+    return integer_pow_p.bind(lift(x, "integer_pow"), y=exponent)
 
 
 @documented("inexact")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import choice, sequence
 from fgrad.lax.common import ArrayLike, canonical_axes, promote_dtypes
 from fgrad.lax.shape import concatenate, expand_dims
 from fgrad.primitives.arithmetic import add_p, rem_p
@@ -52,6 +53,7 @@ def gather(operand: ArrayLike, indices: ArrayLike, *, axes: Sequence[int], mode:
     Array([30,  0, 10], dtype=int32)
     """
     x = lift(operand, "gather")
+    choice("gather", "mode", mode, ("clip", "fill"))
     return gather_p.bind(x, _indices("gather", indices), axes=canonical_axes("gather", axes, x.ndim), mode=mode)
 
 
@@ -91,6 +93,8 @@ def scatter(
     Array([0, 0, 4], dtype=int32)
     """
     x, new = promote_dtypes("scatter", operand, updates)
+    choice("scatter", "kind", kind, ("set", "add", "mul", "min", "max"))
+    choice("scatter", "mode", mode, ("clip", "drop"))
     return scatter_p.bind(
         x, _indices("scatter", indices), new, axes=canonical_axes("scatter", axes, x.ndim), mode=mode, kind=kind
     )
@@ -118,6 +122,9 @@ def index_take(src: ArrayLike, idxs: Sequence[ArrayLike], axes: Sequence[int]) -
     """
     x = lift(src, "index_take")
     axes = canonical_axes("index_take", axes, x.ndim)
+    idxs = sequence("index_take", "idxs", idxs)
+    if not axes:
+        raise ValueError("index_take: at least one axis must be indexed, got axes (). Name one.")
     if len(idxs) != len(axes):
         raise ValueError(
             f"index_take: needs one index array for each axis, got {len(idxs)} for axes {axes}. Give {len(axes)}."

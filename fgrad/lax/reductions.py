@@ -251,7 +251,7 @@ def reduce(
     >>> lax.reduce(np.int32([[1, 2], [3, 4]]), 10, lax.add, (1,))
     Array([13, 17], dtype=int32)
     """
-    if computation not in _OF_COMPUTATION:
+    if not callable(computation) or computation not in _OF_COMPUTATION:
         raise TypeError(
             f"reduce: computation must be lax.add, mul, max, min, bitwise_and, bitwise_or or bitwise_xor, "
             f"got {computation!r}. Write other folds with lax.scan or a Python loop."

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-
 from fgrad.core.array import Array
+from fgrad.core.static import static_int
 from fgrad.lax.common import ArrayLike, documented, nary, unary
 from fgrad.primitives.rounding import RoundingMethod as RoundingMethod
 from fgrad.primitives.rounding import ceil_p, floor_p, nextafter_p, reduce_precision_p, round_p
@@ -45,7 +44,7 @@ def round(x: ArrayLike, rounding_method: RoundingMethod = RoundingMethod.AWAY_FR
     >>> lax.round(np.float32([0.5, 1.5, -2.5]), lax.RoundingMethod.TO_NEAREST_EVEN)
     Array([ 0.,  2., -2.], dtype=float32)
     """
-    if rounding_method not in tuple(RoundingMethod):
+    if not isinstance(rounding_method, int) or rounding_method not in tuple(RoundingMethod):
         raise ValueError(
             f"round: rounding_method must be one of {', '.join(f'RoundingMethod.{m.name}' for m in RoundingMethod)}, "
             f"got {rounding_method!r}. Use one of them."
@@ -80,6 +79,6 @@ def reduce_precision(operand: ArrayLike, exponent_bits: int, mantissa_bits: int)
     return unary(
         reduce_precision_p,
         operand,
-        exponent_bits=operator.index(exponent_bits),
-        mantissa_bits=operator.index(mantissa_bits),
+        exponent_bits=static_int("reduce_precision", "exponent_bits must be an integer", exponent_bits),
+        mantissa_bits=static_int("reduce_precision", "mantissa_bits must be an integer", mantissa_bits),
     )

@@ -10,6 +10,9 @@ import numpy as np
 
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import flag, items, sequence, static_int
+from fgrad.core.trace import Tracer
+from fgrad.errors import ConcretizationError
 from fgrad.lax.common import ArrayLike, canonical_axes, canonical_axis, canonical_shape, promote_dtypes
 from fgrad.primitives.broadcast import broadcast_in_dim_p
 from fgrad.primitives.concatenate import concatenate_p
@@ -20,6 +23,8 @@ from fgrad.primitives.reshape import reshape_p
 from fgrad.primitives.rev import rev_p
 from fgrad.primitives.transpose import transpose_p
 
+MOST = 2**48  # sums and products of such with sizes of arrays fit into 64 bits
+
 DTypeLike = Any  # a NumPy dtype, its name, a NumPy scalar type, or Python's int, float, complex
 ShapeLike = Sequence[int] | int
 
@@ -27,11 +32,18 @@ ShapeLike = Sequence[int] | int
 def integers(name: str, what: str, values: Any) -> tuple[int, ...]:
     """Static integers of any sign, one for each axis."""
     try:
-        return tuple(_operator.index(v) for v in values)
+        given = tuple(values)
+        for v in given:
+            if isinstance(v, Tracer):
+                v.__index__()  # raises: the error names the argument and the user's line
+        out = tuple(_operator.index(v) for v in given)
+    except ConcretizationError:
+        raise
     except TypeError as e:
-        if isinstance(values, Array) or (isinstance(values, Sequence) and any(isinstance(v, Array) for v in values)):
-            raise  # a traced value: the error names the argument and the user's line
         raise TypeError(f"{name}: {what} must be a sequence of integers, got {values!r}. Use a tuple of ints.") from e
+    if any(not -MOST < v < MOST for v in out):
+        raise ValueError(f"{name}: {what} must be between -2**48 and 2**48, got {out}. No array is as large.")
+    return out
 
 
 def reshape(operand: ArrayLike, new_sizes: ShapeLike, dimensions: Sequence[int] | None = None) -> Array:
@@ -213,7 +225,8 @@ def expand_dims(array: ArrayLike, dimensions: Sequence[int]) -> Array:
     (1, 2, 3, 1)
     """
     x = lift(array, "expand_dims")
-    ndim = x.ndim + len(tuple(dimensions))
+    several = items(dimensions)
+    ndim = x.ndim + (1 if several is None else len(several))
     new = canonical_axes("expand_dims", dimensions, ndim)
     sizes = iter(x.shape)
     return reshape(x, tuple(1 if d in new else next(sizes) for d in range(ndim)))
@@ -283,7 +296,7 @@ def concatenate(operands: Sequence[ArrayLike], dimension: int) -> Array:
     >>> lax.concatenate([np.int32([1, 2]), np.int32([3])], 0)
     Array([1, 2, 3], dtype=int32)
     """
-    xs = promote_dtypes("concatenate", *operands)
+    xs = promote_dtypes("concatenate", *sequence("concatenate", "operands", operands))
     if len(xs) == 1:
         canonical_axis("concatenate", dimension, xs[0].ndim)
         return xs[0]
@@ -315,7 +328,8 @@ def pad(operand: ArrayLike, padding_value: ArrayLike, padding_config: Sequence[t
     Array([0, 1, 0, 2, 0], dtype=int32)
     """
     x, value = promote_dtypes("pad", operand, padding_value)
-    config: Any = tuple(integers("pad", "padding_config", entry) for entry in padding_config)
+    entries = sequence("pad", "padding_config", padding_config)
+    config: Any = tuple(integers("pad", "padding_config", entry) for entry in entries)
     for entry in config:
         if len(entry) != 3:
             raise ValueError(f"pad: padding_config must hold (lo, hi, interior) triples, got {entry}. Give all three.")
@@ -368,9 +382,11 @@ def slice_in_dim(
     start, limit, strides = [0] * x.ndim, list(x.shape), [1] * x.ndim
     n = x.shape[axis]
     if start_index is not None:
-        start[axis] = _operator.index(start_index) + (n if start_index < 0 else 0)
+        i = static_int("slice_in_dim", "start_index must be an integer or None", start_index)
+        start[axis] = i + n if i < 0 else i
     if limit_index is not None:
-        limit[axis] = _operator.index(limit_index) + (n if limit_index < 0 else 0)
+        i = static_int("slice_in_dim", "limit_index must be an integer or None", limit_index)
+        limit[axis] = i + n if i < 0 else i
     strides[axis] = stride
     return slice(x, start, limit, strides)
 
@@ -388,14 +404,14 @@ def index_in_dim(operand: ArrayLike, index: int, axis: int = 0, keepdims: bool =
     """
     x = lift(operand, "index_in_dim")
     axis = canonical_axis("index_in_dim", axis, x.ndim)
-    n, i = x.shape[axis], _operator.index(index)
+    n, i = x.shape[axis], static_int("index_in_dim", "the index must be an integer", index)
     if not -n <= i < n:
         raise ValueError(
             f"index_in_dim: the index must be in [{-n}, {n}), got {i} for axis {axis} of shape {x.shape}. "
             "Change the index."
         )
     out = slice_in_dim(x, i % n, i % n + 1, axis=axis)
-    return out if keepdims else squeeze(out, (axis,))
+    return out if flag("index_in_dim", "keepdims", keepdims) else squeeze(out, (axis,))
 
 
 def dilate(operand: ArrayLike, factors: Sequence[int]) -> Array:

@@ -7,7 +7,8 @@ from typing import Any, overload
 
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
-from fgrad.lax.common import ArrayLike, canonical_axis, static_int
+from fgrad.core.static import flag, static_int
+from fgrad.lax.common import ArrayLike, canonical_axis
 from fgrad.lax.shape import broadcasted_iota, rev, slice_in_dim
 from fgrad.primitives.sort import sort_p
 
@@ -48,7 +49,12 @@ def sort(operand: Any, dimension: int = -1, is_stable: bool = True, num_keys: in
     several = isinstance(operand, Sequence)
     operands = [lift(x, "sort") for x in (operand if several else (operand,))]
     axis = canonical_axis("sort", dimension, operands[0].ndim) if operands else 0
-    outs = sort_p.bind(*operands, dimension=axis, num_keys=num_keys, is_stable=is_stable)
+    outs = sort_p.bind(
+        *operands,
+        dimension=axis,
+        num_keys=static_int("sort", "num_keys must be an integer", num_keys),
+        is_stable=flag("sort", "is_stable", is_stable),
+    )
     return tuple(outs) if several else outs[0]
 
 

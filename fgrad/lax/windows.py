@@ -9,6 +9,7 @@ import numpy as np
 
 from fgrad.core import dtypes
 from fgrad.core.array import Array
+from fgrad.core.static import items, sequence
 from fgrad.lax.common import ArrayLike, promote_dtypes
 from fgrad.lax.elementwise import add, max, min
 from fgrad.lax.reductions import is_identity
@@ -59,17 +60,20 @@ def padtype_to_pads(
                 "Use one of them, or (lo, hi) for each axis."
             )
         if kind == "VALID":
-            return [(0, 0)] * len(in_shape)
+            return [(0, 0)] * len(sequence("padding", "in_shape", in_shape))
         pads = []
-        for n, k, s in zip(in_shape, window_shape, window_strides):
+        shapes = (("in_shape", in_shape), ("window_shape", window_shape), ("window_strides", window_strides))
+        for n, k, s in zip(*(integers("padding", what, given) for what, given in shapes)):
+            if s < 1:
+                raise ValueError(f"padding: window_strides must be positive, got {window_strides}. Use at least 1.")
             total = (-(-n // s) - 1) * s + k - n
             total = total if total > 0 else 0
             less, more = total // 2, total - total // 2
             pads.append((less, more) if kind == "SAME" else (more, less))
         return pads
     if isinstance(padding, (int, np.integer)):
-        return [(int(padding), int(padding))] * len(in_shape)
-    entries = [p if isinstance(p, Sequence) else (p, p) for p in padding]
+        return [(int(padding), int(padding))] * len(sequence("padding", "in_shape", in_shape))
+    entries = [(p, p) if items(p) is None else p for p in sequence("padding", "padding", padding)]
     pairs = [integers("padding", "entries", p) for p in entries]
     if any(len(p) != 2 for p in pairs):
         raise ValueError(f"padding: each axis needs (lo, hi), got {tuple(padding)!r}. Give pairs of integers.")
@@ -118,7 +122,7 @@ def reduce_window(
     >>> lax.reduce_window(np.float32([1, 5, 2, 7]), -np.inf, lax.max, (2,), (2,))
     Array([5., 7.], dtype=float32)
     """
-    if computation not in _OF_COMPUTATION:
+    if not callable(computation) or computation not in _OF_COMPUTATION:
         raise TypeError(
             f"reduce_window: computation must be lax.add, lax.max or lax.min, got {computation!r}. "
             "Gather the windows and reduce them for another one."

@@ -7,6 +7,7 @@ from typing import Any
 
 from fgrad import lax
 from fgrad.core.array import Array
+from fgrad.core.static import flag
 from fgrad.lax.common import canonical_axis
 from fgrad.numpy import joining, ufuncs
 from fgrad.numpy.promotion import promote_dtypes_inexact
@@ -83,7 +84,7 @@ def gelu(x: Any, approximate: bool = True) -> Array:
     (0.8412, 0.8413)
     """
     x = _float("gelu", x)
-    if not approximate:
+    if not flag("gelu", "approximate", approximate):
         tail = lax.erfc(lax.mul(x, full_like(x, -math.sqrt(0.5))))
         return lax.mul(lax.mul(x, full_like(x, 0.5)), tail)
     cubic = lax.mul(lax.integer_pow(x, 3), full_like(x, 0.044715))

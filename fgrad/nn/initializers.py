@@ -15,6 +15,7 @@ from fgrad import numpy as fnp
 from fgrad import random
 from fgrad.core import dtypes
 from fgrad.core.array import Array
+from fgrad.core.static import choice, real_number
 from fgrad.lax.common import canonical_axes, canonical_shape
 
 Initializer = Callable[..., Array]
@@ -45,7 +46,7 @@ def constant(value: Any, dtype: Any = None) -> Initializer:
 
 
 def _dtype(dtype: Any, default: Any) -> Any:
-    return dtypes.canonical(float) if dtype is None and default is None else dtype or default
+    return dtypes.canonical(next((d for d in (dtype, default) if d is not None), float))
 
 
 def uniform(scale: float = 1e-2, dtype: Any = None) -> Initializer:
@@ -112,13 +113,10 @@ def variance_scaling(
     >>> round(float(w.var()) * 3 * 3 * 16, 1)
     2.0
     """
-    if mode not in ("fan_in", "fan_out", "fan_avg"):
-        raise ValueError(f"variance_scaling: mode must be 'fan_in', 'fan_out' or 'fan_avg', got {mode!r}. Choose one.")
-    if distribution not in ("truncated_normal", "normal", "uniform"):
-        raise ValueError(
-            "variance_scaling: distribution must be 'truncated_normal', 'normal' or 'uniform', got "
-            f"{distribution!r}. Choose one."
-        )
+    choice("variance_scaling", "mode", mode, ("fan_in", "fan_out", "fan_avg"))
+    choice("variance_scaling", "distribution", distribution, ("truncated_normal", "normal", "uniform"))
+    if not real_number("variance_scaling", "scale", scale) >= 0:
+        raise ValueError(f"variance_scaling: scale must not be negative, got {scale}. Use 1.0.")
     default = dtype
 
     def init(key: Any, shape: Any, dtype: Any = None) -> Array:

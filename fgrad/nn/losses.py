@@ -7,6 +7,7 @@ from typing import Any
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import real_number
 from fgrad.lax.common import canonical_axis
 from fgrad.nn.activations import log_sigmoid
 from fgrad.nn.normalised import log_softmax, logsumexp
@@ -70,6 +71,7 @@ def huber_loss(predictions: Any, targets: Any = 0.0, delta: float = 1.0) -> Arra
     P. J. Huber, *Robust estimation of a location parameter*, 1964, https://doi.org/10.1214/aoms/1177703732
     """
     p, t = promote_inexact("huber_loss", predictions, targets)
+    delta = real_number("huber_loss", "delta", delta)
     size = lax.abs(lax.sub(p, t))
     inner = lax.min(size, full_like(size, delta))
     half = lax.mul(lax.square(inner), full_like(size, 0.5))
@@ -79,4 +81,7 @@ def huber_loss(predictions: Any, targets: Any = 0.0, delta: float = 1.0) -> Arra
 def smooth_labels(labels: Any, alpha: float) -> Array:
     """(1 - alpha) labels + alpha / K over the last axis of K classes.  https://arxiv.org/abs/1512.00567"""
     (y,) = promote_dtypes_inexact("smooth_labels", labels)
+    alpha = real_number("smooth_labels", "alpha", alpha)
+    if y.ndim == 0 or y.shape[-1] == 0:
+        raise ValueError(f"smooth_labels: labels need a last axis of classes, got shape {y.shape}. Use one_hot.")
     return lax.add(lax.mul(y, full_like(y, 1 - alpha)), full_like(y, alpha / y.shape[-1]))

@@ -7,7 +7,8 @@ from typing import Any
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
-from fgrad.lax.common import canonical_axis
+from fgrad.core.static import flag, real_number
+from fgrad.lax.common import canonical_axes, canonical_axis, canonical_shape
 from fgrad.numpy import logic, reductions
 from fgrad.numpy.promotion import expand_to, promote_dtypes_inexact, promote_inexact
 from fgrad.primitives.broadcast import full_like
@@ -59,9 +60,9 @@ def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False) -
     e = lax.exp(lax.sub(x, expand_to(top, x.shape)))
     total = reductions.sum(e if weights is None else lax.mul(e, weights), axis, keepdims=True)
     out = lax.add(lax.log(total), top)
-    if keepdims:
+    if flag("logsumexp", "keepdims", keepdims):
         return out
-    axes = range(x.ndim) if axis is None else [d % x.ndim for d in ((axis,) if isinstance(axis, int) else axis)]
+    axes = range(x.ndim) if axis is None else canonical_axes("logsumexp", axis, x.ndim)
     return lax.reshape(out, tuple(n for d, n in enumerate(out.shape) if d not in axes))
 
 
@@ -76,6 +77,7 @@ def one_hot(x: Any, num_classes: int, *, dtype: Any = None, axis: int = -1) -> A
     if not dtypes.is_integer(x.dtype):
         raise TypeError(f"one_hot: classes must be integers, got {x.aval}. Convert them with .astype(int).")
     axis = canonical_axis("one_hot", axis, x.ndim + 1)
+    (num_classes,) = canonical_shape("one_hot", (num_classes,))
     shape = (*x.shape[:axis], num_classes, *x.shape[axis:])
     classes = lax.broadcasted_iota(x.dtype, shape, axis)
     wide = lax.broadcast_in_dim(x, shape, tuple(d for d in range(len(shape)) if d != axis))
@@ -88,5 +90,6 @@ def standardize(x: Any, axis: Any = -1, epsilon: float = 1e-5) -> Array:
     mean = reductions.mean(x, axis, keepdims=True)
     centred = lax.sub(x, expand_to(mean, x.shape))
     variance = reductions.mean(lax.square(centred), axis, keepdims=True)
+    epsilon = real_number("standardize", "epsilon", epsilon)
     scale = lax.rsqrt(lax.add(variance, full_like(variance, epsilon)))
     return lax.mul(centred, expand_to(scale, x.shape))

@@ -9,6 +9,7 @@ from typing import Any
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import flag, sequence, static_ints
 from fgrad.numpy.promotion import promote_dtypes_inexact
 from fgrad.primitives.broadcast import full, full_like
 
@@ -24,19 +25,20 @@ def _pool(
     strides: Sequence[int] | None,
     padding: Padding,
 ) -> Array:
-    window = tuple(window_shape)
-    steps = (1,) * len(window) if strides is None else tuple(strides)
+    window = static_ints(name, "window_shape must be integers", window_shape)
+    steps = (1,) * len(window) if strides is None else static_ints(name, "strides must be integers", strides)
     if x.ndim not in (len(window) + 1, len(window) + 2) or len(steps) != len(window):
         raise ValueError(
             f"{name}: inputs must have a batch axis, one axis for each of window_shape and strides, and channels, got "
             f"inputs {x.shape}, window_shape {window} and strides {steps}. Give one entry for each spatial axis."
         )
     if not isinstance(padding, str):
-        padding = tuple((int(lo), int(hi)) for lo, hi in padding)
-        if len(padding) != len(window):
+        pairs = [static_ints(name, "padding must be integers", p) for p in sequence(name, "padding", padding)]
+        padding = tuple([(p[0], p[-1]) for p in pairs if len(p) == 2])
+        if len(padding) != len(window) or len(pairs) != len(window):
             raise ValueError(
                 f"{name}: padding must be 'SAME', 'VALID' or one (low, high) for each of the {len(window)} spatial "
-                f"axes, got {padding}. Give {len(window)} pairs."
+                f"axes, got {tuple(pairs)}. Give {len(window)} pairs."
             )
         padding = ((0, 0), *padding, (0, 0))
     single = x.ndim == len(window) + 1  # no batch axis
@@ -86,7 +88,7 @@ def avg_pool(
     """
     (x,) = promote_dtypes_inexact("avg_pool", inputs)
     total = _pool("avg_pool", x, 0.0, lax.add, window_shape, strides, padding)
-    if count_include_pad:
-        return lax.mul(total, full_like(total, 1 / math.prod(window_shape)))
+    if flag("avg_pool", "count_include_pad", count_include_pad):
+        return lax.mul(total, full_like(total, 1 / math.prod(static_ints("avg_pool", "window_shape", window_shape))))
     counts = _pool("avg_pool", full(x.shape, 1, x.dtype), 0.0, lax.add, window_shape, strides, padding)
     return lax.div(total, counts)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fgrad import lax, random
 from fgrad.core.array import Array
+from fgrad.core.static import real_number
 from fgrad.numpy.promotion import promote_dtypes_inexact
 from fgrad.primitives.broadcast import full_like
 
@@ -20,6 +21,7 @@ def dropout(key: Any, rate: float, x: Any) -> Array:
     [0.0, 0.0, 2.0, 2.0]
     """
     (x,) = promote_dtypes_inexact("dropout", x)
+    rate = real_number("dropout", "rate", rate)
     if not 0 <= rate <= 1:
         raise ValueError(f"dropout: rate must lie in [0, 1], got {rate}. Pass the share of elements to drop.")
     if rate == 0:

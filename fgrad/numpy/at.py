@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fgrad.core.array import Array
+from fgrad.core.static import choice, function
 from fgrad.numpy import indexing, ufuncs
 from fgrad.numpy.creation import ones_like
 
@@ -35,9 +36,7 @@ class At:
 
 
 def _mode(table: dict[str | None, str], mode: str | None) -> str:
-    if mode not in table:
-        raise ValueError(f"at: mode must be 'drop', 'fill', 'clip' or 'promise_in_bounds', got {mode!r}. Choose one.")
-    return table[mode]
+    return table[choice("at", "mode", mode, table)]
 
 
 class AtIndex:
@@ -101,4 +100,4 @@ class AtIndex:
 
     def apply(self, func: Callable[[Array], Any], mode: str | None = None) -> Array:
         """x with x[index] = func(x[index]); once for a repeated index."""
-        return self.set(func(self.get(mode="clip")), mode)
+        return self.set(function("at.apply", "func", func)(self.get(mode="clip")), mode)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Sequence
 from typing import Any
 
 from fgrad import lax
 from fgrad.core.array import Array, lift
+from fgrad.core.static import flag, items, real_number, static_int
 from fgrad.lax.common import canonical_axes
 from fgrad.numpy import reductions, shaping, ufuncs
 from fgrad.numpy.creation import diagonal
@@ -72,10 +71,13 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Array:
     (2, 5)
     """
     a, b = promote_dtypes("tensordot", a, b)
-    if isinstance(axes, Sequence):
-        of_a, of_b = canonical_axes("tensordot", axes[0], a.ndim), canonical_axes("tensordot", axes[1], b.ndim)
+    pair = items(axes)
+    if pair is not None:
+        if len(pair) != 2:
+            raise ValueError(f"tensordot: axes must be (axes of a, axes of b), got {axes!r}. Give both, or a number.")
+        of_a, of_b = canonical_axes("tensordot", pair[0], a.ndim), canonical_axes("tensordot", pair[1], b.ndim)
     else:
-        n = operator.index(axes)
+        n = static_int("tensordot", "axes must be an integer or a pair of sequences", axes)
         if not 0 <= n <= min(a.ndim, b.ndim):
             raise ValueError(
                 f"tensordot: axes must be in [0, {min(a.ndim, b.ndim)}], got {n} for shapes {a.shape} and {b.shape}. "
@@ -140,6 +142,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     5.0
     """
     x = lift(x, "norm")
+    if ord is not None and not isinstance(ord, str):
+        ord = real_number("norm", "ord", ord)
+        ord = ord if isinstance(ord, int | float) else ord.item()
     x = convert(x, inexact_dtype(x.dtype))
     if axis is None and ord is None:
         return lax.sqrt(reductions.sum(lax.square(x), None, keepdims=keepdims))
@@ -155,7 +160,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         along, over = axes if abs(ord) == 1 else axes[::-1]
         extreme = reductions.max if ord > 0 else reductions.min
         out = extreme(reductions.sum(size, along, keepdims=True), over, keepdims=True)
-        return out if keepdims else shaping.squeeze(out, axes)
+        return out if flag("norm", "keepdims", keepdims) else shaping.squeeze(out, axes)
     raise ValueError(f"norm: ord of a matrix must be 'fro', 1, -1, inf or -inf, got {ord!r}. Choose one of them.")
 
 

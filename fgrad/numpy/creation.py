@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,16 +11,18 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, from_numpy, lift
+from fgrad.core.aval import ShapedArray, check_size
+from fgrad.core.static import flag, items, kind, static_int
 from fgrad.core.trace import Tracer
-from fgrad.lax.common import canonical_shape
-from fgrad.numpy.promotion import cast, expand_to, inexact_dtype, promote_dtypes
+from fgrad.lax.common import canonical_axis, canonical_shape
+from fgrad.numpy.promotion import cast, common_shape, expand_to, inexact_dtype, promote_dtypes
 from fgrad.primitives.broadcast import full as _full
 from fgrad.primitives.convert import convert
 
 
 def shape_of(name: str, shape: Any) -> tuple[int, ...]:
     """A shape from an int or a sequence of ints."""
-    return canonical_shape(name, shape if isinstance(shape, Sequence | np.ndarray) else (shape,))
+    return canonical_shape(name, shape)
 
 
 def array(object: Any, dtype: Any = None, *, copy: bool = True) -> Array:
@@ -41,14 +42,18 @@ def array(object: Any, dtype: Any = None, *, copy: bool = True) -> Array:
     dtype('float32')
     """
     target = None if dtype is None else dtypes.canonical(dtype)
+    if target == dtypes.float0:
+        raise TypeError("array: float0, the tangent of integers, has no numbers as values, got it as dtype. Use zeros.")
     if isinstance(object, list | tuple):
         return _from_nested(object, target)
     if target is None:
         out = lift(object, "array")
         return cast("array", object, out.dtype) if not isinstance(object, Array) else convert(out, out.dtype)
     if isinstance(object, np.ndarray | np.generic) and not (object.dtype.kind == "c" and target.kind != "c"):
-        kind_kept = object.dtype.kind in "biu" or dtypes.is_inexact(target)
-        return from_numpy(object, target) if kind_kept else convert(from_numpy(object), target)
+        kind_kept = object.dtype.kind in "biu" or (dtypes.is_inexact(target) and dtypes.is_number(object.dtype))
+        if kind_kept or dtypes.canonical(object.dtype) == target:
+            return from_numpy(object, target)
+        return convert(from_numpy(object), target)
     return convert(cast("array", object, target), target)
 
 
@@ -120,7 +125,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Array:
     """
     value = array(fill_value, dtype)
     shape = shape_of("full", shape)
-    if value.ndim and np.broadcast_shapes(value.shape, shape) != shape:
+    if value.ndim and common_shape("full", (value.shape, shape)) != shape:
         raise ValueError(
             f"full: fill_value must broadcast to the shape, got {value.shape} and {shape}. Pass a scalar or reshape it."
         )
@@ -187,15 +192,23 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
         start, stop = 0, start
     step = 1 if step is None else step
     for what, value in (("start", start), ("stop", stop), ("step", step)):
-        if np.ndim(value) != 0:
+        if items(value) is not None or lift(value, "arange").ndim:
             raise TypeError(f"arange: {what} must be a scalar, got {value!r}. Pass numbers.")
     if dtype is None:
         dtype = promote_dtypes("arange", start, stop, step)[0].dtype
     start, stop, step = (x.item() if hasattr(x, "item") else x for x in (start, stop, step))
+    for what, value in (("start", start), ("stop", stop), ("step", step)):
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"arange: {what} must be a real number, got {kind(value)}. Pass numbers.")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise OverflowError(f"arange: {what} must fit into 64 bits, got {value}. Use a float.")
+        if not -math.inf < value < math.inf:
+            raise ValueError(f"arange: {what} must be a finite real number, got {value}. The size would be unknown.")
     if step == 0:
         raise ValueError(f"arange: step must not be 0, got start={start}, stop={stop}. Give a step that moves.")
     n = max(0, math.ceil((stop - start) / step))
     dtype = dtypes.canonical(dtype)
+    check_size("arange", ShapedArray((n,), dtypes.float64))
     if dtypes.is_integer(dtype) and start == 0 and step == 1:
         return lax.iota(dtype, n)
     return from_numpy(start + np.arange(n) * step, dtype)
@@ -212,16 +225,17 @@ def linspace(
     >>> fnp.linspace(0, 1, 5).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    num = operator.index(num)
+    num = static_int("linspace", "num must be an integer", num)
     if num < 0:
         raise ValueError(f"linspace: num must be at least 0, got {num}. Ask for some points.")
     lo, hi = promote_dtypes("linspace", start, stop)
     work = inexact_dtype(lo.dtype)
     lo, hi = cast("linspace", lo, work), cast("linspace", hi, work)
-    shape = np.broadcast_shapes(lo.shape, hi.shape)
+    shape = common_shape("linspace", (lo.shape, hi.shape))
     lo, hi = expand_to(lo, shape), expand_to(hi, shape)
-    parts = num - 1 if endpoint else num
+    parts = num - 1 if flag("linspace", "endpoint", endpoint) else num
     # start (1 - t) + stop t: both ends are exact
+    check_size("linspace", ShapedArray((num, *shape), dtypes.float64))
     line = np.arange(num, dtype=np.float64) / max(parts, 1)
     t = expand_to(from_numpy(line.reshape((num,) + (1,) * len(shape)), work), (num, *shape))
     lo_n, hi_n = (lax.broadcast_in_dim(v, (num, *shape), tuple(range(1, len(shape) + 1))) for v in (lo, hi))
@@ -229,21 +243,23 @@ def linspace(
     if dtype is not None and dtypes.is_integer(dtypes.canonical(dtype)):
         out = lax.floor(out)
     out = convert(out, work if dtype is None else dtypes.canonical(dtype))
-    if axis % out.ndim:
+    axis = canonical_axis("linspace", axis, out.ndim)
+    if axis:
         order = list(range(1, out.ndim))
-        order.insert(axis % out.ndim, 0)
+        order.insert(axis, 0)
         out = lax.transpose(out, tuple(order))
-    if not retstep:
+    if not flag("linspace", "retstep", retstep):
         return out
     width = _full(shape, parts, work) if parts > 0 else _full(shape, np.nan, work)
     return out, lax.div(lax.sub(hi, lo), width)
 
 
-def _grid(n: int, m: int | None, k: int) -> tuple[Array, Array]:
+def _grid(name: str, n: Any, m: Any, k: Any) -> tuple[Array, Array]:
     """Row index + k and column index, [n, m] each."""
-    shape = (n, n if m is None else m)
-    rows = lax.broadcasted_iota(dtypes.int32, shape, 0)
-    return lax.add(rows, _full(shape, k, dtypes.int32)), lax.broadcasted_iota(dtypes.int32, shape, 1)
+    n, m = canonical_shape(name, (n, n if m is None else m))
+    k = max(-n, min(static_int(name, "k must be an integer", k), m))  # beyond that all diagonals are empty
+    rows = lax.broadcasted_iota(dtypes.int32, (n, m), 0)
+    return lax.add(rows, _full((n, m), k, dtypes.int32)), lax.broadcasted_iota(dtypes.int32, (n, m), 1)
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Array:
@@ -253,7 +269,7 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Array:
     >>> fnp.eye(2, 3, 1).tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    rows, cols = _grid(operator.index(N), None if M is None else operator.index(M), operator.index(k))
+    rows, cols = _grid("eye", N, M, k)
     return convert(lax.eq(rows, cols), dtypes.canonical(float if dtype is None else dtype))
 
 
@@ -264,7 +280,7 @@ def identity(n: int, dtype: Any = None) -> Array:
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Array:
     """[N, M] with ones where column <= row + k, zeros elsewhere."""
-    rows, cols = _grid(operator.index(N), None if M is None else operator.index(M), operator.index(k))
+    rows, cols = _grid("tri", N, M, k)
     return convert(lax.ge(rows, cols), dtypes.canonical(float if dtype is None else dtype))
 
 
@@ -272,7 +288,8 @@ def _triangle(name: str, m: Any, k: int, lower: bool) -> Array:
     m = lift(m, name)
     if m.ndim < 2:
         raise ValueError(f"{name}: needs at least 2 axes, got shape {m.shape}. Reshape the operand to a matrix.")
-    rows, cols = _grid(m.shape[-2], m.shape[-1], operator.index(k) if lower else operator.index(k) - 1)
+    k = static_int(name, "k must be an integer", k)
+    rows, cols = _grid(name, m.shape[-2], m.shape[-1], k if lower else k - 1)
     keep = lax.ge(rows, cols) if lower else lax.lt(rows, cols)
     return lax.select(expand_to(keep, m.shape), m, _full(m.shape, 0, m.dtype))
 
@@ -299,14 +316,14 @@ def diag(v: Any, k: int = 0) -> Array:
     >>> fnp.diag(fnp.arange(1, 3)).tolist(), fnp.diag(fnp.array([[1, 2], [3, 4]]), 1).tolist()
     ([[1, 0], [0, 2]], [2])
     """
-    v, k = lift(v, "diag"), operator.index(k)
+    v, k = lift(v, "diag"), static_int("diag", "k must be an integer", k)
     if v.ndim == 2:
         return diagonal(v, k)
     if v.ndim != 1:
         raise ValueError(f"diag: needs a vector or a matrix, got shape {v.shape}. Index or reshape it first.")
     n = v.shape[0] + abs(k)
     padded = lax.pad(v, _full((), 0, v.dtype), ((max(k, 0), max(-k, 0), 0),))  # v[j - max(k, 0)] in column j
-    rows, cols = _grid(n, n, k)
+    rows, cols = _grid("diag", n, n, k)
     return lax.select(lax.eq(rows, cols), expand_to(padded, (n, n)), _full((n, n), 0, v.dtype))
 
 
@@ -316,6 +333,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
 
     a = moveaxis(lift(a, "diagonal"), (axis1, axis2), (-2, -1))
     *lead, n, m = a.shape
+    offset = static_int("diagonal", "offset must be an integer", offset)
     row, col = max(-offset, 0), max(offset, 0)
     size = max(0, min(n - row, m - col))
     # In row-major order neighbours on a diagonal lie m + 1 apart.
@@ -337,4 +355,11 @@ def from_dlpack(x: Any) -> Array:
         raise TypeError(
             f"from_dlpack: needs an object with __dlpack__, got {type(x).__name__}. Use fgrad.numpy.asarray."
         )
-    return from_numpy(np.from_dlpack(x))
+    try:
+        value = np.from_dlpack(x)
+    except (BufferError, RuntimeError) as e:
+        raise TypeError(
+            f"from_dlpack: the object must hold numbers in this machine's memory, got {type(x).__name__} ({e}). "
+            "Move or convert it first."
+        ) from None
+    return from_numpy(value)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from fgrad import lax
 from fgrad.core.array import Array
 from fgrad.core.dtypes import bool_
+from fgrad.core.static import kind
 from fgrad.numpy.creation import asarray, diagonal
 from fgrad.numpy.promotion import promote_dtypes
 
@@ -40,6 +41,8 @@ def einsum(subscripts: str, *operands: Any, preferred_element_type: Any = None) 
     >>> fnp.einsum("ij,kj->ik", a, a).tolist()
     [[5, 14], [14, 50]]
     """
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: subscripts must be text, got {kind(subscripts)}. Write 'ij,jk->ik'.")
     arrays = promote_dtypes("einsum", *map(asarray, operands))
     inputs, output = parse(subscripts, [a.ndim for a in arrays])
     check_sizes(subscripts, arrays, inputs)

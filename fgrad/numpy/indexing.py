@@ -20,8 +20,9 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, from_numpy, lift
+from fgrad.core.static import choice, static_int
 from fgrad.core.trace import EVAL, Tracer, current_trace
-from fgrad.lax.common import canonical_axis
+from fgrad.lax.common import canonical_axis, canonical_shape
 from fgrad.numpy.logic import concrete
 from fgrad.numpy.promotion import cast, common_shape, expand_to
 from fgrad.primitives.broadcast import full, full_like
@@ -141,7 +142,7 @@ def _checked(item: Any) -> Any:
         return _ScalarMask(bool(item))
     if isinstance(item, int | np.integer):
         return int(item)
-    if not hasattr(item, "dtype") and hasattr(item, "__index__"):
+    if not hasattr(item, "dtype") and hasattr(item, "__index__") and not isinstance(item, type):
         return operator.index(item)
     if not isinstance(item, Array | np.ndarray | np.generic):
         raise TypeError(
@@ -178,6 +179,9 @@ def _integer(i: int, n: int, axis: int, shape: tuple[int, ...]) -> int:
 
 
 def _span(item: slice, n: int) -> Span:
+    for i in (item.start, item.stop, item.step):
+        if i is not None:
+            static_int("index", "the parts of a slice must be integers or None", i)
     if item.step is not None and operator.index(item.step) == 0:
         raise ValueError(f"index: a slice's step must not be 0, got {item}. Give a step that moves.")
     start, stop, step = item.indices(n)
@@ -190,7 +194,7 @@ def getitem(x: Array, index: Any) -> Array:
     if type(x) is ConcreteArray and current_trace.get() is EVAL and _is_basic(index):
         try:
             return ConcreteArray(np.asarray(x._value[index]), x._weak)  # a view, as NumPy has it
-        except (IndexError, ValueError):
+        except (IndexError, ValueError, OverflowError, TypeError):
             pass  # parse says what is wrong
     return read(x, parse(x.shape, index), "clip", None)
 
@@ -366,8 +370,7 @@ def take(a: Any, indices: Any, axis: int | None = None, mode: str | None = None,
     """
     x, i = lift(a, "take"), lift(indices, "take")
     mode = "fill" if mode is None else mode
-    if mode not in _TAKE_MODES:
-        raise ValueError(f"take: mode must be 'fill', 'clip' or 'wrap', got {mode!r}. Choose one.")
+    choice("take", "mode", mode, _TAKE_MODES)
     if not dtypes.is_integer(i.dtype):
         raise TypeError(f"take: indices must be integers, got {i.aval}. Convert them with .astype(int).")
     if axis is None:
@@ -404,8 +407,7 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1, mode: str | N
             f"take_along_axis: indices must be integers with as many axes as the operand, got {i.aval} for shape "
             f"{x.shape}. Insert axes of size 1."
         )
-    if mode not in (None, "fill", "clip"):
-        raise ValueError(f"take_along_axis: mode must be 'fill' or 'clip', got {mode!r}. Choose one.")
+    choice("take_along_axis", "mode", mode, (None, "fill", "clip"))
     others = [(n, m) for d, (n, m) in enumerate(zip(x.shape, i.shape)) if d != axis]
     if any(n != m and 1 not in (n, m) for n, m in others):
         raise ValueError(
@@ -423,8 +425,16 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1, mode: str | N
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Array, ...]:
     """Flat indices as one index array for each axis of ``shape``."""
     i = lift(indices, "unravel_index")
+    if not dtypes.is_integer(i.dtype):
+        raise TypeError(f"unravel_index: indices must be integers, got {i.aval}. Convert them with .astype(int).")
+    sizes = canonical_shape("unravel_index", shape)
+    if math.prod(sizes) > np.iinfo(i.dtype).max:
+        raise ValueError(
+            f"unravel_index: the indices' dtype must be able to count the elements, got {math.prod(sizes)} of them in "
+            f"{sizes} and {i.dtype}. Convert the indices with .astype."
+        )
     out = []
-    for d, n in enumerate(shape):
-        below = math.prod(shape[d + 1 :])
+    for d, n in enumerate(sizes):
+        below = math.prod(sizes[d + 1 :])
         out.append(lax.rem(lax.div(i, full_like(i, below)), full_like(i, n)))
     return tuple(out)

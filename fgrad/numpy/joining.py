@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fgrad import lax
+from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
-from fgrad.lax.common import canonical_axis
+from fgrad.core.aval import ShapedArray, check_size
+from fgrad.core.static import choice, flag, items, kind, sequence, static_int, static_ints
+from fgrad.lax.common import canonical_axis, canonical_shape
 from fgrad.numpy import shaping
 from fgrad.numpy.creation import asarray
 from fgrad.numpy.promotion import cast, promote_dtypes
@@ -92,10 +94,11 @@ def _cut(name: str, ary: Any, indices_or_sections: Any, axis: int, even: bool) -
     x = lift(ary, name)
     axis = canonical_axis(name, axis, x.ndim)
     n = x.shape[axis]
-    if isinstance(indices_or_sections, Sequence) or np.ndim(indices_or_sections):
-        edges = [slice(None, operator.index(i)).indices(n)[1] for i in indices_or_sections]
+    places, wanted = items(indices_or_sections), "indices_or_sections must be integers"
+    if places is not None:
+        edges = [slice(None, static_int(name, wanted, i)).indices(n)[1] for i in places]
     else:
-        parts = operator.index(indices_or_sections)
+        parts = static_int(name, wanted, indices_or_sections)
         if parts < 1 or (even and n % parts):
             raise ValueError(
                 f"{name}: axis {axis} must divide into equal parts, got size {n} and {parts} parts "
@@ -140,7 +143,9 @@ def tile(A: Any, reps: Any) -> Array:
     [[0, 1, 0, 1], [0, 1, 0, 1]]
     """
     x = lift(A, "tile")
-    reps = tuple(map(operator.index, reps)) if isinstance(reps, Sequence) else (operator.index(reps),)
+    reps = static_ints("tile", "reps must be integers", reps)
+    if any(r < 0 for r in reps):
+        raise ValueError(f"tile: reps must not be negative, got {reps}. Use 0 for an empty result.")
     n = max(x.ndim, len(reps))
     shape = (1,) * (n - x.ndim) + x.shape
     reps = (1,) * (n - len(reps)) + reps
@@ -164,9 +169,13 @@ def repeat(a: Any, repeats: Any, axis: int | None = None) -> Array:
     if axis is None:
         x, axis = shaping.ravel(x), 0
     axis = canonical_axis("repeat", axis, x.ndim)
+    several = items(repeats)
+    if several is not None and not isinstance(repeats, np.ndarray):
+        repeats = static_ints("repeat", "repeats must be integers", several)
     counts = np.asarray(repeats)
     if counts.dtype.kind not in "iu" or np.any(counts < 0) or counts.ndim > 1:
         raise ValueError(f"repeat: repeats must be a non-negative int or a vector of them, got {repeats!r}. Change it.")
+    check_size("repeat", ShapedArray((max(sum(counts.ravel().tolist()), 0),), x.dtype))
     if counts.size == 1:
         n, r = x.shape[axis], int(counts.reshape(()))
         shape = (*x.shape[: axis + 1], r, *x.shape[axis + 1 :])
@@ -194,16 +203,17 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Array:
     x = lift(a, "roll")
     if axis is None:
         return shaping.reshape(roll(shaping.ravel(x), shift, 0), x.shape)
-    axes = tuple(canonical_axis("roll", i, x.ndim) for i in (axis if isinstance(axis, Sequence) else (axis,)))
-    shifts = tuple(map(operator.index, shift if isinstance(shift, Sequence) else (shift,)))
-    pairs = np.broadcast(np.array(shifts), np.array(axes))
-    for s, i in pairs:
+    named = items(axis)
+    axes = tuple(canonical_axis("roll", i, x.ndim) for i in ((axis,) if named is None else named))
+    shifts = static_ints("roll", "shift must be integers", shift)
+    if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
+        raise ValueError(f"roll: shift and axis must be equally many, got {shifts} and {axes}. Give one of each.")
+    many = max(len(shifts), len(axes)) if shifts and axes else 0
+    for s, i in zip(shifts * many if len(shifts) == 1 else shifts, axes * many if len(axes) == 1 else axes):
         n = x.shape[i]
         if n and s % n:
-            k = n - int(s) % n
-            x = lax.concatenate(
-                [lax.slice_in_dim(x, k, n, axis=int(i)), lax.slice_in_dim(x, 0, k, axis=int(i))], int(i)
-            )
+            k = n - s % n
+            x = lax.concatenate([lax.slice_in_dim(x, k, n, axis=i), lax.slice_in_dim(x, 0, k, axis=i)], i)
     return x
 
 
@@ -233,9 +243,12 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: 
     [2, 1, 2, 3, 2, 1]
     """
     x = lift(array, "pad")
-    widths = [(operator.index(b), operator.index(a)) for b, a in _pad_pairs("pad", pad_width, x.ndim)]
+    pairs = _pad_pairs("pad", pad_width, x.ndim)
+    widths = [tuple(static_int("pad", "pad_width must be integers", w) for w in pair) for pair in pairs]
     if any(w < 0 for pair in widths for w in pair):
         raise ValueError(f"pad: widths must not be negative, got {pad_width}. Slice the array to crop it.")
+    if not isinstance(mode, str):
+        raise TypeError(f"pad: mode must be text, got {kind(mode)}. Use 'constant'.")
     if mode == "constant":
         for i, ((before, after), (v0, v1)) in enumerate(zip(widths, _pad_pairs("pad", constant_values, x.ndim))):
             low = cast("pad", v0, x.dtype)
@@ -253,6 +266,7 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", *, constant_values: 
 
     for i, (before, after) in enumerate(widths):
         n = x.shape[i]
+        check_size("pad", ShapedArray((before + n + after,), dtypes.float64))
         if before or after:
             if n == 0:
                 raise ValueError(f"pad: mode {mode!r} needs elements to copy, got shape {x.shape}. Use 'constant'.")
@@ -288,19 +302,18 @@ def _reflect(i: np.ndarray, n: int) -> np.ndarray:
 
 def meshgrid(*xi: Any, indexing: str = "xy", sparse: bool = False) -> list[Array]:
     """Coordinate arrays of the grid spanned by vectors: [n1, n2, ...] each for 'ij', [n2, n1, ...] for 'xy'."""
-    if indexing not in ("xy", "ij"):
-        raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', got {indexing!r}. Choose one.")
+    choice("meshgrid", "indexing", indexing, ("xy", "ij"))
     vectors = [shaping.ravel(lift(x, "meshgrid")) for x in xi]
     n = len(vectors)
     at = list(range(n))
     if indexing == "xy" and n >= 2:
         at[0], at[1] = 1, 0
     out = [lax.reshape(v, tuple(v.size if i == a else 1 for i in range(n))) for v, a in zip(vectors, at)]
-    return out if sparse else shaping.broadcast_arrays(*out)
+    return out if flag("meshgrid", "sparse", sparse) else shaping.broadcast_arrays(*out)
 
 
 def indices(dimensions: Sequence[int], dtype: Any = None) -> Array:
     """[len(dimensions), *dimensions]: the index of every element of a grid along each axis."""
-    kind = np.dtype(np.int32 if dtype is None else dtype)
-    shape = tuple(map(operator.index, dimensions))
+    kind = dtypes.int32 if dtype is None else dtypes.canonical(dtype)
+    shape = canonical_shape("indices", sequence("indices", "dimensions", dimensions))
     return stack([lax.broadcasted_iota(kind, shape, i) for i in range(len(shape))])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from fgrad.core.array import Array
+from fgrad.core.static import choice, flag
 from fgrad.lax.shape import expand_dims, squeeze
 from fgrad.numpy.contraction import matmul, norm, outer, tensordot, trace, vecdot
 from fgrad.numpy.creation import diagonal, eye
@@ -47,7 +48,7 @@ def cholesky(a: Any, *, upper: bool = False) -> Array:
     [[2.0, 0.0], [1.0, 2.0]]
     """
     out = cholesky_p.bind(*promote_dtypes_inexact("cholesky", a))
-    return matrix_transpose(out) if upper else out
+    return matrix_transpose(out) if flag("cholesky", "upper", upper) else out
 
 
 def qr(a: Any, mode: str = "reduced") -> Any:
@@ -65,8 +66,7 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     >>> fnp.abs(r).tolist()
     [[5.0]]
     """
-    if mode not in ("reduced", "r"):
-        raise ValueError(f"qr: mode must be 'reduced' or 'r', got {mode!r}. Choose one of them.")
+    choice("qr", "mode", mode, ("reduced", "r"))
     q, r = qr_p.bind(*promote_dtypes_inexact("qr", a))
     return r if mode == "r" else (q, r)
 
@@ -102,6 +102,7 @@ def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     >>> fnp.linalg.svd(fnp.array([[0.0, 2.0], [1.0, 0.0]]), compute_uv=False).tolist()
     [2.0, 1.0]
     """
+    full_matrices, compute_uv = flag("svd", "full_matrices", full_matrices), flag("svd", "compute_uv", compute_uv)
     u, s, vt = svd_p.bind(*promote_dtypes_inexact("svd", a), full_matrices=full_matrices and compute_uv)
     return (u, s, vt) if compute_uv else s
 

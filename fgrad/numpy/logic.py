@@ -11,6 +11,7 @@ from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, from_numpy, lift
 from fgrad.core.primitive import Primitive
+from fgrad.core.static import flag, sequence
 from fgrad.core.trace import Tracer
 from fgrad.errors import ConcretizationError
 from fgrad.numpy.promotion import (
@@ -173,7 +174,7 @@ def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
     near = lax.le(lax.abs(lax.sub(a, b)), bound)
     near = lax.bitwise_and(near, lax.bitwise_and(isfinite(a), isfinite(b)))
     out = lax.bitwise_or(near, lax.eq(a, b))
-    return lax.bitwise_or(out, lax.bitwise_and(isnan(a), isnan(b))) if equal_nan else out
+    return lax.bitwise_or(out, lax.bitwise_and(isnan(a), isnan(b))) if flag("isclose", "equal_nan", equal_nan) else out
 
 
 def _all(x: Array) -> Array:
@@ -196,7 +197,9 @@ def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Array:
     if x.shape != y.shape:
         return ConcreteArray(np.asarray(False))
     same = lax.eq(x, y)
-    return _all(lax.bitwise_or(same, lax.bitwise_and(isnan(x), isnan(y))) if equal_nan else same)
+    if flag("array_equal", "equal_nan", equal_nan):
+        same = lax.bitwise_or(same, lax.bitwise_and(isnan(x), isnan(y)))
+    return _all(same)
 
 
 # --- choosing --------------------------------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ def concrete(name: str, x: Any, instead: str) -> np.ndarray:
     x = lift(x, name)
     if isinstance(x, Tracer) and x.concrete() is None:
         raise ConcretizationError(
-            f"{name}: the values decide the result's shape, so they must be known, got {x.trace.describe(x)} "
+            f"{name}: the values decide the result's shape, so they must be known, got {x._trace.describe(x)} "
             f"({x.aval}). {instead}"
         )
     return np.asarray(x)
@@ -237,11 +240,14 @@ def concrete(name: str, x: Any, instead: str) -> np.ndarray:
 def nonzero(a: Any) -> tuple[Array, ...]:
     """The indices of the nonzero elements, one int32 array for each axis; needs a concrete operand."""
     value = concrete("nonzero", a, "Use where(condition, x, y), or compute it outside the transformation.")
+    if value.ndim == 0:
+        raise ValueError(f"nonzero: a scalar has no places, got {value!r} of shape (). Use atleast_1d.")
     return tuple(from_numpy(i, dtypes.int32) for i in np.nonzero(value))
 
 
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Array:
     """The choice of the first true condition, else ``default``."""
+    condlist, choicelist = sequence("select", "condlist", condlist), sequence("select", "choicelist", choicelist)
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
             f"select: needs as many choices as conditions and at least one, got {len(condlist)} conditions and "

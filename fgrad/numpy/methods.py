@@ -100,7 +100,7 @@ def _reshape(self: Array, *shape: Any, order: str = "C") -> Array:
 
 
 def _transpose(self: Array, *axes: Any) -> Array:
-    if not axes or axes == (None,):
+    if not axes or (len(axes) == 1 and axes[0] is None):
         return shaping.transpose(self)
     return shaping.transpose(self, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes)
 
@@ -194,6 +194,8 @@ def attach() -> None:
     for name, unary in _UNARY.items():
         setattr(Array, f"__{name}__", lambda self, fun=unary: fun(self))
     for name, method in _METHODS.items():
+        if method.__name__.startswith("_"):  # what Python calls it in errors about arguments
+            method.__name__, method.__qualname__ = name, f"Array.{name}"
         setattr(Array, name, method)
     for name, fun in _NEW_RESULTS.items():
         setattr(Array, name, _new_result(name, fun))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.core import dtypes
-from fgrad.core.array import Array, ConcreteArray, lift
+from fgrad.core.array import Array, ConcreteArray, lift, scalar_value
 from fgrad.core.trace import EVAL, current_trace
 from fgrad.kernels.quiet import quietly
 from fgrad.primitives.broadcast import broadcast_in_dim_p
@@ -25,11 +25,13 @@ def cast(name: str, x: Any, dtype: np.dtype, weak: bool = False) -> Array:
     """``x`` as an Array of ``dtype``; a Python scalar becomes a constant of that dtype, not a conversion."""
     if type(x) in _PYTHON_SCALARS and not (type(x) is complex and dtype.kind != "c"):
         try:
-            return ConcreteArray(np.asarray(x, dtype), weak)
+            return ConcreteArray(scalar_value(x, dtype), weak)
         except (OverflowError, ValueError) as e:
-            info = np.iinfo(dtype)
+            # a float that an integer dtype cannot hold (nan, inf) or an int beyond the dtype's range
+            whole = dtypes.is_integer(dtype)
+            limits = f"{np.iinfo(dtype).min} to {np.iinfo(dtype).max}" if whole else "floats of up to 1e308"
             raise OverflowError(
-                f"{name}: a Python int takes the dtype of the other operand, {dtype} ({info.min} to {info.max}), "
+                f"{name}: a Python {type(x).__name__} takes the dtype of the other operand, {dtype} ({limits}), "
                 f"got {x}. Convert the array with .astype first."
             ) from e
     array = lift(x, name)

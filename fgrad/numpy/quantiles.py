@@ -10,6 +10,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, lift
+from fgrad.core.static import choice, flag
 from fgrad.lax.common import canonical_axes
 from fgrad.numpy import logic, shaping, ufuncs
 from fgrad.numpy.indexing import take, take_along_axis
@@ -59,8 +60,7 @@ def _has_nan(ordered: Array, n: int) -> Array:
 
 
 def _quantile(name: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool, skip_nan: bool, most: int) -> Array:
-    if method not in _METHODS:
-        raise ValueError(f"{name}: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}. Choose one.")
+    choice(name, "method", method, _METHODS)
     x, ones = _lines(name, a, axis)
     q = cast(name, q, x.dtype)
     if q.ndim > 1:
@@ -88,7 +88,7 @@ def _quantile(name: str, a: Any, q: Any, axis: Axis, method: str, keepdims: bool
     spoilt = lax.eq(count, full_like(count, 0)) if skip_nan else _has_nan(ordered, n)
     out = logic.where(spoilt, math.nan, out)
     out = shaping.moveaxis(out, -1, 0)  # [q, *kept]
-    return lax.reshape(out, (*q.shape, *(ones if keepdims else kept)))
+    return lax.reshape(out, (*q.shape, *(ones if flag(name, "keepdims", keepdims) else kept)))
 
 
 def quantile(a: Any, q: Any, axis: Axis = None, method: str = "linear", keepdims: bool = False) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import flag, real_number
 from fgrad.lax.common import canonical_axes, canonical_axis
 from fgrad.numpy import logic, ufuncs
 from fgrad.numpy.promotion import cast, expand_to, inexact_dtype, promote
@@ -29,7 +30,7 @@ def _axes(name: str, x: Array, axis: Any) -> tuple[int, ...]:
 
 
 def _keep(x: Array, out: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-    if not keepdims:
+    if not (keepdims is True or flag("reduction", "keepdims", keepdims)):
         return out
     return lax.reshape(out, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
@@ -163,6 +164,7 @@ def _moments(name: str, a: Any, dtype: Any) -> tuple[Array, np.dtype]:
 
 def _mean(name: str, x: Array, axes: tuple[int, ...], where: Any, ddof: float = 0) -> Array:
     """Sum / (count - ddof); NaN if no element is left."""
+    ddof = real_number(name, "ddof", ddof)
     total = lax.reduce_sum(_masked(name, x, where, 0), axes)
     if where is None:
         left = _count(x, axes) - ddof
@@ -221,7 +223,7 @@ def _position(name: str, a: Any, axis: int | None, keepdims: bool) -> Array:
     fun = lax.argmax if name == "argmax" else lax.argmin
     if axis is None:
         out = fun(lax.reshape(x, (x.size,)), 0, dtypes.int32)
-        return lax.reshape(out, (1,) * x.ndim) if keepdims else out
+        return lax.reshape(out, (1,) * x.ndim) if flag(name, "keepdims", keepdims) else out
     axis = canonical_axis(name, axis, x.ndim)
     return _keep(x, fun(x, axis, dtypes.int32), (axis,), keepdims)
 

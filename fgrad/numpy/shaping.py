@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Sequence
 from typing import Any
 
 from fgrad import lax
 from fgrad.core.array import Array, lift
+from fgrad.core.static import items, static_int, static_ints
 from fgrad.lax.common import canonical_axes, canonical_axis
 from fgrad.numpy.creation import asarray, shape_of
 from fgrad.numpy.promotion import broadcast, expand_to
@@ -22,18 +21,16 @@ def reshape(a: Any, shape: Any, order: str = "C") -> Array:
     (2, 3)
     """
     x = asarray(a)
-    sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-    sizes = _solve(x, sizes)
-    if order == "C":
+    sizes = _solve(x, static_ints("reshape", "sizes must be integers", shape))
+    if isinstance(order, str) and order == "C":
         return x if sizes == x.shape else lax.reshape(x, sizes)
-    if order != "F":
+    if not isinstance(order, str) or order != "F":
         raise ValueError(f"reshape: order must be 'C' or 'F', got {order!r}. Use 'C'.")
     return transpose(lax.reshape(transpose(x), sizes[::-1]))
 
 
-def _solve(x: Array, sizes: tuple[Any, ...]) -> tuple[int, ...]:
+def _solve(x: Array, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape with -1 replaced by what the other sizes leave."""
-    sizes = tuple(operator.index(n) for n in sizes)
     if -1 not in sizes:
         return sizes
     known = math.prod(n for n in sizes if n != -1)
@@ -110,7 +107,7 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Array:
 def rollaxis(a: Any, axis: int, start: int = 0) -> Array:
     """Axis ``axis`` moved before axis ``start``."""
     x = lift(a, "rollaxis")
-    axis = canonical_axis("rollaxis", axis, x.ndim)
+    axis, start = canonical_axis("rollaxis", axis, x.ndim), static_int("rollaxis", "start must be an integer", start)
     start = start + x.ndim if start < 0 else start
     return moveaxis(x, axis, start - 1 if start > axis else start)
 
@@ -118,7 +115,8 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Array:
 def expand_dims(a: Any, axis: Any) -> Array:
     """New axes of size 1 at the positions ``axis`` of the result."""
     x = lift(a, "expand_dims")
-    n = x.ndim + (len(axis) if isinstance(axis, Sequence) else 1)
+    several = items(axis)
+    n = x.ndim + (1 if several is None else len(several))
     new = canonical_axes("expand_dims", axis, n)
     old = iter(x.shape)
     return lax.reshape(x, tuple(1 if i in new else next(old) for i in range(n)))
@@ -205,8 +203,10 @@ def flipud(m: Any) -> Array:
 def rot90(m: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Array:
     """Turned by k quarters from the first axis of ``axes`` towards the second."""
     x = lift(m, "rot90")
-    i, j = canonical_axes("rot90", axes, x.ndim)
-    k %= 4
+    if len(named := canonical_axes("rot90", axes, x.ndim)) != 2:
+        raise ValueError(f"rot90: axes must be two axes, got {axes!r}. Name the plane to turn in.")
+    i, j = named
+    k = static_int("rot90", "k must be an integer", k) % 4
     if k == 2:
         return flip(x, (i, j))
     if k == 1:

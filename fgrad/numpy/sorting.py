@@ -12,6 +12,7 @@ from typing import Any
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import choice, flag
 from fgrad.lax.common import canonical_axis
 from fgrad.numpy.indexing import take
 from fgrad.numpy.promotion import promote_dtypes
@@ -57,7 +58,7 @@ def sort(
     _refuse_order("sort", kind, order)
     x, axis = _line("sort", a, axis)
     out = lax.sort(x, axis, stable)
-    return lax.rev(out, (axis,)) if descending else out
+    return lax.rev(out, (axis,)) if flag("sort", "descending", descending) else out
 
 
 def argsort(
@@ -79,7 +80,7 @@ def argsort(
     """
     _refuse_order("argsort", kind, order)
     x, axis = _line("argsort", a, axis)
-    if not descending:
+    if not flag("argsort", "descending", descending):
         return lax.sort_key_val(x, _places(x, axis), axis, stable)[1]
     # ascending from the back: equal elements then come out of the reversed result first to last
     back = lax.sort_key_val(lax.rev(x, (axis,)), lax.rev(_places(x, axis), (axis,)), axis, stable)[1]
@@ -133,12 +134,16 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Arra
     >>> fnp.searchsorted(fnp.array([1, 2, 2, 3]), fnp.array([2, 9]), side="right").tolist()
     [3, 4]
     """
-    if side not in ("left", "right"):
-        raise ValueError(f"searchsorted: side must be 'left' or 'right', got {side!r}. Choose one of them.")
+    choice("searchsorted", "side", side, ("left", "right"))
     x, v = promote_dtypes("searchsorted", a, v)
     if x.ndim != 1:
         raise ValueError(f"searchsorted: a must have one axis, got shape {x.shape}. Use vmap for many at once.")
     if sorter is not None:
+        if (order := lift(sorter, "searchsorted")).shape != x.shape:
+            raise ValueError(
+                f"searchsorted: sorter must have an index for each element of a, got shape {order.shape} for "
+                f"{x.shape}. Use argsort(a)."
+            )
         x = take(x, sorter, mode="clip")
     (n,) = x.shape
     # Binary search: the answer is in [low, high]; the middle, below high, decides between its halves.

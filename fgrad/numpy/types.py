@@ -9,6 +9,7 @@ import numpy as np
 
 from fgrad.core import dtypes
 from fgrad.core.array import aval_of
+from fgrad.lax.common import canonical_axis
 
 bool_ = np.bool_
 int8, int16, int32, int64 = np.int8, np.int16, np.int32, np.int64
@@ -29,7 +30,10 @@ def finfo(dtype: Any) -> Any:
     >>> float(fnp.finfo(fnp.bfloat16).eps)
     0.0078125
     """
-    return ml_dtypes.finfo(dtypes.canonical(dtype))
+    canonical = dtypes.canonical(dtype)
+    if not dtypes.is_inexact(canonical):
+        raise TypeError(f"finfo: the dtype must be floating-point or complex, got {canonical}. Use iinfo for integers.")
+    return ml_dtypes.finfo(canonical)
 
 
 def promote_types(a: Any, b: Any) -> np.dtype:
@@ -40,7 +44,8 @@ def promote_types(a: Any, b: Any) -> np.dtype:
     dtype('float16')
     """
     weak = (int, float, complex)
-    return dtypes.promote((dtypes.canonical(a), a in weak), (dtypes.canonical(b), b in weak))[0]
+    x, y = dtypes.canonical(a), dtypes.canonical(b)
+    return dtypes.promote((x, a in weak), (y, b in weak))[0]
 
 
 def result_type(*args: Any) -> np.dtype:
@@ -72,7 +77,12 @@ def issubdtype(a: Any, b: Any) -> bool:
         return b in (np.floating, np.inexact, np.number, np.generic) or (
             not (isinstance(b, type) and issubclass(b, np.generic) and b is not bfloat16) and dtypes.canonical(b) == a
         )
-    return bool(np.issubdtype(a, b))
+    try:
+        return bool(np.issubdtype(a, b))
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"issubdtype: not a dtype or a kind of dtypes, got {b!r}. Use np.floating or a dtype."
+        ) from None
 
 
 def ndim(a: Any) -> int:
@@ -88,4 +98,4 @@ def shape(a: Any) -> tuple[int, ...]:
 def size(a: Any, axis: int | None = None) -> int:
     """The number of elements, or the size of one axis."""
     aval = aval_of(a)
-    return aval.size if axis is None else aval.shape[axis]
+    return aval.size if axis is None else aval.shape[canonical_axis("size", axis, aval.ndim)]

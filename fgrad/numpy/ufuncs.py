@@ -12,6 +12,7 @@ from typing import Any
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import static_int
 from fgrad.numpy.promotion import alike, eager, promote, promote_dtypes, promote_dtypes_inexact, promote_inexact
 from fgrad.primitives.arithmetic import add_p, div_p, mul_p, sub_p
 from fgrad.primitives.broadcast import full_like
@@ -316,14 +317,14 @@ def round(a: Any, decimals: int = 0) -> Array:
     >>> fnp.round(fnp.array([0.5, 1.5, 2.25]), 1).tolist()
     [0.5, 1.5, 2.200000047683716]
     """
-    a = lift(a, "round")
+    a, decimals = lift(a, "round"), static_int("round", "decimals must be an integer", decimals)
     if not dtypes.is_inexact(a.dtype):
         if decimals >= 0:
             return a
         raise ValueError(f"round: integers need decimals >= 0, got {decimals} for {a.dtype}. Convert to float first.")
     if decimals == 0:
         return _to_even(a)
-    factor = full_like(a, 10.0**decimals)
+    factor = full_like(a, 10.0 ** max(-400, min(decimals, 308)))
     return lax.div(_to_even(lax.mul(a, factor)), factor)
 
 

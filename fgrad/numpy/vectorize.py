@@ -9,6 +9,7 @@ from typing import Any
 
 from fgrad.core.array import Array
 from fgrad.core.primitive import Axis
+from fgrad.core.static import kind
 from fgrad.higher_order.arguments import check_callable, function_name, is_arraylike, lift_leaves
 from fgrad.lax.shape import reshape
 from fgrad.numpy.promotion import common_shape
@@ -129,6 +130,8 @@ def _over_loop(call: Callable[..., list[Array]], xs: Sequence[Array], loops: Seq
 
 # --- the signature ---------------------------------------------------------------------------------------------------
 def _check_excluded(excluded: Any) -> None:
+    if not isinstance(excluded, (set, frozenset, tuple, list)):
+        raise TypeError(f"vectorize: excluded must be a set, got {kind(excluded)}. Write {{0, 'name'}}.")
     for e in excluded:
         if not isinstance(e, (int, str)):
             raise TypeError(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fgrad import numpy as fnp
 from fgrad.core.array import Array
+from fgrad.core.static import kind, real_number
 from fgrad.tree import tree_leaves, tree_map
 
 Params = Any  # a pytree of Arrays
@@ -39,6 +42,13 @@ def stateless(f: Callable[[Updates, Params], Updates]) -> GradientTransformation
     )
 
 
+def check_numbers(name: str, **values: Any) -> None:
+    """Each of these hyperparameters is a real number or a real array, which then broadcasts to the updates."""
+    for what, value in values.items():
+        if not isinstance(value, (np.ndarray, Array)) or value.ndim == 0 or value.dtype.kind not in "iuf":
+            real_number(name, what, value)
+
+
 def chain(*transformations: GradientTransformation) -> GradientTransformation:
     """The transformations one after another; the state is the tuple of theirs.
 
@@ -47,6 +57,9 @@ def chain(*transformations: GradientTransformation) -> GradientTransformation:
     >>> float(twice.update(fnp.array(1.0), twice.init(None))[0])
     6.0
     """
+    for t in transformations:
+        if not (hasattr(t, "init") and hasattr(t, "update")):
+            raise TypeError(f"chain: needs transformations with init and update, got {kind(t)}. Pass scale(0.1), say.")
 
     def init(params: Params) -> tuple[State, ...]:
         return tuple(t.init(params) for t in transformations)

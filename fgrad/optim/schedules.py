@@ -8,12 +8,18 @@ from typing import Any
 
 from fgrad import numpy as fnp
 from fgrad.core.array import Array
+from fgrad.core.static import flag, function, kind, real_number, sequence, static_ints
 from fgrad.optim.base import Schedule
 
 
 def _positive(name: str, what: str, value: int) -> None:
-    if value <= 0:
+    if not real_number(name, what, value) > 0:
         raise ValueError(f"{name}: {what} must be positive, got {value}. Give the number of steps.")
+
+
+def _numbers(name: str, **values: Any) -> None:
+    for what, value in values.items():
+        real_number(name, what, value)
 
 
 def _fraction(count: Any, steps: int, begin: int = 0) -> Array:
@@ -23,6 +29,7 @@ def _fraction(count: Any, steps: int, begin: int = 0) -> Array:
 
 def constant_schedule(value: float) -> Schedule:
     """``value`` at every step."""
+    real_number("constant_schedule", "value", value)
     return lambda count: fnp.asarray(value)
 
 
@@ -35,6 +42,7 @@ def linear_schedule(init_value: float, end_value: float, transition_steps: int, 
     [1.0, 0.75, 0.0, 0.0]
     """
     _positive("linear_schedule", "transition_steps", transition_steps)
+    _numbers("linear_schedule", init_value=init_value, end_value=end_value, transition_begin=transition_begin)
     return lambda count: fnp.add(
         init_value, fnp.multiply(_fraction(count, transition_steps, transition_begin), end_value - init_value)
     )
@@ -53,6 +61,11 @@ def exponential_decay(
     ``staircase`` takes the floor of the exponent.
     """
     _positive("exponential_decay", "transition_steps", transition_steps)
+    staircase = flag("exponential_decay", "staircase", staircase)
+    _numbers(
+        "exponential_decay", init_value=init_value, decay_rate=decay_rate, transition_begin=transition_begin,
+        end_value=0.0 if end_value is None else end_value,
+    )  # fmt: skip
 
     def schedule(count: Any) -> Array:
         passed = fnp.maximum(fnp.subtract(fnp.asarray(count, "float32"), transition_begin), 0.0)
@@ -76,6 +89,7 @@ def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.
     [1.0, 0.5, 0.0]
     """
     _positive("cosine_decay_schedule", "decay_steps", decay_steps)
+    _numbers("cosine_decay_schedule", init_value=init_value, alpha=alpha, exponent=exponent)
 
     def schedule(count: Any) -> Array:
         cosine = fnp.multiply(fnp.add(fnp.cos(fnp.multiply(_fraction(count, decay_steps), math.pi)), 1.0), 0.5)
@@ -98,6 +112,10 @@ def warmup_cosine_decay_schedule(
 
     ``decay_steps`` counts the warm-up too: the end is reached at that step.
     """
+    _numbers(
+        "warmup_cosine_decay_schedule", init_value=init_value, peak_value=peak_value, warmup_steps=warmup_steps,
+        decay_steps=decay_steps, end_value=end_value, exponent=exponent,
+    )  # fmt: skip
     if not 0 < warmup_steps < decay_steps:
         raise ValueError(
             f"warmup_cosine_decay_schedule: warmup_steps must lie between 0 and decay_steps, got {warmup_steps} and "
@@ -121,6 +139,14 @@ def piecewise_constant_schedule(init_value: float, boundaries_and_scales: Mappin
     >>> [float(rate(step)) for step in (0, 1, 2, 3)]
     [1.0, 1.0, 0.5, 0.5]
     """
+    _numbers("piecewise_constant_schedule", init_value=init_value)
+    if not isinstance(boundaries_and_scales, Mapping):
+        raise TypeError(
+            "piecewise_constant_schedule: boundaries_and_scales must be a dict of scales by step, got "
+            f"{kind(boundaries_and_scales)}. Write {{100: 0.1}}."
+        )
+    for boundary, factor in boundaries_and_scales.items():
+        _numbers("piecewise_constant_schedule", boundary=boundary, scale=factor)
 
     def schedule(count: Any) -> Array:
         value = fnp.asarray(init_value)
@@ -133,6 +159,10 @@ def piecewise_constant_schedule(init_value: float, boundaries_and_scales: Mappin
 
 def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[int]) -> Schedule:
     """Schedules one after another, each counting from its own boundary."""
+    schedules = sequence("join_schedules", "schedules", schedules)
+    boundaries = static_ints("join_schedules", "boundaries must be integers", boundaries)
+    for s in schedules:
+        function("join_schedules", "each schedule", s)
     if len(boundaries) != len(schedules) - 1:
         raise ValueError(
             f"join_schedules: needs one boundary between schedules, got {len(schedules)} schedules and "

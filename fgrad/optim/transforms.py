@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fgrad import numpy as fnp
 from fgrad.core.array import Array
+from fgrad.core.static import flag, function
 from fgrad.optim.base import (
     GradientTransformation,
     Params,
@@ -14,6 +17,7 @@ from fgrad.optim.base import (
     Schedule,
     State,
     Updates,
+    check_numbers,
     global_norm,
     stateless,
 )
@@ -22,6 +26,7 @@ from fgrad.tree import tree_map
 
 def scale(step_size: Any) -> GradientTransformation:
     """g -> step_size g."""
+    check_numbers("scale", step_size=step_size)
     return stateless(lambda updates, params: tree_map(lambda g: fnp.multiply(g, step_size), updates))
 
 
@@ -33,6 +38,7 @@ class ScaleByScheduleState(NamedTuple):
 
 def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
     """g -> step_size_fn(count) g, count being 0 at the first update."""
+    function("scale_by_schedule", "step_size_fn", step_size_fn)
 
     def init(params: Params) -> ScaleByScheduleState:
         return ScaleByScheduleState(fnp.zeros((), "int32"))
@@ -50,6 +56,7 @@ def scale_by_learning_rate(learning_rate: ScalarOrSchedule) -> GradientTransform
     if callable(learning_rate):
         schedule = learning_rate
         return scale_by_schedule(lambda count: fnp.negative(schedule(count)))
+    check_numbers("scale_by_learning_rate", learning_rate=learning_rate)
     return scale(-learning_rate if isinstance(learning_rate, int | float) else fnp.negative(learning_rate))
 
 
@@ -66,6 +73,8 @@ def trace(decay: float, nesterov: bool = False) -> GradientTransformation:
     https://doi.org/10.1016/0041-5553(64)90137-5; Y. Nesterov, 1983; I. Sutskever et al.,
     https://proceedings.mlr.press/v28/sutskever13.html
     """
+    check_numbers("trace", decay=decay)
+    nesterov = flag("trace", "nesterov", nesterov)
 
     def init(params: Params) -> TraceState:
         return TraceState(tree_map(fnp.zeros_like, params))
@@ -99,6 +108,11 @@ def scale_by_adam(
     D. P. Kingma and J. Ba, *Adam*, https://arxiv.org/abs/1412.6980; T. Dozat, *Incorporating Nesterov momentum into
     Adam*, 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
     """
+    check_numbers("scale_by_adam", b1=b1, b2=b2, eps=eps, eps_root=eps_root)
+    nesterov = flag("scale_by_adam", "nesterov", nesterov)
+    for what, b in (("b1", b1), ("b2", b2)):
+        if isinstance(b, (int, float, np.generic)) and not 0 <= b <= 1:
+            raise ValueError(f"scale_by_adam: {what} must lie in [0, 1], got {b}. It is the weight of the past.")
 
     def init(params: Params) -> ScaleByAdamState:
         return ScaleByAdamState(
@@ -107,7 +121,7 @@ def scale_by_adam(
 
     def unbiased(m: Any, decay: float, count: Array) -> Array:
         correction = fnp.subtract(1.0, fnp.power(decay, fnp.asarray(count, "float32")))
-        return fnp.divide(m, fnp.asarray(correction, m.dtype))
+        return fnp.divide(m, fnp.asarray(correction, fnp.asarray(m).dtype))
 
     def update(updates: Updates, state: ScaleByAdamState, params: Params = None) -> tuple[Updates, State]:
         def mean(g: Any, m: Any) -> Array:
@@ -138,6 +152,7 @@ def add_decayed_weights(
 
     Needs the parameters: ``update(updates, state, params)``.
     """
+    check_numbers("add_decayed_weights", weight_decay=weight_decay)
 
     def decay(updates: Updates, params: Params) -> Updates:
         if params is None:
@@ -147,13 +162,21 @@ def add_decayed_weights(
         if mask is None:
             return tree_map(lambda g, p: fnp.add(g, fnp.multiply(p, weight_decay)), updates, params)
         keep = mask(params) if callable(mask) else mask
-        return tree_map(lambda g, p, on: fnp.add(g, fnp.multiply(p, weight_decay)) if on else g, updates, params, keep)
+        return tree_map(
+            lambda g, p, on: (
+                fnp.add(g, fnp.multiply(p, weight_decay)) if flag("add_decayed_weights", "mask", on) else g
+            ),
+            updates,
+            params,
+            keep,
+        )
 
     return stateless(decay)
 
 
 def clip(max_delta: float) -> GradientTransformation:
     """Every element of g cut off at -max_delta and max_delta."""
+    check_numbers("clip", max_delta=max_delta)
     return stateless(lambda updates, params: tree_map(lambda g: fnp.clip(g, -max_delta, max_delta), updates))
 
 
@@ -162,6 +185,7 @@ def clip_by_global_norm(max_norm: float) -> GradientTransformation:
 
     R. Pascanu, T. Mikolov, Y. Bengio, https://arxiv.org/abs/1211.5063
     """
+    check_numbers("clip_by_global_norm", max_norm=max_norm)
 
     def shorten(updates: Updates, params: Params) -> Updates:
         norm = global_norm(updates)

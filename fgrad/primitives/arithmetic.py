@@ -164,13 +164,14 @@ def _integer_pow_partial(t: Any, ans: Any, x: Any, *, y: int) -> Any:
 
 
 def _pow_dx(t: Any, ans: Any, x: Any, y: Any) -> Any:
-    # d x^y = y x^(y-1) dx, and 0 for y = 0 (also at x = 0, where x^(y-1) is infinite)
+    # d x^y = y x^(y-1) dx, and 0 at x = y = 0, where x^(y-1) is infinite; the mixed derivative at y = 0 is 1/x
+    from fgrad.primitives.bitwise import and_p
     from fgrad.primitives.compare import eq_p
 
-    zero = full_like(y, 0)
-    safe = _where(eq_p.bind(y, zero), full_like(y, 1), y)
-    power = pow_p.bind(x, sub_p.bind(safe, full_like(y, 1)))
-    return mul_p.bind(t, mul_p.bind(y, power))
+    nought = and_p.bind(eq_p.bind(x, full_like(x, 0)), eq_p.bind(y, full_like(y, 0)))
+    one = full_like(y, 1)
+    slope = mul_p.bind(y, pow_p.bind(x, sub_p.bind(_where(nought, one, y), one)))
+    return mul_p.bind(t, _where(nought, full_like(y, 0), slope))
 
 
 def _pow_dy(t: Any, ans: Any, x: Any, y: Any) -> Any:

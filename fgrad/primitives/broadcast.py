@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.core.array import ConcreteArray
+from fgrad.core.array import ConcreteArray, scalar_value
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Fold, IndexMap
+from fgrad.core.dtypes import float0
 from fgrad.core.primitive import Linear, Primitive
+from fgrad.errors import ConcretizationError
 from fgrad.kernels import reference
 from fgrad.primitives.define import NO_CUDA, check_same
 from fgrad.primitives.reshape import reshape_p
@@ -134,7 +136,17 @@ reduce_sum_p = Primitive(
 
 def full(shape: Sequence[int], value: Any, dtype: Any) -> Any:
     """A constant of the given shape: a broadcast scalar, which costs no memory."""
-    return full_from(ConcreteArray(np.asarray(value, dtype)), tuple(shape))
+    if dtype == float0:  # its one value is no number
+        return full_from(ConcreteArray(np.zeros((), float0)), tuple(shape))
+    try:
+        scalar = None if np.iscomplexobj(value) and dtype.kind != "c" else scalar_value(value, dtype)
+    except ConcretizationError:  # a traced value
+        raise
+    except (TypeError, ValueError, OverflowError):
+        scalar = None
+    if scalar is None or scalar.ndim:
+        raise TypeError(f"full: the value must be one number that {dtype} holds, got {value!r}. Pass such a number.")
+    return full_from(ConcreteArray(scalar), tuple(shape))
 
 
 def full_from(scalar: Any, shape: tuple[int, ...]) -> Any:

@@ -18,6 +18,11 @@ from fgrad.primitives.define import NO_CUDA, NOT_LINEAR, batch_elementwise, zero
 
 
 def _abstract(x: ShapedArray, *, new_dtype: np.dtype, weak_type: bool) -> ShapedArray:
+    if dtypes.float0 in (x.dtype, new_dtype) and x.dtype != new_dtype:
+        raise TypeError(
+            f"convert_element_type: float0, the tangent of integers, converts to nothing, got {x} and {new_dtype}. "
+            "Make zeros of the dtype you want."
+        )
     if x.dtype.kind == "c" and new_dtype.kind != "c":
         raise TypeError(
             f"convert_element_type: a complex array cannot become {new_dtype}, got {x}. Take fgrad.numpy.real(x) first."

@@ -20,12 +20,12 @@ NO_TANGENT = Unfilled("its result is an integer or boolean, which has no tangent
 DOMAINS: dict[str, tuple[str, Callable[[np.dtype], bool]]] = {
     "number": ("number", dtypes.is_number),
     "real": ("real number", lambda d: dtypes.is_float(d) or dtypes.is_integer(d)),
-    "real or bool": ("real number or bool", lambda d: d.kind != "c"),
+    "real or bool": ("real number or bool", lambda d: d.kind != "c" and d != dtypes.float0),
     "float": ("floating-point", dtypes.is_float),
     "inexact": ("floating-point or complex", dtypes.is_inexact),
     "integer": ("integer", dtypes.is_integer),
     "integer or bool": ("integer or bool", lambda d: dtypes.is_integer(d) or d == dtypes.bool_),
-    "any": ("array", lambda d: True),
+    "any": ("numbers or bools", lambda d: d != dtypes.float0),
 }
 
 

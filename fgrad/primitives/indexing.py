@@ -18,6 +18,7 @@ from fgrad.core import dtypes
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Kernel
 from fgrad.core.primitive import LinearArg, Primitive, Zero
+from fgrad.errors import MissingBackendError
 from fgrad.kernels import reference
 from fgrad.kernels.indexing_plan import plan_gather, plan_scatter
 from fgrad.primitives.arithmetic import add_p, div_p, mul_p, sub_p
@@ -71,6 +72,8 @@ def _shifted(axes: tuple[int, ...], with_front: bool) -> tuple[int, ...]:
 
 # --- gather ----------------------------------------------------------------------------------------------------------
 def _gather_abstract(x: ShapedArray, indices: ShapedArray, *, axes: tuple[int, ...], mode: str) -> ShapedArray:
+    if x.dtype == dtypes.float0:
+        raise TypeError("gather: the operand must have values, got float0, the tangent of integers. Leave it out.")
     return ShapedArray(_row_shape("gather", x, indices, axes, mode, ("clip", "fill")), x.dtype)
 
 
@@ -196,7 +199,15 @@ def _mul_tangent(ans, x, indices, updates, dx, du, axes, mode):
 def _scatter_transpose(ct: Any, x: Any, indices: Any, updates: Any, *, axes, mode, kind) -> list[Any]:
     # add: out = x + (updates added into zeros), so x_bar = ct and updates_bar[b, r] = ct[i_b, r].
     # set: the same, but x was overwritten where anything was written, and of several updates the last one won.
+    # mul: out = x * (the product of the updates at each place), linear in x alone.
+    if kind in ("min", "max") or (kind == "mul" and isinstance(updates, LinearArg)):
+        raise MissingBackendError(
+            f"scatter: has no transpose in {'the updates' if kind == 'mul' else 'its operands'} for kind {kind!r}, got "
+            "one that depends on the arguments (it is not linear in it). Use vjp for functions that are not linear."
+        )
     x_bar = updates_bar = None
+    if kind == "mul":
+        return [scatter_p.bind(ct, indices, updates, axes=axes, mode=mode, kind="mul"), None, None]
     if isinstance(x, LinearArg):
         x_bar = ct
         if kind == "set":

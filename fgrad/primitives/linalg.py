@@ -239,10 +239,11 @@ def _svd_jvp(primals, tangents, *, full_matrices):
     #     ds = diag M,    dU = U (F * (M S + S M^T)) + (1 - U U^T) dA V S^-1,
     #     dV = V (F * (S M + M^T S)) + (1 - V V^T) dA^T U S^-1,    S = diag(s).
     (a,), (t,) = primals, tangents
+    _check("svd", a.aval, square=False)
     m, n = a.shape[-2:]
     if full_matrices and m != n:
         raise MissingBackendError(
-            f"svd: has a derivative only with full_matrices=False where matrices are not square, got shape {a.shape}. "
+            f"svd: has no derivative in a matrix that is not square with full_matrices=True, got shape {a.shape}. "
             "Pass full_matrices=False."
         )
     u, s, vt = svd_p.bind(a, full_matrices=full_matrices)

@@ -30,6 +30,8 @@ def _abstract(*xs: ShapedArray, dimension: int, num_keys: int, is_stable: bool) 
             f"sort: operands must have equal shapes, got {' and '.join(str(x.shape) for x in xs)}. "
             "Broadcast them to one shape."
         )
+    if any(x.dtype == dtypes.float0 for x in xs):
+        raise TypeError("sort: operands must have values, got float0, the tangent of integers. Leave it out.")
     if not 0 <= dimension < xs[0].ndim:
         raise ValueError(
             f"sort: dimension must be in [0, {xs[0].ndim}), got {dimension} for shape {xs[0].shape}. Change it."

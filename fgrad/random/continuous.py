@@ -14,6 +14,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array
+from fgrad.core.static import choice
 from fgrad.higher_order.jit import jit
 from fgrad.lax.common import canonical_shape
 from fgrad.numpy.logic import where
@@ -196,9 +197,7 @@ def gumbel(key: Any, shape: Any = (), dtype: Any = None, mode: str | None = None
 
 def check_mode(name: str, mode: Any) -> str:
     """'low' (for None too) or 'high'."""
-    if mode not in (None, "low", "high"):
-        raise ValueError(f"{name}: mode must be 'low' or 'high', got {mode!r}. Choose one of them.")
-    return mode or "low"
+    return choice(name, "mode", mode, (None, "low", "high")) or "low"
 
 
 @functools.partial(jit, static_argnums=(1, 2, 3))

@@ -19,7 +19,7 @@ _WORD = 0xFFFFFFFF
 
 
 def _check_impl(name: str, impl: Any) -> None:
-    if impl not in (None, "threefry2x32"):
+    if impl is not None and (not isinstance(impl, str) or impl != "threefry2x32"):
         raise ValueError(f"{name}: impl must be 'threefry2x32', the one generator, got {impl!r}. Leave it out.")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from fgrad import lax
 from fgrad.core.array import Array
+from fgrad.core.static import choice
 from fgrad.higher_order.jit import jit
 from fgrad.lax.common import canonical_shape
 from fgrad.numpy import linalg
@@ -35,8 +36,7 @@ def orthogonal(key: Any, n: int, shape: Any = (), dtype: Any = None, m: int | No
     True
     """
     key = check_key("orthogonal", key)
-    (rows,) = canonical_shape("orthogonal", n)
-    (columns,) = canonical_shape("orthogonal", n if m is None else m)
+    rows, columns = canonical_shape("orthogonal", (n, n if m is None else m))
     shape = canonical_shape("orthogonal", shape)
     return _orthogonal(key, rows, columns, shape, matrix_dtype("orthogonal", dtype))
 
@@ -68,8 +68,7 @@ def multivariate_normal(
     mean, cov = promote_dtypes_inexact(name, real(name, "mean", mean), real(name, "cov", cov))
     dtype = matrix_dtype(name, mean.dtype if dtype is None else dtype)
     mean, cov = cast(name, mean, dtype), cast(name, cov, dtype)
-    if method not in ("cholesky", "eigh", "svd"):
-        raise ValueError(f"{name}: method must be 'cholesky', 'eigh' or 'svd', got {method!r}. Choose one.")
+    choice(name, "method", method, ("cholesky", "eigh", "svd"))
     if mean.ndim < 1 or cov.ndim < 2 or cov.shape[-2:] != (mean.shape[-1],) * 2:
         raise ValueError(
             f"{name}: mean must have shape (..., n) and cov (..., n, n), got {mean.shape} and {cov.shape}. "

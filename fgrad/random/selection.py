@@ -12,6 +12,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
+from fgrad.core.static import flag
 from fgrad.higher_order.jit import jit
 from fgrad.lax.common import canonical_axis, canonical_shape
 from fgrad.numpy.indexing import take
@@ -51,7 +52,7 @@ def permutation(key: Any, x: Any, axis: int = 0, independent: bool = False) -> A
     if array.ndim == 0:
         return _shuffled(key, _numbers("permutation", array), 0)
     axis = canonical_axis("permutation", axis, array.ndim)
-    if independent or array.ndim == 1:
+    if flag("permutation", "independent", independent) or array.ndim == 1:
         return _shuffled(key, array, axis)
     order = _shuffled(key, lax.iota(dtypes.int32, array.shape[axis]), 0)
     return take(array, order, axis, mode="clip")
@@ -97,6 +98,7 @@ def choice(
     [0, 1, 8]
     """
     key, shape, mode = check_key("choice", key), canonical_shape("choice", shape), check_mode("choice", mode)
+    replace = flag("choice", "replace", replace)
     array = lift(a, "choice")
     if array.ndim == 0:
         array, axis = _numbers("choice", array), 0
@@ -173,6 +175,7 @@ def categorical(
     if not dtypes.is_float(logits.dtype):
         raise TypeError(f"categorical: logits must be floating-point, got {logits.aval}. Pass log-probabilities.")
     axis = canonical_axis("categorical", axis, logits.ndim)
+    replace = flag("categorical", "replace", replace)
     if logits.shape[axis] == 0:
         raise ValueError(
             f"categorical: there must be categories to draw from, got size 0 for axis {axis} of logits "

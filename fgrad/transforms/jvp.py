@@ -25,7 +25,7 @@ class JVPTracer(Tracer):
     position: int  # among the arguments; set on arguments only
 
     def __init__(self, trace: Trace, primal: Any, tangent: Any, made: Place | None = None):
-        self.trace = trace
+        self._trace = trace
         self.aval = primal.aval
         self.primal = primal
         self.tangent = tangent
@@ -49,7 +49,7 @@ class JVPTrace(Trace):
         self.notes_places = arg_names is not None and not keeps_sources(parent)
 
     def split(self, x: Any) -> tuple[Any, Any]:
-        if type(x) is JVPTracer and x.trace is self:
+        if type(x) is JVPTracer and x._trace is self:
             return x.primal, x.tangent
         x = lift(x)
         return x, Zero(x.aval.tangent())
@@ -59,7 +59,7 @@ class JVPTrace(Trace):
         assert parent is not None
         primals, tangents, moving = [], [], False
         for a in args:
-            if type(a) is JVPTracer and a.trace is self:
+            if type(a) is JVPTracer and a._trace is self:
                 primals.append(a.primal)
                 tangents.append(a.tangent)
                 moving = True
@@ -82,14 +82,14 @@ class JVPTrace(Trace):
         if (place := getattr(tracer, "made", None)) is not None:
             return source_of(place)
         primal = getattr(tracer, "primal", None)
-        return primal.trace.made_at(primal) if isinstance(primal, Tracer) else None
+        return primal._trace.made_at(primal) if isinstance(primal, Tracer) else None
 
     def describe(self, tracer: Tracer) -> str:
         position = getattr(tracer, "position", None)
         if position is not None and self.arg_names is not None:
             return f"argument {self.arg_names()[position]}"
         if isinstance(tracer, JVPTracer) and isinstance(tracer.primal, Tracer):
-            return tracer.primal.trace.describe(tracer.primal)
+            return tracer.primal._trace.describe(tracer.primal)
         return super().describe(tracer) if self.arg_names is None else computed_from(self.arg_names())
 
 
@@ -130,7 +130,7 @@ def jvp_flat(
     trace = JVPTrace(name, parent or _trace.current_trace.get(), arg_names)
     tracers = [trace.join(p, t) for p, t in zip(primals, tangents)]
     for i, x in enumerate(tracers):
-        if type(x) is JVPTracer and x.trace is trace:
+        if type(x) is JVPTracer and x._trace is trace:
             x.position = i
     with tracing(trace):
         outs = fun(*tracers)

@@ -53,18 +53,18 @@ class TapeTrace(Trace):
         self.sourced = keeps_sources(parent)
 
     def owns(self, x: Any) -> bool:
-        return type(x) is TapeTracer and x.trace is self
+        return type(x) is TapeTracer and x._trace is self
 
     def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         parent = self.parent
         assert parent is not None
         for a in args:
-            if type(a) is TapeTracer and a.trace is self:
+            if type(a) is TapeTracer and a._trace is self:
                 break
         else:
             return parent.bind(prim, args, params)
         if prim.partial_eval is not None:
-            unknown = [type(a) is TapeTracer and a.trace is self for a in args]
+            unknown = [type(a) is TapeTracer and a._trace is self for a in args]
             if False in unknown:
                 return prim.partial_eval(self, unknown, args, params)
         return self.record(prim, args, params)
@@ -79,7 +79,7 @@ class TapeTrace(Trace):
         args = tuple(
             [
                 a
-                if type(a) is ConcreteArray or (type(a) is TapeTracer and a.trace is self)
+                if type(a) is ConcreteArray or (type(a) is TapeTracer and a._trace is self)
                 else self.residual(a, prim.name)
                 for a in args
             ]
@@ -149,7 +149,7 @@ def _transpose_entry(trace: TapeTrace, entry: TapeEntry, ct: dict[int, Any]) -> 
         if all([c is None for c in found]) and not prim.effectful:
             return
         cts = [Zero(o.aval) if c is None else c for o, c in zip(outs, found)]
-    operands = [LinearArg(a.aval) if type(a) is TapeTracer and a.trace is trace else a for a in args]
+    operands = [LinearArg(a.aval) if type(a) is TapeTracer and a._trace is trace else a for a in args]
     if type(prim.jvp) is Bilinear and type(operands[0]) is LinearArg and type(operands[1]) is LinearArg:
         raise MissingBackendError(
             f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "

@@ -50,12 +50,12 @@ def source_of(place: Place | None) -> Source | None:
 class StagingTracer(Tracer):
     """A variable of the jaxpr being built."""
 
-    __slots__ = ("var",)
+    __slots__ = ("_var",)
 
     def __init__(self, trace: Trace, var: Var):
-        self.trace = trace
+        self._trace = trace
         self.aval = var.aval
-        self.var = var
+        self._var = var
 
 
 class StagingTrace(Trace):
@@ -79,10 +79,10 @@ class StagingTrace(Trace):
         return StagingTracer(self, var)
 
     def atom(self, x: Any, who: str) -> Atom:
-        if type(x) is StagingTracer and x.trace is self:
-            return x.var
+        if type(x) is StagingTracer and x._trace is self:
+            return x._var
         if isinstance(x, Tracer):
-            if not (x.trace.live and encloses(x.trace, self)):
+            if not (x._trace.live and encloses(x._trace, self)):
                 raise escaped(x, who)
         elif not isinstance(x, Array):
             x = lift(x, who)
@@ -110,12 +110,12 @@ class StagingTrace(Trace):
         """Names the arguments the tracer was computed from."""
         if not isinstance(tracer, StagingTracer):
             return super().describe(tracer)
-        needed = {tracer.var}
+        needed = {tracer._var}
         for eqn in reversed(self.eqns):
             if not needed.isdisjoint(eqn.outvars):
                 needed.update(v for v in eqn.invars if isinstance(v, Var))
         names = [n for v, n in zip(self.inputs, self.arg_names) if v in needed]
-        if tracer.var in self.inputs and names:
+        if tracer._var in self.inputs and names:
             return f"argument {names[0]}"
         if names:
             return computed_from(names)
@@ -124,7 +124,7 @@ class StagingTrace(Trace):
     def made_at(self, tracer: Tracer) -> Source | None:
         if isinstance(tracer, StagingTracer):
             for eqn in self.eqns:
-                if tracer.var in eqn.outvars:
+                if tracer._var in eqn.outvars:
                     return eqn.source
         return None
 

@@ -26,7 +26,7 @@ class BatchTracer(Tracer):
 
     def __init__(self, trace: Trace, val: Any, dim: int, made: Place | None = None):
         shape = val.aval.shape
-        self.trace = trace
+        self._trace = trace
         self.aval = ShapedArray(shape[:dim] + shape[dim + 1 :], val.aval.dtype, val.aval.weak_type)
         self.val = val
         self.dim = dim
@@ -57,7 +57,7 @@ class BatchTrace(Trace):
 
     def split(self, x: Any) -> tuple[Any, int | None]:
         # By axis, not by trace: a rule that maps a user's function anew meets values of the first trace in its closure.
-        if type(x) is BatchTracer and x.trace.axis is self.axis:
+        if type(x) is BatchTracer and x._trace.axis is self.axis:
             return x.val, x.dim
         return lift(x), None
 
@@ -89,7 +89,7 @@ class BatchTrace(Trace):
         if (place := getattr(tracer, "made", None)) is not None:
             return source_of(place)
         val = getattr(tracer, "val", None)
-        return val.trace.made_at(val) if isinstance(val, Tracer) else None
+        return val._trace.made_at(val) if isinstance(val, Tracer) else None
 
     def describe(self, tracer: Tracer) -> str:
         if self.arg_names is None:

@@ -7,6 +7,7 @@
 #   make docs                  the documentation, warnings as errors, and every example in it run
 #   make bench                 compare with PyTorch and JAX (ARGS="..." go to benchmarks/run.py)
 #   make test-oracle           compare values and gradients with JAX and PyTorch
+#   make coverage              which branches of the convolution the test strategies reach
 #   make clean                 remove everything that make created
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Tests use two processes: each compiles kernels of its own, so more processes mostly repeat that work.
 PYTEST := -m pytest -q -n 2
 
-.PHONY: demo test test-long test-oracle lint format bench docs clean
+.PHONY: demo test test-long test-oracle lint format bench docs coverage clean
 
 demo: $(VENV)/.has-demo
 	$(VENV)/bin/python examples/train_cnn.py $(ARGS)
@@ -27,7 +28,7 @@ test: $(VENV)/.has-dev
 	$(VENV)/bin/python $(PYTEST) $(ARGS)
 
 test-long: $(VENV)/.has-dev
-	$(VENV)/bin/python $(PYTEST) -m long $(ARGS)
+	$(VENV)/bin/python $(PYTEST) -m long --fgrad-profile thorough $(ARGS)
 
 test-oracle: $(BENCH)/.has-bench
 	$(BENCH)/bin/python $(PYTEST) -m oracle $(ARGS)
@@ -50,9 +51,12 @@ docs: $(VENV)/.has-docs
 bench: $(BENCH)/.has-bench
 	$(BENCH)/bin/python benchmarks/run.py $(ARGS)
 
+coverage: $(VENV)/.has-dev
+	$(VENV)/bin/python tools/conv_coverage.py
+
 clean:
 	rm -rf $(VENV) $(BENCH) build dist docs/_build *.egg-info
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis __pycache__
 	find fgrad tests tools benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python $(BENCH)/bin/python:

@@ -1,16 +1,12 @@
-"""What every test shares: Hypothesis's profile and the oracles (JAX, PyTorch) where they are installed."""
+"""What every test shares: the oracles (JAX, PyTorch) where they are installed.  The rest is in _fgrad_pytest.py."""
 
 import importlib
 import importlib.util
-import os
 import warnings
 
 import pytest
-from hypothesis import settings
 
-# No deadline: the first example of a new kernel structure includes its compilation. In CI the same examples every run.
-settings.register_profile("fgrad", deadline=None, derandomize="CI" in os.environ, print_blob=True)
-settings.load_profile("fgrad")
+pytest_plugins = "pytester"  # for the tests of fgrad's own plugin, which pytest loads by its entry point
 
 
 def pytest_collection_modifyitems(items):
@@ -44,12 +40,3 @@ def jax():
 def torch():
     """PyTorch; for tests marked ``oracle("torch")``."""
     return _import_oracle("torch")
-
-
-@pytest.fixture(autouse=True)
-def evaluating_afterwards():
-    """No test, failed or not, leaves a transformation's trace behind."""
-    yield
-    from fgrad.core.trace import EVAL, current_trace
-
-    assert current_trace.get() is EVAL

@@ -6,7 +6,7 @@ import re
 import pytest
 
 LINE = re.compile(
-    re.escape(os.path.dirname(os.path.abspath(__file__)) + os.sep) + r"(?:\w+/)*\w+\.py:\d+ \((?:<lambda>|\w+)\)"
+    re.escape(os.path.dirname(os.path.abspath(__file__)) + os.sep) + r"(?:\w+/)*\w+\.py:\d+(?: \((?:<lambda>|\w+)\))?"
 )
 ADDRESS = re.compile(r" at 0x\w+")
 

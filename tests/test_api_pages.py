@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fgrad
-from fgrad import errors, extend
+from fgrad import errors, extend, testing
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md"))
@@ -23,6 +23,7 @@ MODULES = {
     name: importlib.import_module(name)
     for name in ("fgrad.numpy", "fgrad.numpy.linalg", "fgrad.nn", "fgrad.random", "fgrad.optim", "fgrad.datasets")
 }
+CHECKS = {"fgrad.testing": testing, "fgrad.testing.strategies": importlib.import_module("fgrad.testing.strategies")}
 TRANSFORMATIONS = {
     "fgrad": fgrad,
     "fgrad.debug": fgrad.debug,
@@ -34,8 +35,9 @@ EVERY = {
     "fgrad.extend": extend,
     **MODULES,
     **TRANSFORMATIONS,
+    **CHECKS,
 }
-OUR_OWN = ("Scalar", "cache_info")  # neither JAX nor a paper has them
+OUR_OWN = ("Scalar", "cache_info", "dilate_problems", "random_program")  # neither JAX nor a paper has them
 LOOPS_AND_COLLECTIVES = ("control_flow", "branches", "associative", "collectives", "sorting", "cumulative")
 
 
@@ -66,6 +68,8 @@ def with_example_and_source():
     for name, value in public(fgrad.lax):
         if value.__module__.rpartition(".")[2] in LOOPS_AND_COLLECTIVES:
             yield name, value
+    for module in CHECKS.values():
+        yield from ((name, value) for name, value in public(module) if inspect.isfunction(value))
     yield from ((name, value) for name, value in public(extend) if name in ("elementwise", "primitive", "Scalar"))
 
 

@@ -1,5 +1,6 @@
 """What docs/differences.md says of JAX and of fgrad, row by row, where a few lines of a program can show it."""
 
+import importlib
 import warnings
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import fgrad
 import fgrad.numpy as fnp
-from fgrad import errors, lax, random
+from fgrad import errors, lax, random, testing
 from fgrad.ad_checkpoint import saved_residuals
 
 X = np.arange(1.0, 4.0, dtype=np.float32)
@@ -16,12 +17,13 @@ X = np.arange(1.0, 4.0, dtype=np.float32)
 class Fgrad:
     """The names that a row's program uses, as JAX has them."""
 
-    api, numpy, lax, random = fgrad, fnp, lax, random
+    api, numpy, lax, random, testing = fgrad, fnp, lax, random, testing
 
 
 class Jax:
     def __init__(self, jax):
         self.api, self.numpy, self.lax, self.random = jax, jax.numpy, jax.lax, jax.random
+        self.testing = importlib.import_module("jax.test_util")
 
 
 def custom(m, forward, backward, function=lambda x: x):
@@ -57,6 +59,17 @@ def raised_in_callback(m):
         out = m.api.jit(lambda x: (m.api.debug.callback(fail, x), x)[1])(1.0)
         getattr(m.api, "effects_barrier", lambda: None)()
     return out
+
+
+def wrong_by_little(m):
+    def back(ct, x):
+        return (1.0005 * ct * m.numpy.cos(x),)
+
+    if m is Fgrad:
+        m.testing.check_vjp(m.numpy.sin, (X,), vjp=back)
+    else:
+        m.testing.check_vjp(m.numpy.sin, lambda x: (m.numpy.sin(x), lambda ct: back(ct, x)), (X,))
+    return "passed"
 
 
 # (name, the program, what JAX gives, what fgrad gives): a value, or the class of the exception
@@ -110,6 +123,16 @@ ROWS = [
     ("a long seed", lambda m: m.random.key_data(m.random.key(2**40 + 5)).tolist(), [256, 5], [256, 5]),
     ("an impossible range", lambda m: float(m.random.uniform(m.random.key(0), (), minval=1.0, maxval=0.0)), 1.0,
      ValueError),
+    ("a rule that is wrong by 0.05 %", wrong_by_little, "passed", AssertionError),
+    ("a kink", lambda m: m.testing.check_grads(lambda x: m.numpy.where(x > 0, x, 0.0), (np.zeros(1),), 1),
+     "AssertionError", testing.NonSmoothPointError),
+    ("a check without an order", lambda m: m.testing.check_grads(m.numpy.sin, (X,)), TypeError, None),
+    ("gradient of an index out of range",
+     lambda m: m.api.grad(lambda x: m.numpy.sum(x[m.numpy.asarray([0, 5])]))(np.arange(3.0)).tolist(), [1.0, 0.0, 0.0],
+     [1.0, 0.0, 1.0]),
+    ("cummax of equal elements",
+     lambda m: m.api.grad(lambda x: m.numpy.sum(m.lax.cummax(x)))(np.float32([0, 1, 1, 1])).tolist(),
+     [1.0, 2.0, 0.75, 0.25], [1.0, 3.0, 0.0, 0.0]),
     ("an exception in a callback", raised_in_callback, "JaxRuntimeError", ZeroDivisionError),
 ]  # fmt: skip
 

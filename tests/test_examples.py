@@ -33,7 +33,8 @@ def page_examples(path: Path) -> list[doctest.DocTest]:
     tests = []
     for block in BLOCK.finditer(text):
         line = text.count("\n", 0, block.start(2))
-        test = doctest.DocTestParser().get_doctest(block[2], {}, path.name, str(path), line)
+        # A name of its own: doctest looks a function's source up in the running text if the names are equal.
+        test = doctest.DocTestParser().get_doctest(block[2], {}, f"{path.name}:{line}", str(path), line)
         test.globs = shared
         if test.examples:
             tests.append(test)

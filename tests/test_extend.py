@@ -8,13 +8,14 @@ import sys
 
 import numpy as np
 import pytest
-from checks import arrays, check_jvp, check_second, check_value, check_vmap
+from drawn import arrays
 from error_checks import check
 from user_library import leaky, log_add, near, softsign, solve, system
 
 import fgrad
 import fgrad.numpy as fnp
 from fgrad import extend
+from fgrad.testing import Sample, check_primitive
 
 
 @pytest.mark.parametrize(
@@ -23,17 +24,8 @@ from fgrad import extend
     ids=["softsign", "leaky", "log_add"],
 )
 def test_elementwise_obeys_the_laws(prim, n, params):
-    xs = arrays(*[(2, 3)] * n)
-    check_value(prim, *xs, exact=False, rtol=1e-14, compiled=True, **params)
-
-    def f(*xs):
-        return prim(*xs, **params)
-
-    check_jvp(f, *xs)
-    check_second(f, *xs)
-    check_vmap(f, *xs)
-    for empty in arrays((0, 3)):
-        assert f(*[empty] * n).shape == fgrad.jit(f)(*[empty] * n).shape == (0, 3)
+    shapes = ((2, 3), (), (1,), (0, 3))
+    check_primitive(prim, [Sample(tuple(arrays(*[shape] * n)), params, "f") for shape in shapes])
 
 
 def test_elementwise_calls_promote_and_broadcast():

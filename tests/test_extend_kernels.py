@@ -5,7 +5,7 @@ import threading
 import numba
 import numpy as np
 import pytest
-from checks import arrays, check_adjoint, check_jvp, check_linear_map, check_second, check_value, check_vmap
+from drawn import arrays
 from error_checks import check
 from user_library import TRIDIAGONAL, dense, leaky, log_add, softsign, solve, solve_on_host, system, thomas
 
@@ -13,20 +13,14 @@ import fgrad
 import fgrad.numpy as fnp
 from fgrad import extend, lax
 from fgrad.errors import MissingBackendError
+from fgrad.testing import Sample, check_batching, check_primitive, check_vjp
 
 Like = fgrad.ShapeDtypeStruct
 
 
 @pytest.mark.parametrize("prim", [solve, solve_on_host], ids=["kernel", "host"])
 def test_a_kernel_obeys_the_laws(prim):
-    xs = system()
-    check_value(prim, *xs, exact=False, rtol=1e-13, compiled=True)
-    check_jvp(prim, *xs)
-    check_second(prim, *xs)
-    check_linear_map(lambda b: prim(*xs[:3], b), xs[3])
-    check_vmap(prim, *xs, tolerance=1e-13)
-    for size in (1, 0):
-        check_vmap(prim, *xs, size=size, axes=[(0, None, 1, 0), (None, None, None, 0)], tolerance=1e-13)
+    check_primitive(prim, [system()])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64", "complex128"])
@@ -95,7 +89,7 @@ def test_the_gradient_of_a_batch_sums_over_what_examples_share():
     for k in range(3):
         np.testing.assert_allclose(together[k], np.asarray(each[k]).sum(0), rtol=1e-12)
     np.testing.assert_allclose(together[3], each[3], rtol=1e-12)
-    check_adjoint(lambda B: fgrad.vmap(solve, in_axes=(None, None, None, 0))(lower, diag, upper, B), fnp.asarray(B))
+    check_vjp(lambda B: fgrad.vmap(solve, in_axes=(None, None, None, 0))(lower, diag, upper, B), (B,), linear=True)
 
 
 def test_static_parameters_reach_every_rule():
@@ -111,9 +105,7 @@ def test_static_parameters_reach_every_rule():
         derivatives=lambda t, ans, x, *, n, scale: t * prim(x, n=n - 1, scale=scale * n),
     )
     (x,) = arrays((4,))
-    check_value(prim, x, n=3, scale=2.0, exact=False, rtol=1e-14, compiled=True)
-    check_jvp(lambda x: prim(x, n=3), x)
-    check_vmap(lambda x: prim(x, n=3), x)
+    check_primitive(prim, [Sample((x,), {"n": 3, "scale": 2.0}), Sample((x,), {"n": 3})])
     text = str(fgrad.make_jaxpr(lambda x: prim(x, n=2))(x))
     assert "b:f64[4] = tests.power[n=2 scale=1.0] a" in text
 
@@ -126,8 +118,7 @@ def test_a_kernel_may_be_under_njit():
 
     prim = extend.primitive("tests.triple", numpy=lambda x: 3 * x, abstract=lambda x: x, kernel=triple)
     for shape in ((), (3,), (2, 0), (2, 3)):
-        (x,) = arrays(shape)
-        check_value(prim, x, compiled=True)
+        check_primitive(prim, [tuple(arrays(shape))])
 
 
 # --- several results -------------------------------------------------------------------------------------------------
@@ -155,11 +146,7 @@ def test_several_results(kernel):
     prim = extend.primitive("tests.moments", kernel=kernel, **MOMENTS)
     (x,) = arrays((4,))
     assert isinstance(prim(x), tuple)
-    check_value(prim, x, exact=False, rtol=1e-14, compiled=True)
-    for k in (0, 1):
-        check_jvp(lambda x, k=k: prim(x)[k], x)
-        check_second(lambda x, k=k: prim(x)[k], x)
-        check_vmap(lambda x, k=k: prim(x)[k], x)
+    check_primitive(prim, [(x,)])
     gradient = fgrad.grad(lambda X: fnp.sum(fgrad.vmap(prim)(X)[1]))(np.ones((2, 4)))
     np.testing.assert_array_equal(gradient, np.full((2, 4), 2.0))
 
@@ -173,10 +160,7 @@ def test_a_linear_primitive_of_several_results():
         transpose=_interleave,
         multiple_results=True,
     )
-    (x,) = arrays((5,))
-    for k in (0, 1):
-        check_linear_map(lambda x, k=k: halves(x)[k], x)
-        check_vmap(lambda x, k=k: halves(x)[k], x)
+    check_primitive(halves, [tuple(arrays((5,)))])
     f = fgrad.vmap(lambda x: fnp.sum(halves(x)[1] ** 2))
     np.testing.assert_array_equal(fgrad.grad(lambda X: fnp.sum(f(X)))(np.ones((2, 4))), [[0, 2, 0, 2]] * 2)
 
@@ -201,9 +185,7 @@ def test_bilinear():
         transpose=transpose,
     )
     x, y = arrays((2,), (3,))
-    check_jvp(outer, x, y, step=1.0, tolerance=1e-13)
-    check_second(outer, x, y)
-    check_vmap(outer, x, y)
+    check_primitive(outer, [(x, y)])
     np.testing.assert_allclose(fgrad.linear_transpose(lambda x: outer(x, y), x)(np.ones((2, 3)))[0], [y.sum()] * 2)
 
 
@@ -215,10 +197,7 @@ def test_a_whole_jvp_rule():
         return out, (x * dx + y * dy) / out
 
     plane = extend.primitive("tests.plane", numpy=np.hypot, abstract=lambda x, y: x, jvp=jvp)
-    x, y = arrays((3,), (3,))
-    check_jvp(plane, x, y)
-    check_second(plane, x, y)
-    check_vmap(plane, x, y)
+    check_primitive(plane, [tuple(arrays((3,), (3,)))])
 
 
 def _inverse_of_front(args, dims):
@@ -234,14 +213,17 @@ def test_ways_of_batching(batch):
         derivatives=lambda t, ans, a: -(ans @ t @ ans),
         batch=batch,
     )
-    (a,) = arrays((3, 3))
-    check_jvp(prim, a)
-    check_second(prim, a)
-    check_vmap(prim, a, tolerance=1e-12)
-    check_vmap(fgrad.vmap(prim), *arrays((2, 3, 3)), tolerance=1e-12)
+    check_primitive(prim, [tuple(arrays((3, 3)))])
+    check_batching(fgrad.vmap(prim), tuple(arrays((2, 3, 3))))
 
 
-inverse = extend.primitive("tests.inverse_of_stack", numpy=np.linalg.inv, abstract=lambda a: a)
+inverse = extend.primitive(
+    "tests.inverse_of_stack",
+    numpy=np.linalg.inv,
+    abstract=lambda a: a,
+    derivatives=lambda t, ans, a: -(ans @ t @ ans),
+    batch="broadcast",
+)
 
 
 def _nothing(args, dims):
@@ -274,7 +256,7 @@ def test_a_planner_of_ones_own():
     prim = extend.primitive(
         "tests.add_one", numpy=lambda x: x + 1, abstract=lambda x: x, kernel=extend.Kernel(plan), batch=_nothing
     )
-    check_value(prim, *arrays((3000,)))
+    check_primitive(prim, [tuple(arrays((3000,)))], laws=["types", "values"])
 
 
 def test_every_slot_by_hand():
@@ -288,8 +270,7 @@ def test_every_slot_by_hand():
         batch=extend.Unfilled("the test does not need it"),
     )
     (x,) = arrays((2, 3))
-    check_value(rotate, x, compiled=True)
-    check_linear_map(rotate, x)
+    check_primitive(rotate, [(x,)])
     jaxpr = fgrad.make_jaxpr(fgrad.vjp(rotate, x)[1])(rotate(x))
     extend.check_jaxpr(jaxpr)
     (back,) = extend.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, rotate(x))

@@ -21,6 +21,7 @@ LIVES = st.lists(
 )
 
 
+@settings(max_examples=100)
 @given(LIVES)
 def test_arena_blocks_do_not_overlap_while_alive(lives):
     arena = _Arena()

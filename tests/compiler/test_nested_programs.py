@@ -5,7 +5,6 @@ import random
 import numpy as np
 import pytest
 from control_flow import interpret
-from nested_programs import Writer, inputs_of, is_float
 from test_memory import run_poisoned, same_bits
 
 import fgrad
@@ -13,7 +12,12 @@ import fgrad.numpy as fnp
 from fgrad.compiler import loop_kernel
 from fgrad.compiler.program import Program
 from fgrad.core.check import check_jaxpr
+from fgrad.testing.strategies import random_program
+from fgrad.testing.strategies.programs_text import Program as RandomProgram
+from fgrad.testing.strategies.programs_text import is_float
 
+COMMON = ("float32", "int32")
+DTYPES = (*COMMON * 4, "float64", "int8", "uint8", "bool", "bfloat16", "float16", "complex64")
 WHOLE, STEPWISE = (256, 1024), (-1, 1024)  # MOST_NODES, MOST_ELEMENTS: loops in one kernel, and none
 
 
@@ -28,29 +32,35 @@ def agree(got, want, tolerance):
             np.testing.assert_array_equal(g, w)
 
 
-def gradient_of(block):
-    """The gradient of a weighted sum of the block's float outputs in its float inputs; None without any."""
-    floats = tuple(i for i, t in enumerate(block.inputs) if is_float(t))
+def gradient_of(random_one: RandomProgram):
+    """The gradient of a weighted sum of its float outputs in its float inputs."""
+    floats = tuple(i for i, t in enumerate(random_one.types) if is_float(t))
 
     def loss(*xs):
-        parts = [y.sum() * (k + 1.0) for k, y in enumerate(block(*xs)) if y.dtype.kind == "f"]
+        parts = [y.sum() * (k + 1.0) for k, y in enumerate(random_one.f(*xs)) if y.dtype.kind == "f"]
         return sum(parts, fnp.zeros((), np.float32))
 
-    return (lambda *xs: list(fgrad.grad(loss, argnums=floats)(*xs))) if floats else None
+    return lambda *xs: list(fgrad.grad(loss, argnums=floats)(*xs))
+
+
+def tolerance_of(random_one: RandomProgram) -> float:
+    return 0.3 if "float16" in random_one.narrowest else 5e-3  # bfloat16 too: errors grow through the steps
 
 
 def check(seed):
     rnd = random.Random(seed)
     differentiable = rnd.random() < 0.25
-    block = Writer(rnd, differentiable).program()
-    function = gradient_of(block) if differentiable else lambda *xs: list(block(*xs))
-    if function is None:
-        return
-    inputs = inputs_of(block, seed)
+    if differentiable:
+        random_one = random_program(rnd, ("float32", "float64", "int32"), differentiable=True, modes=("rev",))
+        function = gradient_of(random_one)
+    else:
+        random_one = random_program(rnd, DTYPES)
+        function = lambda *xs: list(random_one.f(*xs))  # noqa: E731
+    inputs = list(random_one.args)
     closed = fgrad.make_jaxpr(function)(*inputs)
     check_jaxpr(closed)
     want = [np.array(x) for x in interpret(closed, *inputs)]
-    tolerance = 0.3 if "float16" in block.text() else 5e-3  # bfloat16 too: errors grow through the steps
+    tolerance = tolerance_of(random_one)
     between = rnd.choice((3, 8, 20)), rnd.choice((3, 10, 1024))
     with pytest.MonkeyPatch.context() as patch:
         for nodes, elements in (WHOLE, STEPWISE, between):
@@ -74,14 +84,14 @@ def effects_of(seed):
         fgrad.debug.callback(lambda x: log.append((tag, np.array(x))), x)
         return x
 
-    block = Writer(random.Random(seed), effects=effect).program()
-    inputs = inputs_of(block, seed)
-    closed = fgrad.make_jaxpr(lambda *xs: list(block(*xs)))(*inputs)
+    random_one = random_program(random.Random(seed), DTYPES, calls=("effect",))
+    inputs = list(random_one.args)
+    closed = fgrad.make_jaxpr(random_one.bind(effect=effect))(*inputs)
     interpret(closed, *inputs)
     want = log[:]
     log.clear()
     Program(closed)(inputs)
-    return log, want, 0.3 if "float16" in block.text() else 5e-3
+    return log, want, tolerance_of(random_one)
 
 
 def check_effects(seed):

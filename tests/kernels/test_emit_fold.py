@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from emitted import BFLOAT16, BOOL, DTYPES, FLOATS, INTEGERS, layout_of, run_fold, run_plan
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgrad import config
@@ -94,6 +94,7 @@ def test_every_subset_of_axes(shape):
             np.testing.assert_array_equal(run_fold("add", order, axes), order.sum(axes), err_msg=str(axes))
 
 
+@settings(max_examples=100)
 @given(st.data())
 def test_any_layout(data):
     shape = tuple(data.draw(st.lists(st.sampled_from([1, 2, 3, 17, 40]), min_size=1, max_size=4)))

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 from emitted import BFLOAT16, DTYPES, layout_of, run_map, run_plan
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgrad import config
@@ -60,6 +60,7 @@ def views(draw, shape):
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 5, 17, 70]), max_size=4).filter(lambda s: np.prod(s, dtype=int) < 20000)
 
 
+@settings(max_examples=100)
 @given(st.data())
 def test_any_layout(data):
     shape = tuple(data.draw(SHAPES))

@@ -1,11 +1,12 @@
 """Every law, over every primitive: whatever is registered is tested, or has no samples and fails."""
 
-import laws
 import pytest
-from samples import SAMPLES
 
 from fgrad.core.backends import Unfilled
 from fgrad.core.primitive import REGISTRY
+from fgrad.testing.call import linear_groups
+from fgrad.testing.laws import LAWS, check_batches, check_values
+from fgrad.testing.samples import table
 
 
 def only_raises(rule) -> bool:
@@ -20,6 +21,7 @@ NAMES = [
     for name, prim in sorted(REGISTRY.items())
     if not isinstance(prim.cpu, Unfilled) and not only_raises(prim.reference)
 ]
+SAMPLES = table()
 SLOTS = ("abstract", "reference", "cpu", "cuda", "jvp", "transpose", "batch")
 CASES = [
     pytest.param(REGISTRY[name], sample, id=f"{name}-{i}")
@@ -29,16 +31,12 @@ CASES = [
 ]
 
 
-def over_all_samples(test):
-    return pytest.mark.parametrize("prim, sample", CASES)(test)
-
-
 # --- completeness ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", NAMES)
 def test_every_primitive_has_samples_and_slots(name):
     assert SAMPLES.get(name), (
-        f"primitive {name!r} has no samples: add some to tests/laws/samples_elementwise.py (a row of "
-        "tests/primitives/elementwise_table.py, or OTHERS) or to tests/laws/samples_structural.py"
+        f"primitive {name!r} has no samples: add some to a module of fgrad/testing/samples (elementwise.py: a row of "
+        "elementwise_table.py, or OTHERS)"
     )
     for slot in SLOTS:
         value = getattr(REGISTRY[name], slot)
@@ -55,54 +53,30 @@ def test_every_transpose_is_reached(name):
     """A primitive with a transpose rule is linear in something, and its samples say in what."""
     prim = REGISTRY[name]
     if not isinstance(prim.transpose, Unfilled) and not only_raises(prim.transpose):
-        assert any(laws.linear_groups(prim, s) for s in SAMPLES[name]), (
+        assert any(linear_groups(prim, s) for s in SAMPLES[name]), (
             f"{name} has a transpose rule, but no sample says in which operands it is linear: set Sample.linear"
         )
 
 
 # --- the laws --------------------------------------------------------------------------------------------------------
-@over_all_samples
-def test_types(prim, sample):
-    laws.check_types(prim, sample)
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("prim, sample", CASES)
+def test_law(law, prim, sample):
+    LAWS[law](prim, sample)
 
 
-@over_all_samples
-def test_values(prim, sample):
-    laws.check_values(prim, sample, halves=sample is SAMPLES[prim.name][0])
-
-
-@over_all_samples
-def test_tangents(prim, sample):
-    laws.check_tangents(prim, sample)
-
-
-@over_all_samples
-def test_adjoints(prim, sample):
-    laws.check_adjoints(prim, sample)
-
-
-@over_all_samples
-def test_batching(prim, sample):
-    laws.check_batching(prim, sample)
-
-
-@over_all_samples
-def test_jit_of_gradient(prim, sample):
-    laws.check_jit_of_gradient(prim, sample)
-
-
-@over_all_samples
-def test_second_derivatives(prim, sample):
-    laws.check_second_derivatives(prim, sample)
+@pytest.mark.parametrize("name", NAMES)
+def test_values_in_half_precision(name):
+    check_values(REGISTRY[name], SAMPLES[name][0], halves=True)
 
 
 @pytest.mark.long
-@over_all_samples
+@pytest.mark.parametrize("prim, sample", CASES)
+def test_values_in_half_precision_at_every_sample(prim, sample):
+    check_values(prim, sample, halves=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("prim, sample", CASES)
 def test_batching_over_all_combinations(prim, sample):
-    laws.check_batching(prim, sample, every=True)
-
-
-@pytest.mark.long
-@over_all_samples
-def test_values_in_half_precision(prim, sample):
-    laws.check_values(prim, sample, halves=True)
+    check_batches(prim, sample, every=True)

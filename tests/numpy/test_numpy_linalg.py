@@ -127,7 +127,7 @@ def test_derivative_of_a_wide_qr():
     ("mode", ValueError, "qr: mode must be 'reduced' or 'r', got 'complete'. Choose one of them.",
      lambda: fnp.linalg.qr(np.eye(2), "complete")),
     ("derivative of full matrices", MissingBackendError,
-     "svd: has a derivative only with full_matrices=False where matrices are not square, got shape (5, 3). Pass "
+     "svd: has no derivative in a matrix that is not square with full_matrices=True, got shape (5, 3). Pass "
      "full_matrices=False.", lambda: fgrad.grad(lambda x: fnp.sum(fnp.linalg.svd(x)[0]))(TALL[0])),
 )  # fmt: skip
 def test_errors(error, text, f):

@@ -7,8 +7,7 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from checks import arrays, check_inner_products, check_jvp, check_second, check_value, relative_error
-from structural_table import CONVS, conv_params
+from drawn import arrays, relative_error
 
 import fgrad
 import fgrad.numpy as fnp
@@ -16,6 +15,9 @@ from fgrad import lax
 from fgrad.core.array import lift
 from fgrad.core.check import check_jaxpr
 from fgrad.primitives.conv import ConvDimensionNumbers, conv_general_dilated_p
+from fgrad.testing import Sample, check_jvp, check_second_order, check_transpose
+from fgrad.testing.laws import check_values
+from fgrad.testing.samples.structural_table import CONVS, conv_params
 from fgrad.transforms.linearize import linearize_flat
 from fgrad.transforms.stage import stage
 
@@ -33,9 +35,11 @@ def sweep(strides, dilations, paddings, kernels, sizes):
 
 def check_case(k, n, params, groups=1, batch_groups=1):
     params = params | {"feature_group_count": groups, "batch_group_count": batch_groups}
-    lhs, rhs = arrays((2 * batch_groups, 2 * groups, n), (2 * groups * batch_groups, 2, k))
-    check_jvp(conv(**params), lhs, rhs, step=1.0, tolerance=1e-12)
-    check_second(conv(**params), lhs, rhs, step=1.0, tolerance=1e-12)
+    operands = tuple(arrays((2 * batch_groups, 2 * groups, n), (2 * groups * batch_groups, 2, k)))
+    check_jvp(conv(**params), operands, linear=(0, 1))
+    check_transpose(conv(**params), operands, argnums=0)
+    check_transpose(conv(**params), operands, argnums=1)
+    check_second_order(conv(**params), operands)
 
 
 @pytest.mark.parametrize("groups, batch_groups", [(1, 1), (2, 1), (1, 2)])
@@ -101,10 +105,8 @@ def test_promised_accuracy_in_float64(rank, order, groups, padding, stride, lhs_
     assert min(out.shape) >= 2 and np.asarray(out).any()
     y, tx, tw = arrays(out.shape, x.shape, w.shape, seed=1)
 
-    (x_bar,) = fgrad.linear_transpose(lambda x: f(x, w), x)(y)
-    check_inner_products([out], [y], [x], [x_bar], 1e-12)
-    (w_bar,) = fgrad.linear_transpose(lambda w: f(x, w), w)(y)
-    check_inner_products([out], [y], [w], [w_bar], 1e-12)
+    check_transpose(f, (x, w), argnums=0, tolerance=1e-12)
+    check_transpose(f, (x, w), argnums=1, tolerance=1e-12)
 
     def loss(x, w):
         return fnp.vdot(y, fnp.sin(f(x, w)))
@@ -171,14 +173,14 @@ def test_nothing_is_done_that_need_not_be():
 @pytest.mark.parametrize("wide", [False, True])
 def test_dtypes(dtype, wide):
     rng = np.random.default_rng(0)
-    lhs, rhs = (lift((rng.random(s) * 9 - 4).astype(dtype)) for s in [(2, 8, 6, 5), (4, 8, 3, 2)])
+    lhs, rhs = ((rng.random(s) * 9 - 4).astype(dtype) for s in [(2, 8, 6, 5), (4, 8, 3, 2)])
     params = conv_params(2, (2, 1), ((1, 1), (0, 0)))
     size = np.dtype(dtype).itemsize
     if wide:
         kind = "f" if np.dtype(dtype).kind in "fV" else np.dtype(dtype).kind
         params["preferred_element_type"] = np.dtype(f"{kind}{max(size, 4)}")
     tolerance = {2: 8e-3, 4: 1e-6}.get(size, 1e-12)
-    check_value(conv_general_dilated_p, lhs, rhs, exact=kind_is_integer(dtype), rtol=tolerance, **params)
+    check_values(conv_general_dilated_p, Sample((lhs, rhs), params), tolerance=tolerance)
 
 
 def kind_is_integer(dtype):

@@ -5,23 +5,25 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
-from checks import arrays, check_value
+from drawn import arrays
 
 from fgrad.core.array import lift
 from fgrad.primitives.dot_general import dot_general_p
+from fgrad.testing import Sample
+from fgrad.testing.laws import check_values
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.int8, np.uint16, np.int64])
 @pytest.mark.parametrize("preferred", [None, "wide"])
 def test_dtypes(dtype, preferred):
     rng = np.random.default_rng(0)
-    lhs, rhs = (lift((rng.random(s) * 9).astype(dtype)) for s in [(3, 20), (20, 4)])
+    lhs, rhs = ((rng.random(s) * 9).astype(dtype) for s in [(3, 20), (20, 4)])
     if preferred:
         kind = "f" if np.dtype(dtype).kind in "fV" else np.dtype(dtype).kind
         preferred = np.dtype(f"{kind}8" if np.dtype(dtype).itemsize == 8 else f"{kind}4")
     params = {"dimension_numbers": (((1,), (0,)), ((), ())), "preferred_element_type": preferred}
     tolerance = {2: 4e-3, 4: 1e-6}.get(np.dtype(dtype).itemsize, 1e-12)
-    check_value(dot_general_p, lhs, rhs, exact=np.dtype(dtype).kind in "iu", rtol=tolerance, **params)
+    check_values(dot_general_p, Sample((lhs, rhs), params), tolerance=tolerance)
 
 
 def test_derivatives_in_a_preferred_dtype_come_back_in_the_operands_own():

@@ -4,10 +4,10 @@ import importlib.util
 
 import numpy as np
 import pytest
-from elementwise_table import FLOATS, ROWS, label
 
 import fgrad
 from fgrad import lax
+from fgrad.testing.samples.elementwise_table import FLOATS, ROWS, label
 
 pytestmark = pytest.mark.oracle
 

@@ -4,10 +4,15 @@ import re
 
 import numpy as np
 import pytest
-from checks import arrays, check_jvp, check_second, check_value
+from drawn import arrays
 
+import fgrad
+from fgrad import lax
 from fgrad.core.array import lift
+from fgrad.errors import MissingBackendError
 from fgrad.primitives.indexing import gather_p, scatter_p
+from fgrad.testing import Sample, check_jvp, check_second_order, check_vjp
+from fgrad.testing.laws import check_values
 from fgrad.transforms.linearize import linearize_flat
 
 
@@ -23,8 +28,25 @@ def test_scatter_mul_is_differentiable_through_zeros(zeros, first):
     def f(x, u):
         return scatter_p.bind(x, indices, u, axes=(0,), mode="drop", kind="mul")
 
-    check_jvp(f, x, lift(updates))
-    check_second(f, x, lift(updates))
+    check_jvp(f, (x, lift(updates)))
+    check_vjp(f, (x, lift(updates)))
+    check_second_order(f, (x, lift(updates)))
+
+
+def test_the_transpose_of_scatter_mul_is_in_the_operand_alone():
+    indices, updates = np.array([[1], [1], [0]]), np.array([2.0, 3.0, 5.0])
+
+    def f(x, u, kind="mul"):
+        return lax.scatter(x, indices, u, axes=(0,), kind=kind)
+
+    (x_bar,) = fgrad.linear_transpose(lambda x: f(x, updates), np.ones(3))(np.array([1.0, 10.0, 100.0]))
+    np.testing.assert_array_equal(x_bar, [5, 60, 100])
+    with pytest.raises(MissingBackendError, match=r"^scatter: has no transpose in the updates for kind 'mul', got one"):
+        fgrad.linear_transpose(lambda u: f(np.ones(3), u), updates)(np.ones(3))
+    with pytest.raises(
+        MissingBackendError, match=r"^scatter: has no transpose in its operands for kind 'max', got one"
+    ):
+        fgrad.linear_transpose(lambda x: f(x, updates, "max"), np.ones(3))(np.ones(3))
 
 
 def test_scatter_set_gives_the_tangent_of_the_last_duplicate():
@@ -57,9 +79,9 @@ def test_dtypes(dtype):
     rng = np.random.default_rng(1)
     x, u = lift((rng.random((5, 3)) * 4).astype(dtype)), lift((rng.random((4, 3)) * 4).astype(dtype))
     indices = lift(np.array([[1], [4], [1], [9]]))
-    check_value(gather_p, x, indices, axes=(0,), mode="fill")
+    check_values(gather_p, Sample((x, indices), {"axes": (0,), "mode": "fill"}, exact=True))
     for kind in ["set"] if dtype == np.bool_ else ["set", "add"]:
-        check_value(scatter_p, x, indices, u, axes=(0,), mode="drop", kind=kind)
+        check_values(scatter_p, Sample((x, indices, u), {"axes": (0,), "mode": "drop", "kind": kind}, exact=True))
 
 
 X, ROWS, U = lift(np.zeros((3, 4))), lift(np.zeros((2, 1), np.int32)), lift(np.zeros((2, 4)))

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from checks import arrays
+from drawn import arrays
 
 from fgrad.core.array import lift
 from fgrad.primitives.concatenate import concatenate_p

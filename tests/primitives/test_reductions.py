@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from checks import arrays, check_jvp, check_second, check_value, check_vmap
+from drawn import arrays
 
 from fgrad.core.array import lift
 from fgrad.primitives.reductions import (
@@ -15,6 +15,8 @@ from fgrad.primitives.reductions import (
     reduce_min_p,
     reduce_prod_p,
 )
+from fgrad.testing import Sample, check_batching, check_jvp, check_second_order, check_vjp
+from fgrad.testing.laws import check_values
 from fgrad.transforms.jvp import jvp_flat
 from fgrad.transforms.linearize import linearize_flat
 
@@ -30,8 +32,8 @@ def test_positions(prim, index_dtype):
     x = lift(np.round(np.asarray(arrays((4, 5, 3))[0])))  # ties
     for axis in range(3):
         params = {"axes": (axis,), "index_dtype": np.dtype(index_dtype)}
-        check_value(prim, x, **params)
-        check_vmap(lambda x, params=params: prim.bind(x, **params), x)
+        check_values(prim, Sample((x,), params))
+        check_batching(lambda x, params=params: prim.bind(x, **params), (x,))
 
 
 def test_a_position_has_no_tangent():
@@ -47,9 +49,9 @@ def test_prod_is_differentiable_through_zeros():
     one = lift(np.array([2.0, 0.0, 3.0, 5.0, 7.0]))
     np.testing.assert_array_equal(grad_of_sum(lambda x: reduce_prod_p.bind(x, axes=(0,)), one), [0, 210, 0, 0, 0])
     two = lift(np.array([[2.0, 0.0, 3.0], [0.0, 5.0, 7.0]]))
-    check_jvp(lambda x: reduce_prod_p.bind(x, axes=(0, 1)), two)
-    check_second(lambda x: reduce_prod_p.bind(x, axes=(0, 1)), two)
-    check_second(lambda x: reduce_prod_p.bind(x, axes=(1,)), two)
+    for axes in ((0, 1), (1,)):
+        for check in (check_jvp, check_vjp, check_second_order):
+            check(lambda x, axes=axes: reduce_prod_p.bind(x, axes=axes), (two,))
 
 
 @pytest.mark.parametrize("prim", [reduce_max_p, reduce_min_p])

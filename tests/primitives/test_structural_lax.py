@@ -1,15 +1,18 @@
 """The functions of fgrad.lax over the structural primitives: what they make canonical, compose and refuse."""
 
+import functools
 import re
 
 import numpy as np
 import pytest
-from checks import arrays, check_jvp, check_second, check_vmap, strided
+from drawn import arrays
 
 import fgrad
 from fgrad import lax
 from fgrad.core.check import check_jaxpr
 from fgrad.errors import ConcretizationError
+from fgrad.testing import check_batching, check_jvp, check_second_order, check_transpose, check_vjp
+from fgrad.testing.execution import strided
 
 
 def equal(got, want):
@@ -46,11 +49,12 @@ def test_dynamic_slice_and_update(starts, sizes):
 
 def test_dynamic_slices_transform():
     x, u = arrays((4, 5), (2, 5))
-    check_jvp(lambda x: lax.dynamic_slice(x, (1, np.int32(0)), (2, 3)), x, step=1.0, tolerance=1e-12)
-    check_jvp(lambda x, u: lax.dynamic_update_slice(x, u, (1, 0)), x, u, step=1.0, tolerance=1e-12)
+    for check in (check_transpose, functools.partial(check_jvp, linear=True)):
+        check(lambda x: lax.dynamic_slice(x, (1, np.int32(0)), (2, 3)), (x,))
+        check(lambda x, u: lax.dynamic_update_slice(x, u, (1, 0)), (x, u))
     index = lax.iota("int32", 3)[2]
-    check_vmap(lambda x, i: lax.dynamic_slice(x, (i, 1), (2, 3)), x, index, axes="ends")
-    check_vmap(lambda x, u, i: lax.dynamic_update_slice(x, u, (i, 0)), x, u, index, axes="ends")
+    check_batching(lambda x, i: lax.dynamic_slice(x, (i, 1), (2, 3)), (x, index))
+    check_batching(lambda x, u, i: lax.dynamic_update_slice(x, u, (i, 0)), (x, u, index))
 
 
 # --- reductions and windows ------------------------------------------------------------------------------------------
@@ -62,7 +66,8 @@ def test_reduce_from_another_start(name, numpy):
         return lax.reduce(x, 0.5, getattr(lax, name), (1,))
 
     np.testing.assert_allclose(np.asarray(f(x)), numpy(np.asarray(x), axis=1, initial=0.5))
-    check_jvp(f, x)
+    check_jvp(f, (x,))
+    check_vjp(f, (x,))
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.int32, np.uint8])
@@ -146,8 +151,8 @@ def test_second_derivative_of_a_strided_convolution_network():
         y = lax.tanh(lax.conv_general_dilated(x, w, (2,), [(1, 0)]))
         return lax.reduce_window(y, -np.inf, lax.max, (1, 1, 2), (1, 1, 1))
 
-    check_jvp(loss, x, w)
-    check_second(loss, x, w)
+    for check in (check_jvp, check_vjp, check_second_order):
+        check(loss, (x, w))
 
 
 def test_strided_operands():

@@ -1,12 +1,12 @@
 """Windows: sums over a sweep of parameters, where extrema have their gradient, dtypes, errors."""
 
+import functools
 import itertools
 import re
 
 import numpy as np
 import pytest
-from checks import arrays, check_linear_map, check_value
-from structural_table import window
+from drawn import arrays
 
 from fgrad.core.array import lift
 from fgrad.primitives.window import (
@@ -15,6 +15,9 @@ from fgrad.primitives.window import (
     reduce_window_min_p,
     reduce_window_sum_p,
 )
+from fgrad.testing import Sample, check_jvp, check_transpose
+from fgrad.testing.laws import check_values
+from fgrad.testing.samples.structural_table import window
 from fgrad.transforms.linearize import linearize_flat
 from fgrad.transforms.stage import stage
 
@@ -25,8 +28,9 @@ def test_sum_sweep():
         if 1 + (k - 1) * w <= 1 + (n - 1) * b + lo + hi:
             params = window((k,), (s,), ((lo, hi),), (b,), (w,))
             (x,) = arrays((n,))
-            check_value(reduce_window_sum_p, x, exact=False, **params)
-            check_linear_map(lambda x, params=params: reduce_window_sum_p.bind(x, **params), x)
+            check_values(reduce_window_sum_p, Sample((x,), params))
+            for check in (check_transpose, functools.partial(check_jvp, linear=True)):
+                check(lambda x, params=params: reduce_window_sum_p.bind(x, **params), (x,))
 
 
 def test_windows_without_an_element_have_no_gradient():
@@ -65,8 +69,8 @@ def test_dtypes(dtype):
     params = window((2, 3), (2, 1), ((0, 1), (1, 1)))
     for prim in (reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p):
         if prim is not reduce_window_sum_p or dtype != np.bool_:
-            check_value(prim, x, **params)
-    check_value(reduce_window_index_p, x, kind="max", **params)
+            check_values(prim, Sample((x,), params))
+    check_values(reduce_window_index_p, Sample((x,), params | {"kind": "max"}))
 
 
 X = lift(np.zeros((5, 6)))

@@ -133,6 +133,8 @@ ROWS = [
     ("cummax of equal elements",
      lambda m: m.api.grad(lambda x: m.numpy.sum(m.lax.cummax(x)))(np.float32([0, 1, 1, 1])).tolist(),
      [1.0, 2.0, 0.75, 0.25], [1.0, 3.0, 0.0, 0.0]),
+    ("clamp with bounds in the wrong order",
+     lambda m: [float(g) for g in m.api.grad(m.lax.clamp, (0, 1, 2))(5.0, 3.0, 4.0)], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]),
     ("an exception in a callback", raised_in_callback, "JaxRuntimeError", ZeroDivisionError),
 ]  # fmt: skip
 

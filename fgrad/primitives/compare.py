@@ -14,7 +14,7 @@ from fgrad.core import dtypes
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import ScalarMap
 from fgrad.core.primitive import LinearArg, Primitive, Zero
-from fgrad.primitives.bitwise import and_p
+from fgrad.primitives.bitwise import and_p, or_p
 from fgrad.primitives.broadcast import batch_to_front_or_common, broadcast_in_dim_p, full_like
 from fgrad.primitives.define import NO_CUDA, NO_TANGENT, check_same, elementwise, zero_tangent
 from fgrad.primitives.transpose import moveaxis
@@ -146,10 +146,10 @@ select_n_p = Primitive(
 )
 clamp_p = elementwise(
     "clamp", _clamp, reference=_clamp_reference, ufunc=_clamp_reference, domain="real",
-    # the whole tangent of whichever bound is crossed; x's own strictly between the bounds
+    # the whole tangent of whichever bound is crossed; x's own strictly between the bounds; hi's where hi < lo
     partials=(
-        lambda t, ans, lo, x, hi: _where(gt_p.bind(lo, x), t),
+        lambda t, ans, lo, x, hi: _where(and_p.bind(gt_p.bind(lo, x), le_p.bind(lo, hi)), t),
         lambda t, ans, lo, x, hi: _where(and_p.bind(gt_p.bind(x, lo), lt_p.bind(x, hi)), t),
-        lambda t, ans, lo, x, hi: _where(lt_p.bind(hi, x), t),
+        lambda t, ans, lo, x, hi: _where(or_p.bind(lt_p.bind(hi, x), lt_p.bind(hi, lo)), t),
     ),
 )  # fmt: skip

@@ -33,9 +33,10 @@ ELEMENTWISE = faults(
      "cases not moved to the choices"),
 ) + faults(
     "primitives.compare", "clamp",
-    ("jvp", "", "_where(lt_p.bind(hi, x), t)", "_where(lt_p.bind(x, hi), t)", "upper bound's tangent below it"),
-    ("jvp", "", "_where(gt_p.bind(lo, x), t),", "_where(gt_p.bind(hi, x), t),",
+    ("jvp", "", "or_p.bind(lt_p.bind(hi, x)", "or_p.bind(lt_p.bind(x, hi)", "upper bound's tangent below it"),
+    ("jvp", "", "gt_p.bind(lo, x), le_p", "gt_p.bind(hi, x), le_p",
      "lower bound's tangent below the upper"),
+    ("jvp", "", "or_p.bind(lt_p.bind(hi, x), lt_p.bind(hi, lo))", "lt_p.bind(hi, x)", "bounds in the wrong order"),
     ("jvp", "_where", "full_like(t, 0), t", "t, full_like(t, 0)", "cases exchanged"),
 ) + faults(
     "primitives.arithmetic", "sub",

@@ -85,7 +85,10 @@ def _convert(x: np.ndarray, dtype: Any, weak: bool = False, **notes) -> Sample:
 
 SINGLE = normal(2, 3).astype(np.float32)
 OTHERS = {
-    "clamp": [Sample((np.full(9, -0.5), normal(9), np.full(9, 0.5)), kinds="fi", exact=True)],  # each bound is crossed
+    "clamp": [
+        Sample((np.full(9, -0.5), normal(9), np.full(9, 0.5)), kinds="fi", exact=True),  # each bound is crossed
+        Sample((np.full(3, 0.5), np.array([-1.0, 0.4, 2.0]), np.full(3, 0.3)), kinds="fi", exact=True),  # hi < lo
+    ],
     "rem": [Sample((5 * normal(9), normal(9, seed=1)), kinds="f", exact=True)],  # quotients of both signs, not all 0
     "reduce_precision": [Sample((normal(4),), {"exponent_bits": 11, "mantissa_bits": 52}, exact=True)],  # the identity
     "select_n": [

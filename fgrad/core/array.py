@@ -200,8 +200,8 @@ class ConcreteArray(Array):
         return float(self._real_item("float"))
 
     def _real_item(self, what: str) -> Any:
-        if self.dtype.kind == "c":
-            raise TypeError(f"{what}: a complex number has two parts, got {self.aval}. Take x.item().real.")
+        if self.dtype.kind in "cV" and self.dtype != dtypes.bfloat16:
+            raise TypeError(f"{what}: only a real number becomes one, got {self.aval}. Take x.item().real.")
         value = self.item()
         if what == "int" and not math.isfinite(value):
             raise OverflowError(f"int: only a finite number is an integer, got {value}. Replace it with where first.")

@@ -181,7 +181,11 @@ on_end: ContextVar[Callable[[Trace], None] | None] = ContextVar("fgrad_on_end", 
 
 
 class using:
-    """``with using(trace):`` makes the trace current; its tracers stay alive afterwards."""
+    """``with using(trace):`` makes the trace current; its tracers stay alive afterwards.
+
+    A block in a generator that is dropped half-way ends when it is collected, which may be inside of another trace:
+    then there is nothing to restore.
+    """
 
     __slots__ = ("token", "trace")
 
@@ -192,7 +196,8 @@ class using:
         self.token = current_trace.set(self.trace)
 
     def __exit__(self, *exc: object) -> None:
-        current_trace.reset(self.token)
+        if current_trace.get() is self.trace:
+            current_trace.reset(self.token)
 
 
 class tracing(using):
@@ -201,7 +206,8 @@ class tracing(using):
     __slots__ = ()
 
     def __exit__(self, *exc: object) -> None:
-        current_trace.reset(self.token)
+        if current_trace.get() is self.trace:
+            current_trace.reset(self.token)
         self.trace.live = False
         if exc[0] is None and (observer := on_end.get()) is not None:
             observer(self.trace)

@@ -31,8 +31,6 @@ def annotate(error: Exception, name: str, role: str, avals: Sequence[Any], more:
 def many(name: str, role: str, out: Any, multiple: bool, want: int | None = None) -> list[Any]:
     """The results of a rule as a list."""
     if not multiple:
-        if isinstance(out, (tuple, list)):
-            raise TypeError(f"{name}: {role} must return one result, got {_shown(out)}. Give multiple_results=True.")
         return [out]
     if not isinstance(out, (tuple, list)) or (want is not None and len(out) != want):
         counted = f"a tuple of {want}" if want is not None else "a tuple"
@@ -96,6 +94,8 @@ def numpy_rule(name: str, function: Rule, abstract: Rule, multiple: bool) -> Rul
         except Exception as e:
             annotate(e, name, "NumPy function", avals, " (Its operands are read-only.)")
             raise
+        if not multiple and isinstance(out, tuple):
+            raise TypeError(f"{name}: numpy must return one array, got {_shown(out)}. Give multiple_results=True.")
         outs = [np.asarray(o) for o in many(name, "numpy", out, multiple, len(wants))]
         for got, want in zip(outs, wants):
             if got.shape != want.shape or got.dtype != want.dtype:

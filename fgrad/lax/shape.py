@@ -32,16 +32,17 @@ ShapeLike = Sequence[int] | int
 def integers(name: str, what: str, values: Any) -> tuple[int, ...]:
     """Static integers of any sign, one for each axis."""
     try:
-        given = tuple(values)
-        for v in given:
-            if isinstance(v, Tracer):
-                v.__index__()  # raises: the error names the argument and the user's line
-        out = tuple(_operator.index(v) for v in given)
+        out = tuple(values)
+        if any([type(v) is not int for v in out]):
+            for v in out:
+                if isinstance(v, Tracer):
+                    v.__index__()  # raises: the error names the argument and the user's line
+            out = tuple(_operator.index(v) for v in out)
     except ConcretizationError:
         raise
     except TypeError as e:
         raise TypeError(f"{name}: {what} must be a sequence of integers, got {values!r}. Use a tuple of ints.") from e
-    if any(not -MOST < v < MOST for v in out):
+    if out and not -MOST < min(out) <= max(out) < MOST:
         raise ValueError(f"{name}: {what} must be between -2**48 and 2**48, got {out}. No array is as large.")
     return out
 

@@ -142,3 +142,22 @@ def test_a_generator_left_half_way():
 
     fgrad.jit(f)(X)
     assert current_trace.get() is EVAL
+
+
+def test_a_block_that_ends_late_leaves_the_current_trace_alone():
+    """A generator that is dropped half-way ends its blocks when it is collected: here, inside of another trace."""
+
+    def half():
+        with fgrad.debug_nans(True):
+            yield
+
+    dropped = [half()]
+    next(dropped[0])
+    current_trace.set(EVAL)
+
+    def f(x):
+        y = 2 * x
+        dropped.clear()
+        return fnp.sum(y * x)
+
+    assert fgrad.grad(f)(np.ones(2)).tolist() == [4, 4]

@@ -296,7 +296,7 @@ def test_sizes(error, text, f):
      "dtype=float32). Use np.floating or a dtype.",
      lambda: fnp.issubdtype("float32", X)),
     ("int fnp.asarray 1j", TypeError,
-     "int: a complex number has two parts, got c64[]. Take x.item().real.",
+     "int: only a real number becomes one, got c64[]. Take x.item().real.",
      lambda: int(fnp.asarray(1j))),
     ("int fnp.asarray np.inf", OverflowError,
      "int: only a finite number is an integer, got inf. Replace it with where first.",

@@ -208,6 +208,8 @@ class ConcreteArray(Array):
         return value
 
     def __complex__(self) -> complex:
+        if self.dtype == dtypes.float0:
+            raise TypeError(f"complex: only a number becomes one, got {self.aval}. Leave it out.")
         return complex(self.item())
 
     def __index__(self) -> int:

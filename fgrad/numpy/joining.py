@@ -71,7 +71,7 @@ def vstack(tup: Any, dtype: Any = None) -> Array:
 def hstack(tup: Any, dtype: Any = None) -> Array:
     """Along axis 1, vectors along axis 0."""
     parts = [shaping.atleast_1d(a) for a in _sequence("hstack", tup)]
-    return concatenate(parts, 0 if parts[0].ndim == 1 else 1, dtype)
+    return concatenate(parts, 0 if not parts or parts[0].ndim == 1 else 1, dtype)
 
 
 def dstack(tup: Any, dtype: Any = None) -> Array:

@@ -95,7 +95,7 @@ def cosine_decay_schedule(init_value: float, decay_steps: int, alpha: float = 0.
         cosine = fnp.multiply(fnp.add(fnp.cos(fnp.multiply(_fraction(count, decay_steps), math.pi)), 1.0), 0.5)
         if exponent != 1.0:
             cosine = fnp.power(cosine, float(exponent))
-        return fnp.multiply(fnp.add(fnp.multiply(cosine, 1 - alpha), alpha), init_value)
+        return fnp.multiply(fnp.add(fnp.multiply(cosine, 1.0 - alpha), alpha), init_value)
 
     return schedule
 

@@ -30,7 +30,7 @@ FORM = re.compile(r"[\w. \[\]=']+: .+", re.DOTALL)  # <operation>: <constraint>,
 SIGNATURE = re.compile(r"(?:[\w<>]+\.)*(\w+)\(\) (?:missing|takes|got|expected|argument)")
 BUILTIN = re.compile(
     r"\w+\(\) (takes|argument|missing)|.* is an invalid keyword|cannot create|\w+ takes no arg|"
-    r"\w+ expected|only 0-dim|only length-1"
+    r"function takes|\w+ expected|only 0-dim|only length-1"
 )  # what a type of C's, given as a function, says
 KINDS = (TypeError, ValueError, LookupError, OverflowError, FgradError)
 

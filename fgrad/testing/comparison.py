@@ -100,16 +100,14 @@ class Linearity:
     """
 
     def __init__(self, subject: Subject, linear: bool | Sequence[int]):
-        counts = [child.num_leaves for child in subject.in_tree.children()]
-        n = len(counts)
+        n = subject.in_tree.num_children
         numbers = () if isinstance(linear, bool) else linear
         if not isinstance(numbers, (tuple, list)) or not all(isinstance(i, int) and 0 <= i < n for i in numbers):
             raise ValueError(
                 f"{subject.who}: linear must be True, or the numbers of arguments in each of which the function is "
                 f"linear, got {linear!r} for {n} arguments. Count them from 0."
             )
-        owner = [i for i, count in enumerate(counts) for _ in range(count)]
-        active = [owner[leaf] for leaf in subject.active]
+        active = [subject.owners[leaf] for leaf in subject.active]
         groups = [set(range(n))] if linear is True else [{i} for i in numbers]
         self.subject = subject
         self.groups = [[k for k, i in enumerate(active) if i in group] for group in groups]

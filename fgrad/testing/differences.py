@@ -52,27 +52,30 @@ class Curve:
         self.point = [subject.leaves[i] for i in subject.active]
         self.eps = epsilon(*[x.dtype for x in self.point], *[subject.outs[i].dtype for i in subject.floating])
         self.note = "differences"
-        if self.eps > epsilon(np.float64) and self._computes_in_float64():
+        outs = subject.outs
+        if self.eps > epsilon(np.float64) and (widened := self._in_float64()) is not None:
+            outs = widened
             self.point = [wide(x) for x in self.point]
             self.eps = epsilon(np.float64)
             self.note = "differences in float64"
         # the first step, for arguments of order 1: eps^(1/5) balances h⁴ against eps / h
         self.step = 2.0 ** min(-1, round(math.log2(self.eps) / 10))
         self.count = 6 if self.eps < 1e-12 else 4
-        self.middle = self(0.0, self.point)
+        self.middle = [wide(outs[i]) for i in subject.floating]
 
-    def _computes_in_float64(self) -> bool:
-        point = [wide(x) for x in self.point]
+    def _in_float64(self) -> list[np.ndarray] | None:
+        """The results at the point in float64, or None if the function computes otherwise there."""
         try:
-            outs = self.subject(self.subject.at(point))
+            outs = self.subject(self.subject.at([wide(x) for x in self.point]))
         except Exception:  # whatever a function of float32 does with float64, the message says what was used instead
-            return False
-        return all(
+            return None
+        same = all(
             outs[i].dtype == np.float64
             and outs[i].shape == (was := self.subject.outs[i]).shape
             and (errors(outs[i], was) <= 1e3 * self.eps * max(largest(was), 1e-3)).all()
             for i in self.subject.floating
         )
+        return outs if same else None
 
     def __call__(self, h: float, ts: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self._at([(wide(x) + h * t).astype(x.dtype) for x, t in zip(self.point, ts)])

@@ -183,6 +183,11 @@ class Subject:
         """The results that have derivatives."""
         return [i for i, x in enumerate(self.outs) if dtypes.is_float(x.dtype)]
 
+    @property
+    def owners(self) -> list[int]:
+        """Which argument each leaf belongs to."""
+        return [k for k, child in enumerate(self.in_tree.children()) for _ in range(child.num_leaves)]
+
     def at(self, active: Sequence[np.ndarray]) -> list[np.ndarray]:
         """All leaves, with these for the active ones."""
         leaves = list(self.leaves)

@@ -120,10 +120,9 @@ class Map:
     def __init__(self, who: str, f: Any, args: Any, argnums: Any, seed: int, tolerance: float | None):
         self.subject = s = Subject(who, f, args)
         self.nums = _named_arguments(s, argnums)
-        self.owners = _owners(s)
-        s.active = [i for i in s.active if self.owners[i] in self.nums]
+        s.active = [i for i in s.active if s.owners[i] in self.nums]
         if not s.active:
-            of = [str(x.dtype) for x, k in zip(s.leaves, self.owners) if k in self.nums]
+            of = [str(x.dtype) for x, k in zip(s.leaves, s.owners) if k in self.nums]
             raise TypeError(
                 f"{who}: {s.name} must have a floating-point argument to be linear in, got {of} in arguments "
                 f"{list(self.nums)}. Convert one with .astype, or name another in argnums."
@@ -205,13 +204,8 @@ def _named_arguments(s: Subject, argnums: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(nums))
 
 
-def _owners(s: Subject) -> list[int]:
-    """Which argument each leaf belongs to."""
-    return [k for k, child in enumerate(s.in_tree.children()) for _ in range(child.num_leaves)]
-
-
 def _integers(like: Sequence[np.ndarray], rng: np.random.Generator) -> Vectors:
-    """Random _integers, none of them 0."""
+    """Random integers, none of them 0."""
     return [rng.choice([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0], x.shape) for x in like]
 
 
@@ -235,13 +229,8 @@ class Transpose(Pullback):
 
         @functools.wraps(transpose)
         def pull(ct: Any, *args: Any) -> Any:
-            bars = transpose(ct)
-            if len(nums) == 1 and not isinstance(bars, (tuple, list)):
-                bars = (bars,)
-            if not isinstance(bars, (tuple, list)) or len(bars) != len(nums):
-                got = f"{len(bars)} entries" if isinstance(bars, (tuple, list)) else f"a {type(bars).__name__}"
-                raise self.bad(f"return a tuple with a cotangent for each of {len(nums)} arguments", got, "Return all.")
-            found = dict(zip(nums, bars))
+            of = f"{len(nums)} arguments"
+            found = dict(zip(nums, self.entries(transpose(ct), len(nums), of, "Return all.")))
             return tuple([found.get(i) for i in range(n)])
 
         pull.__name__ = function_name(transpose)

@@ -6,6 +6,7 @@ A rule is seen as a linear map between flat lists: tangents of the active leaves
 
 from __future__ import annotations
 
+import abc
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from fgrad.testing.functions import Subject, first, to_numpy
 from fgrad.testing.report import compare, errors, rounding, wide
 
 
-class Rule:
+class Rule(abc.ABC):
     """What the two kinds of rules share: the subject, and watching a rule written by hand."""
 
     kind = ""  # the name of the check's option
@@ -101,8 +102,9 @@ class Rule:
                     "state."
                 )
 
+    @abc.abstractmethod
     def __call__(self, vectors: Sequence[np.ndarray]) -> list[np.ndarray]:
-        raise NotImplementedError
+        """The linear map of flat lists."""
 
 
 class Pullback(Rule):
@@ -129,15 +131,17 @@ class Pullback(Rule):
         make = foreign_maker(s)
         full = [make(given[i]) if i in given else np.zeros(x.shape, dtypes.float0) for i, x in enumerate(s.outs)]
         bars = self.call(tree.tree_unflatten(s.out_tree, full), *args)
-        if len(args) == 1 and not isinstance(bars, (tuple, list)):
-            bars = (bars,)
-        if not isinstance(bars, (tuple, list)) or len(bars) != len(args):
+        remedy = "Return None for an argument that the result does not depend on."
+        return self._leaves(args, self.entries(bars, len(args), f"the {len(args)} arguments", remedy))
+
+    def entries(self, bars: Any, n: int, of: str, remedy: str) -> Sequence[Any]:
+        """What a rule returned as one entry for each of n arguments; one alone may come without a tuple."""
+        if n == 1 and not isinstance(bars, (tuple, list)):
+            return (bars,)
+        if not isinstance(bars, (tuple, list)) or len(bars) != n:
             got = f"{len(bars)} entries" if isinstance(bars, (tuple, list)) else f"a {type(bars).__name__}"
-            raise self.bad(
-                f"return a tuple with a cotangent for each of the {len(args)} arguments", got,
-                "Return None for an argument that the result does not depend on.",
-            )  # fmt: skip
-        return self._leaves(args, bars)
+            raise self.bad(f"return a tuple with a cotangent for each of {of}", got, remedy)
+        return bars
 
     def _leaves(self, args: Sequence[Any], bars: Sequence[Any]) -> list[np.ndarray]:
         """The cotangents of the active leaves; None stands for zeros."""
@@ -231,15 +235,15 @@ def torch_vjp(subject: Subject) -> Callable[..., Any]:
     def backward(ct, *args):
         leaves, structure = tree.tree_flatten(args)
         leaves = [x.detach().requires_grad_(x.is_floating_point()) if torch.is_tensor(x) else x for x in leaves]
-        outs = tree.tree_leaves(subject.f(*tree.tree_unflatten(structure, leaves)))
-        cts = tree.tree_leaves(ct)
         of = [x for x in leaves if torch.is_tensor(x) and x.requires_grad]
-        pairs = [(out, ct) for out, ct in zip(outs, cts) if torch.is_tensor(out) and out.requires_grad]
+        outs = tree.tree_leaves(subject.f(*tree.tree_unflatten(structure, leaves)))
+        pairs = [(o, c) for o, c in zip(outs, tree.tree_leaves(ct)) if torch.is_tensor(o) and o.requires_grad]
         bars = iter(
-            torch.autograd.grad([o for o, _ in pairs], of, [c for _, c in pairs], allow_unused=True) if pairs else ()
+            torch.autograd.grad([o for o, _ in pairs], of, [c for _, c in pairs], materialize_grads=True)
+            if pairs
+            else map(torch.zeros_like, of)
         )
-        found = [next(bars, None) if torch.is_tensor(x) and x.requires_grad else None for x in leaves]
-        zeros = [torch.zeros_like(x) if bar is None and torch.is_tensor(x) else bar for bar, x in zip(found, leaves)]
-        return tree.tree_unflatten(structure, [np.zeros(()) if z is None else z for z in zeros])
+        # what has no derivative is not looked at
+        return tree.tree_unflatten(structure, [next(bars) if any(x is y for y in of) else x for x in leaves])
 
     return backward

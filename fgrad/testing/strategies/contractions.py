@@ -29,13 +29,13 @@ def dot_general_problems(
 
     >>> from hypothesis import find
     >>> from fgrad.testing.strategies import dot_general_problems
-    >>> find(dot_general_problems(), lambda p: p.options["dimension_numbers"][0][0] and p.operands[0].shape == (1, 2))
+    >>> find(dot_general_problems(), lambda p: p.options["dimension_numbers"] == (((1,), (0,)), ((), ())))
     import numpy as np
     from fgrad import lax
     <BLANKLINE>
-    lhs = np.array([[1.0, 2.0]])
+    lhs = np.array([[1.0]])
     rhs = np.array([1.0])
-    out = lax.dot_general(lhs, rhs, dimension_numbers=(((0,), (0,)), ((), ())))
+    out = lax.dot_general(lhs, rhs, dimension_numbers=(((1,), (0,)), ((), ())))
     """
 
     @st.composite

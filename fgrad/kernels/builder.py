@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import SupportsInt
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fgrad.kernels.layout import Layout
-from fgrad.kernels.plan import KernelPlan, Ptr, Step
+from fgrad.kernels.plan import Addressed, KernelPlan, Ptr, Step, Word
 
 
 class PlanBuilder:
@@ -20,9 +21,9 @@ class PlanBuilder:
         self._tables: list[np.ndarray] = []
         self._scratch = 0
 
-    def step(self, kernel: object, args: Iterable[int | Ptr], extent: int, note: str, grain: int = 1) -> None:
+    def step(self, kernel: str | Addressed, args: Iterable[Word], extent: int, note: str, grain: int = 1) -> None:
         """Appends a step; a grain below 1 (from a division by large work) counts as 1."""
-        words = tuple(arg if isinstance(arg, Ptr) else int(arg) for arg in args)
+        words = tuple(int(arg) if isinstance(arg, SupportsInt) else arg for arg in args)
         self._steps.append(Step(kernel, words, int(extent), max(int(grain), 1), note))
 
     def temp(self, nbytes: int) -> Ptr:

@@ -11,7 +11,7 @@ integers, bit patterns of floats and addresses.  Which tiles run on which worker
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,14 +30,23 @@ class Ptr(NamedTuple):
     offset: int = 0
 
 
+class Addressed(Protocol):
+    """Compiled code, by what it is compiled from (hashable; see kernels/cpu)."""
+
+    def address(self) -> int: ...
+
+
+Word = int | Ptr | Addressed
+
+
 class Step(NamedTuple):
     """One kernel over ``extent`` independent tiles, at least ``grain`` of them to a worker at a time.
 
-    ``kernel`` is the name of a library kernel or the spec of another one (hashable; see kernels/cpu).
+    ``kernel`` is the name of a library kernel or another one by itself; ``args`` may hold addresses of code, too.
     """
 
-    kernel: object
-    args: tuple[int | Ptr, ...]
+    kernel: str | Addressed
+    args: tuple[Word, ...]
     extent: int
     grain: int
     note: str = ""

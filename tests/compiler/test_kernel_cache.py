@@ -10,6 +10,7 @@ import fgrad
 import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.kernels.cpu import jit as engine
+from fgrad.kernels.cpu.gemm_tiles import TileSpec
 
 
 def step(params, x, y):
@@ -21,6 +22,11 @@ def step(params, x, y):
 
     value, grads = fgrad.value_and_grad(loss)(params)
     return value, fgrad.tree.tree_map(lambda p, g: p - 0.1 * g, params, grads)
+
+
+def compiled():
+    """All that has been compiled but register tiles, of which there are few: a new size may ask for another one."""
+    return {spec for spec in engine._addresses if not isinstance(spec, TileSpec)}
 
 
 def run(f, batch, size=8):
@@ -40,10 +46,10 @@ def test_a_new_batch_size_compiles_nothing():
     f = fgrad.jit(step)
     run(f, 16)
     run(f, 100)
-    before = set(engine._addresses)
+    before = compiled()
     for batch in (17, 33, 64, 200):
         run(f, batch)
-    assert set(engine._addresses) == before
+    assert compiled() == before
 
 
 def test_another_constant_compiles_nothing():
@@ -52,27 +58,27 @@ def test_another_constant_compiles_nothing():
 
     x = np.ones((5, 7))
     update(x, x, 0.1)
-    before = set(engine._addresses)
+    before = compiled()
     assert float(update(x, x, 0.25)[0, 0]) == 1 - 0.25 / (1 + 1e-8)
     update(x, x, 3e-4)
-    assert set(engine._addresses) == before
+    assert compiled() == before
 
 
 def test_a_new_image_size_compiles_nothing():
     f = fgrad.jit(step)
     run(f, 16)
-    before = set(engine._addresses)
+    before = compiled()
     run(f, 16, size=10)
-    assert set(engine._addresses) == before
+    assert compiled() == before
 
 
 def test_equal_structures_share_a_kernel():
     x = np.ones((5, 7))
     fgrad.jit(lambda x: fnp.sin(x) * 3 + x)(x)
-    before = set(engine._addresses)
+    before = compiled()
     fgrad.jit(lambda y: y + fnp.sin(y) * 3)(np.ones((2, 3, 4)))  # another order of the sum is another structure
     fgrad.jit(lambda y: fnp.sin(y) * 3 + y)(np.ones((2, 3, 4)))
-    assert len(set(engine._addresses) - before) <= 1
+    assert len(compiled() - before) <= 1
 
 
 PROCESS = """

@@ -29,7 +29,7 @@ def check(lhs, rhs, params):
     np.testing.assert_array_equal(result, expected, err_msg=f"{x_layout} {w_layout} {params}")
 
 
-def draw(rng, dtype, *, few_terms=False):
+def draw(rng, dtype, *, few_terms=False, depthwise=False):
     """Operands and parameters; None where the padding crops away more than there is."""
 
     def between(a, b):
@@ -42,7 +42,11 @@ def draw(rng, dtype, *, few_terms=False):
     groups = max(feature_groups, batch_groups)
     images = between(1, 4) * batch_groups
     features = between(1, 2 if few_terms else 4) if few_terms or rng.random() < 0.5 else between(1, 20)
-    columns = groups * (between(10, 70) if rng.random() < 0.3 else between(1, 9))
+    if depthwise:
+        groups = int(rng.integers(2, 71))
+        feature_groups, batch_groups = (groups, 1) if rng.random() < 0.5 else (1, groups)
+        images, features = between(1, 4) * batch_groups, 1 if rng.random() < 0.8 else features
+    columns = groups * (1 if depthwise else between(10, 70) if rng.random() < 0.3 else between(1, 9))
     sizes = [between(1, 9) for _ in range(space)]
     window = [between(1, 2) if few_terms else between(4, 9) if rng.random() < 0.3 else between(1, 4) for _ in sizes]
     dilated = rng.random() < 0.3
@@ -74,6 +78,15 @@ def test_random(monkeypatch, dtype, bits):
     rng = rng_at_width(monkeypatch, dtype, bits)
     for _ in range(80 if dtype == "float32" else 25):
         case = draw(rng, np.dtype(dtype))
+        if case is not None:
+            check(*case)
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_random_depthwise(monkeypatch, dtype, bits):
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    for _ in range(60 if dtype == "float32" else 20):
+        case = draw(rng, np.dtype(dtype), depthwise=True)
         if case is not None:
             check(*case)
 

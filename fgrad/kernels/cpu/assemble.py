@@ -9,18 +9,12 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 
 from fgrad.kernels.cpu import library, machine
-from fgrad.kernels.plan import HostStep, Instruction, Loop, Ptr, Slot, Step, Switch
-
-
-class Emitted(Protocol):
-    """The spec of an emitted kernel."""
-
-    def address(self) -> int: ...
+from fgrad.kernels.plan import HostStep, Instruction, Loop, Ptr, Slot, Step, Switch, Word
 
 
 def as_int64(value: int) -> int:
@@ -50,11 +44,13 @@ class Assembly:
         self.patches = np.array(self._patches, np.int64).reshape(-1, 4)
 
     # --- words ------------------------------------------------------------------------------------------------------
-    def _put(self, arg: int | Ptr) -> int:
+    def _put(self, arg: Word) -> int:
         """Appends a word; its number."""
         word = len(self._words)
-        self._words.append(0 if isinstance(arg, Ptr) else as_int64(arg))
-        if isinstance(arg, Ptr):
+        if not isinstance(arg, Ptr):
+            self._words.append(as_int64(arg if isinstance(arg, int) else arg.address()))
+        else:
+            self._words.append(0)
             if arg.kind in ("in", "out"):
                 self._patches.append((word, int(arg.kind == "out"), arg.index, arg.offset))
             elif arg.kind == "slot":
@@ -63,7 +59,7 @@ class Assembly:
                 self.fixed.append((word, arg))
         return word
 
-    def _put_all(self, args: Sequence[int | Ptr]) -> int:
+    def _put_all(self, args: Sequence[Word]) -> int:
         first = len(self._words)
         for arg in args:
             self._put(arg)
@@ -85,7 +81,7 @@ class Assembly:
         if step.extent <= 0:
             return
         kernel = step.kernel
-        address = library.address(kernel) if isinstance(kernel, str) else cast(Emitted, kernel).address()
+        address = library.address(kernel) if isinstance(kernel, str) else kernel.address()
         self._code.append((address, self._put_all(step.args), step.extent, max(step.grain, 1)))
         self.parallel = self.parallel or step.extent > step.grain
 

@@ -136,21 +136,28 @@ class Stream:
         return self.code.element(self.memory, self.pointer, offset)
 
 
-class Spec:
-    """The structure of an emitted kernel, without any size: what it is compiled and looked up by."""
-
-    def write(self, s: Scalar) -> None:
-        """Writes the kernel's body into ``s.code``."""
-        raise NotImplementedError
+class Emitted:
+    """What is emitted as LLVM IR: compiled and looked up by its fields, which hold structure and no sizes."""
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
-        """The kernel as LLVM IR."""
-        code = Code()
-        self.write(Scalar(code, native_half))
-        return code.module(vector_bits)
+        """A function of a kernel's signature, named `KERNEL`, as LLVM IR."""
+        raise NotImplementedError
 
     def address(self) -> int:
         """Where the compiled kernel is; compiles it, or reads it from the disk cache, the first time."""
         from fgrad.kernels.cpu import jit  # loads LLVM
 
         return jit.address(self)
+
+
+class Spec(Emitted):
+    """The structure of a kernel that is written with `Code`."""
+
+    def write(self, s: Scalar) -> None:
+        """Writes the kernel's body into ``s.code``."""
+        raise NotImplementedError
+
+    def text(self, native_half: bool, vector_bits: int | None) -> str:
+        code = Code()
+        self.write(Scalar(code, native_half))
+        return code.module(vector_bits)

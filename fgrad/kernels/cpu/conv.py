@@ -1,4 +1,4 @@
-"""Plans `conv_general_dilated`: two loop nests over the one batch-reduce product of `gemm_plan`.
+"""Plans `conv_general_dilated`: three loop nests over the one batch-reduce product of `gemm_plan`.
 
 *Forward nest* (also the input gradient): rows are output pixels, columns output features, and the reduction runs over
 taps s and features c.  Padding is a table entry that reads zeros; with lhs_dilation the pixels fall into phases, each
@@ -7,6 +7,9 @@ with the taps that meet real input elements, so an inserted zero is neither stor
 *Window nest* (the weight gradient conv(Xᵀ, dilate(dYᵀ))): rows are (output pixel, lhs batch element), columns output
 features, and the reduction runs over features g and the window (s, c), clipped for each pixel to what lies inside the
 input.  Chosen when the window has more positions than the result and the input is denser along it than along features.
+
+*Lane nest* (depthwise, and its gradients): where each group has one output feature, the groups are the lanes of
+vectors, and the rows are output pixels.
 """
 
 from __future__ import annotations
@@ -73,10 +76,13 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -
         return fill_zeros(builder, out, result.size, dtype)
     a, b = start(a, lhs), start(b, rhs)
     geo = geometry(lhs, rhs, result, **params)
+    dense = result.size if result.is_contiguous else 0
+    if geo.columns == 1 and len(geo.batches) > 1 and (geo.batches[1, 0] == 1 or 1 in (geo.rows, geo.features)):
+        return _lane_nest(builder, dtype, a, b, out, geo, dense)
     last = geo.dims[-1]
     along_window = abs(last.lhs_stride * last.tap_step() * last.rhs_dilation // last.lhs_dilation)
     nest = _window_nest if geo.window > geo.pixels and along_window < abs(geo.lhs_feature) else _forward_nest
-    nest(builder, dtype, a, b, out, geo, result.size if result.is_contiguous else 0)
+    nest(builder, dtype, a, b, out, geo, dense)
 
 
 def _padded_copy(
@@ -154,6 +160,23 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
         g_count=g_count, a_g_stride=a_run_g, a_run=a_run, out_size=dense, batches=geo.batches, note="conv",
+    )  # fmt: skip
+    plan_product(builder, product)
+
+
+def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
+    lane, rhs_lane, out_lane = (int(stride) for stride in geo.batches[1])
+    lanes = len(geo.batches)
+    if lane != 1 or (any(d.is_padded() for d in geo.dims) and geo.window * geo.pixels > TABLE_LIMIT):
+        by_row = geo.features == 1
+        images, image = (geo.rows, geo.lhs_row) if by_row else (geo.features, geo.lhs_feature)
+        a, dims, image = _padded_copy(builder, dtype, a, geo.dims, images, image, lanes, lane)
+        geo = geo._replace(dims=dims, lhs_row=image) if by_row else geo._replace(dims=dims, lhs_feature=image)
+    taps = _sums([np.arange(d.window) * d.rhs_stride for d in geo.dims])
+    product = Product(
+        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, taps[:, None], rhs_lane, 1), out=out, columns=lanes,
+        out_column=out_lane, records=[_phase(geo, p, 1, 1) for p in itertools.product(*(d.phases() for d in geo.dims))],
+        g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0, out_size=dense, by_lane=True, note="conv by lane",
     )  # fmt: skip
     plan_product(builder, product)
 

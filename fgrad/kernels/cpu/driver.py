@@ -23,7 +23,7 @@ from fgrad import config
 from fgrad.kernels.cpu import library, machine
 from fgrad.kernels.cpu.assemble import Assembly, failure
 from fgrad.kernels.layout import Layout
-from fgrad.kernels.plan import Instruction, KernelPlan, Ptr
+from fgrad.kernels.plan import Instruction, KernelPlan, Ptr, Word
 
 ALIGNMENT = 64
 LARGE = 1 << 13  # bytes of a result that is worth aligning
@@ -226,7 +226,7 @@ def from_plan(plan: KernelPlan, ins: Sequence[Layout], outs: Sequence[Layout]) -
         starts.append(total)
         total += -(-nbytes // ALIGNMENT) * ALIGNMENT
 
-    def place(arg: int | Ptr) -> int | Ptr:
+    def place(arg: Word) -> Word:
         if isinstance(arg, Ptr) and arg.kind == "tmp":
             return Ptr("arena", 0, starts[arg.index] + arg.offset)
         return arg

@@ -1,12 +1,15 @@
 """Library kernels around the register tile: the tiled product, packing, and the sum of partial products.
 
-``gemm_{dtype}_{bits}_{MR}x{NV}`` works on a list of *records*.  A record is a set of output rows that share their
-reduction; its rows are cut into tiles of MR, and all tiles of all records are numbered through.  A task is
+``gemm_{dtype}`` works on a list of *records*.  A record is a set of output rows that share their reduction; its rows
+are cut into tiles of MR, and all tiles of all records are numbered through.  A task is
 
     (batch, split of g, panel of NV*VL columns, block of row tiles),   block fastest
 
 so that the tasks a worker takes in a row share a panel of B.  It runs its part of g in chunks small enough that B stays
-in the cache while the block's row tiles pass over it.  The words of ``args`` and of a record are in `gemm_words`.
+in the cache while the block's row tiles pass over it.  The tile is a function of its own (`micro`), called by address.
+In a product lane by lane (depthwise convolution) A's panels lie side by side, as B's and the result's do; there the
+panel is the fastest part of a task, so that the panels of a pixel are read and written together.  The words of ``args``
+and of a record are in `gemm_words`.
 """
 
 from __future__ import annotations
@@ -14,9 +17,14 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from fgrad.kernels.cpu.gemm_words import RECORD_WORDS
-from fgrad.kernels.cpu.memory import copy_bytes, fill_zero, ld, ld_i64, st
-from fgrad.kernels.cpu.micro import brgemm_tile, stack_bytes
+from fgrad.kernels.cpu.gemm_tiles import MOST_ROWS, MOST_TILE_BYTES
+from fgrad.kernels.cpu.gemm_words import RECORD_WORDS, TILE_WORDS
+from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_i64, st, stack_bytes
+
+# Numbers of a tile's words.
+(ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
+ ACCUMULATE) = range(len(TILE_WORDS))  # fmt: skip
+WORD_BYTES = 8 * len(TILE_WORDS)
 
 
 def build(name: str):
@@ -28,10 +36,8 @@ def build(name: str):
         return _sum(np.dtype(rest[0]).type(0))
     if kind == "inner":
         return _inner(np.dtype(rest[0]).type(0))
-    bits, shape = rest
-    mr, nv = (int(n) for n in shape.split("x"))
     proto = np.dtype(kind).type(0)
-    return _product(mr, nv, int(bits) // (8 * proto.itemsize), proto, proto.itemsize)
+    return _product(proto, proto.itemsize)
 
 
 @numba.njit(inline="always")
@@ -46,10 +52,8 @@ def _scatter(buffer, outs, rows, lanes, width, out_cs, accumulate, proto, elemen
             st(out + k * out_cs, 0, element(value))
 
 
-def _product(mr: int, nv: int, vl: int, proto, itemsize: int):
-    width = nv * vl
-    row_bytes = 32 * mr  # the tile's int64[3*mr] (see brgemm_tile), then the true addresses of the output rows
-    tile_bytes = mr * nv * vl * itemsize
+def _product(proto, itemsize: int):
+    row_bytes = 32 * MOST_ROWS  # the tile's int64[3*mr] (see TILE_WORDS), then the true addresses of the output rows
     element = type(proto)  # Numba adds int32 to int64, so sums are cut back before they are stored
 
     def kernel(args, begin, end, worker):
@@ -59,68 +63,82 @@ def _product(mr: int, nv: int, vl: int, proto, itemsize: int):
         block, tiles, g_total, g_split = ld_i64(args, 12), ld_i64(args, 13), ld_i64(args, 14), ld_i64(args, 15)
         g_chunk, a_gs, b_gs, a_cs = ld_i64(args, 16), ld_i64(args, 17), ld_i64(args, 18), ld_i64(args, 19)
         b_cs, b_panel, columns, out_cs = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
-        part = ld_i64(args, 24)
-        rows, buffer = stack_bytes(row_bytes), stack_bytes(tile_bytes)
+        part, mr, width, by_lane = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
+        whole_tile, edge_tile, s_most, s_chunk = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
+        words, rows, buffer = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(MOST_TILE_BYTES)
         outs = rows + 24 * mr
+        st(words, ROWS, rows)
+        st(words, ZERO, zero)
+        st(words, A_GS, a_gs)
+        st(words, B_GS, b_gs)
+        st(words, A_CS, a_cs)
+        st(words, B_CS, b_cs)
         for task in range(begin, end):
-            t = task // blocks
-            first_tile = (task - t * blocks) * block
-            panel = t % panels
-            t //= panels
-            split = t % splits
-            batch = t // splits
-            a_batch = a + ld_i64(batches, 3 * batch)
+            fastest = panels if by_lane else blocks
+            t = task // fastest
+            within = task - t * fastest
+            slower = blocks if by_lane else panels
+            outer = t // slower
+            panel, first_tile = (within, t - outer * slower) if by_lane else (t - outer * slower, within)
+            first_tile *= block
+            batch = outer // splits
+            split = outer - batch * splits
+            a_batch = a + ld_i64(batches, 3 * batch) + panel * width * itemsize * by_lane
             b_batch = b + ld_i64(batches, 3 * batch + 1) + panel * b_panel
             o_batch = out + ld_i64(batches, 3 * batch + 2) + split * part + panel * width * out_cs
             lanes = min(columns - panel * width, width)
+            tile_address = whole_tile if lanes == width else edge_tile
+            st(words, LANES, lanes)
             g_end = min(g_total, (split + 1) * g_split)
             for g in range(split * g_split, g_end, g_chunk):
-                g_count = min(g_chunk, g_end - g)
-                g_full = g_total - 1 - g
-                accumulate = 1 if g > split * g_split else 0
-                record = records
-                record_first = 0
-                for tile in range(first_tile, min(first_tile + block, tiles)):
-                    while tile >= ld_i64(record, 0):
-                        record_first = ld_i64(record, 0)
-                        record += 8 * RECORD_WORDS
-                    count, per, a_ns, o_ns = ld_i64(record, 3), ld_i64(record, 4), ld_i64(record, 5), ld_i64(record, 6)
-                    table = row_table + 16 * ld_i64(record, 7)
-                    by_row = ld_i64(record, 10)
-                    row = (tile - record_first) * mr
-                    n = row // per
-                    pixel = row - n * per
-                    a_row = a_batch + ld_i64(record, 1) + n * a_ns + g * a_gs
-                    o_row = o_batch + ld_i64(record, 2) + n * o_ns
-                    for i in range(mr):
-                        st(rows, i, a_row + ld_i64(table, 2 * pixel))
-                        st(rows, mr + i, pixel * by_row)
-                        st(outs, i, o_row + ld_i64(table, 2 * pixel + 1))
-                        if row + i + 1 < count:  # rows beyond the last compute it again
-                            pixel += 1
-                            if pixel == per:
-                                pixel = 0
-                                a_row += a_ns
-                                o_row += o_ns
-                    # Columns that are not adjacent and rows beyond the last one are stored by way of the buffer.
-                    direct = out_cs == itemsize and row + mr <= count
-                    for i in range(mr):
-                        st(rows, 2 * mr + i, ld_i64(outs, i) if direct else buffer + i * width * itemsize)
-                    tap = taps + 8 * ld_i64(record, 8)
-                    b_tap = b_taps + 8 * ld_i64(record, 11)
-                    b_start = b_batch + ld_i64(record, 12) + g * b_gs
-                    ld_tab, s_count = ld_i64(record, 9), ld_i64(record, 13)
-                    c_full, c_last = ld_i64(record, 14), ld_i64(record, 15)
-                    add = accumulate if direct else 0
-                    if lanes == width:
-                        brgemm_tile(mr, nv, vl, 0, proto, rows, zero, tap, ld_tab, b_tap, b_start, g_count, g_full,
-                                    a_gs, b_gs, s_count, c_full, c_last, a_cs, b_cs, lanes, add)  # fmt: skip
-                    else:
-                        brgemm_tile(mr, nv, vl, 1, proto, rows, zero, tap, ld_tab, b_tap, b_start, g_count, g_full,
-                                    a_gs, b_gs, s_count, c_full, c_last, a_cs, b_cs, lanes, add)  # fmt: skip
-                    if not direct:
-                        _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, accumulate, proto,
-                                 element)  # fmt: skip
+                st(words, G_COUNT, min(g_chunk, g_end - g))
+                st(words, G_FULL, g_total - 1 - g)
+                for s in range(0, s_most, s_chunk):
+                    accumulate = 1 if g > split * g_split or s > 0 else 0
+                    record = records
+                    record_first = 0
+                    for tile in range(first_tile, min(first_tile + block, tiles)):
+                        while tile >= ld_i64(record, 0):
+                            record_first = ld_i64(record, 0)
+                            record += 8 * RECORD_WORDS
+                        s_count = min(s_chunk, ld_i64(record, 13) - s)
+                        if s_count <= 0 and s > 0:
+                            continue
+                        count, per = ld_i64(record, 3), ld_i64(record, 4)
+                        a_ns, o_ns = ld_i64(record, 5), ld_i64(record, 6)
+                        table = row_table + 16 * ld_i64(record, 7)
+                        by_row = ld_i64(record, 10)
+                        row = (tile - record_first) * mr
+                        n = row // per
+                        pixel = row - n * per
+                        a_row = a_batch + ld_i64(record, 1) + n * a_ns + g * a_gs
+                        o_row = o_batch + ld_i64(record, 2) + n * o_ns
+                        for i in range(mr):
+                            st(rows, i, a_row + ld_i64(table, 2 * pixel))
+                            st(rows, mr + i, pixel * by_row)
+                            st(outs, i, o_row + ld_i64(table, 2 * pixel + 1))
+                            if row + i + 1 < count:  # rows beyond the last compute it again
+                                pixel += 1
+                                if pixel == per:
+                                    pixel = 0
+                                    a_row += a_ns
+                                    o_row += o_ns
+                        # Columns that are not adjacent and rows beyond the last one are stored by way of the buffer.
+                        direct = out_cs == itemsize and row + mr <= count
+                        for i in range(mr):
+                            st(rows, 2 * mr + i, ld_i64(outs, i) if direct else buffer + i * width * itemsize)
+                        st(words, TAB, taps + 8 * (ld_i64(record, 8) + s * ld_i64(record, 9)))
+                        st(words, LD, ld_i64(record, 9))
+                        st(words, BOFF, b_taps + 8 * (ld_i64(record, 11) + s))
+                        st(words, B, b_batch + ld_i64(record, 12) + g * b_gs)
+                        st(words, S_COUNT, s_count)
+                        st(words, C_FULL, ld_i64(record, 14))
+                        st(words, C_LAST, ld_i64(record, 15))
+                        st(words, ACCUMULATE, accumulate if direct else 0)
+                        call_kernel(tile_address, words, 0, 1, worker)
+                        if not direct:
+                            _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, accumulate, proto,
+                                     element)  # fmt: skip
 
     return kernel
 

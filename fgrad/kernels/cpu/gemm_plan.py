@@ -2,6 +2,8 @@
 
     out[batch][row][k] = sum over g, s, c of A[batch](row; g, s, c) * B[batch](g, s, c)[k]
 
+or, ``by_lane``, with A[batch](row; g, s, c)[k], whose columns are adjacent.
+
 `conv` and `dot` say where A's rows, B's rows and the results lie (in elements); this module chooses the tile, packs
 B where that pays, and cuts the work into tasks.  Nothing here depends on the number of threads, so neither do results.
 """
@@ -18,13 +20,16 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.layout import Layout
-from fgrad.kernels.plan import KernelPlan, Ptr
+from fgrad.kernels.plan import KernelPlan, Ptr, Word
 
 CHUNK_BYTES = 1 << 19  # of B worked on at a time: under half an L2 cache
 TASK_WORK = 1 << 19  # multiply-adds of a task where there are enough: some 10 microseconds
 GRAIN_WORK = 1 << 17  # and the least worth another thread
 MIN_TASKS = 16  # the reduction is split until there are so many
 PART_BYTES = 1 << 22  # bound on partial results
+NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice as much are slower)
+LINE = 64  # bytes
+LINES_BYTES = 1 << 17  # of the result in a task of a product by lane
 SUM_SHARE = 4096  # elements of a task that sums parts
 
 
@@ -94,6 +99,7 @@ class Product:
     a_run: int
     out_size: int
     run_step: int = 1
+    by_lane: bool = False
     batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
     note: str = "product"
 
@@ -102,7 +108,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     """Appends the steps of one product (at least one row, column and batch; the reduction may be empty)."""
     p, size = product, product.dtype.itemsize
     reduction = max(len(r.taps) * r.c_count for r in p.records)
-    tile = gemm_tiles.choose([r.rows for r in p.records], p.columns, reduction * p.g_count, size)
+    tile = gemm_tiles.choose([r.rows for r in p.records], p.columns, reduction * p.g_count, size, p.by_lane)
     panels = -(-p.columns // tile.lanes)
     all_rows = sum(r.rows for r in p.records)
     tiles = sum(-(-r.rows // tile.mr) for r in p.records)
@@ -129,6 +135,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     # Row tiles of a task: enough to be worth a task; where the reduction is chunked, all of them share a chunk of B.
     tile_work = tile.mr * tile.lanes * max(reduction, 1) * g_split
     block = min(tiles, max(1, TASK_WORK // tile_work, -(-tiles * panels * splits * len(p.batches) // 4096)))
+    if p.by_lane:  # the panels of a block follow each other: what they share of its lines stays in the cache
+        block = max(1, min(block, LINES_BYTES // (tile.mr * p.columns * size)))
     chunk_bytes = max(reduction, 1) * tile.lanes * size
     if splits > 1:
         block = -(-tiles // -(-wanted // splits))
@@ -136,6 +144,12 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         block = max(block, min(tiles, -(-tiles // wanted)))
     g_chunk = max(1, min(g_split, CHUNK_BYTES // 2 // chunk_bytes))  # the other half: A, which rows may share
     blocks = -(-tiles // block)
+    # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.
+    s_most = max(1, max(len(r.taps) for r in p.records))
+    s_chunk = s_most
+    if abs(p.a_run) * size >= LINE and block > 1 and not p.by_lane:
+        s_chunk = min(s_most, max(1, NEAR_BYTES // (tile.lanes * size * max(r.c_count for r in p.records))))
+        g_chunk = g_chunk if s_chunk == s_most else 1
 
     out, part = p.out, 0
     if splits > 1:
@@ -144,26 +158,29 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     batches = p.batches * size
     batches[:, 1] = b_words.batches
     extent = len(p.batches) * splits * blocks * panels
-    args: tuple[int | Ptr, ...] = (
-        p.a, b, out, _zero_row(builder, p), *tables, builder.table(batches),
+    args: tuple[Word, ...] = (
+        p.a, b, out, _zero_row(builder, p, tile.lanes * size), *tables, builder.table(batches),
         panels, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
         p.a_g_stride * size, b_words.g_stride, p.a_run * size, b_words.run,
-        b_words.panel, p.columns, p.out_column * size, part,
+        b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.lanes, tile.by_lane,
+        tile.spec(p.dtype, False) if p.columns >= tile.lanes else 0,
+        tile.spec(p.dtype, True) if p.columns % tile.lanes else 0, s_most, s_chunk,
     )  # fmt: skip
-    builder.step(tile.kernel(p.dtype), args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
+    kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
+    builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
     if splits > 1:
         sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
         tasks = -(-p.out_size // SUM_SHARE)
         builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, "sum of parts", -(-(1 << 14) // (SUM_SHARE * splits)))
 
 
-def _zero_row(builder: PlanBuilder, p: Product) -> Ptr:
-    """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction."""
+def _zero_row(builder: PlanBuilder, p: Product, panel_bytes: int) -> Ptr:
+    """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction, and a panel."""
     if all(r.a_taps.ndim == 1 for r in p.records):
         return builder.table([0])
     reach = max(max(r.c_count, r.c_last, 1) for r in p.records) - 1
     reach *= abs(p.a_run) * p.dtype.itemsize
-    zeros = builder.table(np.zeros(reach // 8 + 2, np.int64))
+    zeros = builder.table(np.zeros((reach + panel_bytes) // 8 + 2, np.int64))
     return zeros if p.a_run >= 0 else advance(zeros, reach)
 
 

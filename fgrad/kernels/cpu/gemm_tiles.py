@@ -3,35 +3,78 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from fgrad import config
+from fgrad.kernels.cpu.body import Emitted
 
 #: Rows a tile may have, by its number of vectors (a few, so that few kernels are ever compiled).
 ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
-
+#: The same of products lane by lane; 9 are the taps of a 3x3 window, whose gradient has a row for each.
+LANE_ROWS = {4: (1, 6), 2: (1, 9), 1: (1, 9)}
+MOST_ROWS = max(itertools.chain(*ROWS.values(), *LANE_ROWS.values()))
+MOST_TILE_BYTES = 31 * 64  # all registers but one
 
 L1_BYTES = 1 << 15
 
 
+@dataclass(frozen=True)
+class TileSpec(Emitted):
+    """The function of a tile (`micro`); ``edge``: only the first columns of the last panel exist."""
+
+    dtype: str
+    mr: int
+    nv: int
+    vl: int
+    by_lane: bool
+    edge: bool
+
+    def text(self, native_half: bool, vector_bits: int | None) -> str:
+        from fgrad.kernels.cpu.micro import tile_text  # loads LLVM
+
+        return tile_text(self)
+
+
 class Tile(NamedTuple):
-    """MR rows by NV vectors of VL lanes."""
+    """MR rows by NV vectors of VL lanes; A is broadcast, or has a lane for each column too."""
 
     bits: int
     mr: int
     nv: int
     vl: int
+    by_lane: bool = False
 
     @property
     def lanes(self) -> int:
         return self.nv * self.vl
 
-    def kernel(self, dtype: np.dtype) -> str:
-        return f"gemm_{dtype}_{self.bits}_{self.mr}x{self.nv}"
+    def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
+        return TileSpec(dtype.name, self.mr, self.nv, self.vl, self.by_lane, edge)
+
+
+@dataclass(frozen=True)
+class TiledKernel:
+    """``gemm_{dtype}`` with this tile: what a step runs."""
+
+    dtype: str
+    tile: Tile
+
+    @property
+    def label(self) -> str:
+        """What it is called in a program's text."""
+        tile = self.tile
+        return f"{'lanes' if tile.by_lane else 'gemm'}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
+
+    def address(self) -> int:
+        from fgrad.kernels.cpu import library  # loads LLVM
+
+        return library.address(f"gemm_{self.dtype}")
 
 
 class Host(NamedTuple):
@@ -59,27 +102,28 @@ def host() -> Host:
     return found._replace(bits=config.vector_bits() or found.bits)
 
 
-def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int) -> Tile:
+def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int, by_lane: bool = False) -> Tile:
     """The tile with the least estimated time for problems of ``rows[r]`` rows, each ``lanes`` wide.
 
     A tile takes, for every step of the reduction, the most of: MR*NV/2 cycles (two FMA ports), MR+NV (measured: one
     load a cycle beside the FMAs), 3 (latency), and where B does not stay in the L1 cache a row of B and a line of A at
-    32 bytes a cycle; and 30 + 10*MR cycles around it.
+    32 bytes a cycle; and 30 + 10*MR cycles around it.  Lane by lane the loads are MR*NV + NV, two a cycle, and each row
+    costs a look at the table of taps.
     """
     machine = host()
     vl = max(machine.bits // (8 * itemsize), 1)
     vectors = max(math.ceil(lanes / vl), 1)
     best, best_cost = None, math.inf
-    for nv, choices in ROWS.items():
+    for nv, choices in (LANE_ROWS if by_lane else ROWS).items():
         for mr in choices:
             if mr * nv + nv + 1 > machine.registers - 1:
                 continue
             tiles = sum(-(-m // mr) for m in rows) * -(-vectors // nv)
             row_bytes = nv * vl * itemsize
             from_l2 = (row_bytes + 64) / 32 if reduction * row_bytes > L1_BYTES else 0
-            step = max(mr * nv / 2, mr + nv, 3, from_l2) + 0.3
+            step = mr + max(mr * nv + nv, 3) / 2 if by_lane else max(mr * nv / 2, mr + nv, 3, from_l2) + 0.3
             cost = tiles * (step * max(reduction, 1) + 30 + 10 * mr)
             if cost < best_cost:
-                best, best_cost = Tile(machine.bits, mr, nv, vl), cost
+                best, best_cost = Tile(machine.bits, mr, nv, vl, by_lane), cost
     assert best is not None
     return best

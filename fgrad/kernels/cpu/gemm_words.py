@@ -9,6 +9,9 @@ All offsets and strides are bytes.  Of a product step:
     14 g in all  15 g in a split  16 g in a chunk
     17 A's stride of g  18 B's stride of g  19 A's stride of c  20 B's stride of c
     21 B from panel to panel  22 columns of the result  23 out's stride of a column  24 out from split to split
+    25 rows of a tile  26 its columns  27 whether A has a lane for each column (0 or 1)
+    28 address of the tile  29 and of the one for a last panel that is not full (`micro`)
+    30 most taps of a record (at least 1)  31 taps in a chunk
 
 The batch table has (A, B, out) offsets for each batch; the row table pairs (A offset, out offset).  Of a record:
 
@@ -32,3 +35,14 @@ Of inner products:      0 out   1 A   2 B   3 batch table   4 rows   5 columns  
 """
 
 RECORD_WORDS = 16
+
+#: Table entry of a row that reads zeros (no element offset is odd).
+ZERO_ROW = -1
+
+#: The words of a tile's arguments.  ``rows``: address of int64[3*MR], row addresses, row indices into the table, and
+#: addresses of the output rows; the run is ``c_full`` long for g < ``g_full`` and ``c_last`` after; ``lanes``: columns
+#: that are read and written, of a tile with an edge; ``accumulate``: adds to the output in place of overwriting it.
+TILE_WORDS = (
+    "rows", "zero", "tab", "ld", "boff", "b", "g_count", "g_full", "a_gs", "b_gs", "s_count", "c_full", "c_last",
+    "a_cs", "b_cs", "lanes", "accumulate",
+)  # fmt: skip

@@ -19,14 +19,14 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from fgrad import config
-from fgrad.kernels.cpu.body import Spec
+from fgrad.kernels.cpu.body import Emitted
 from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.scalar import LIBM
 
 _MAGIC = b"fgrad-object-1\n"
 
 
-def address(spec: Spec) -> int:
+def address(spec: Emitted) -> int:
     """The address of the kernel of a spec, compiled at most once in this process."""
     found = _addresses.get(spec)
     if found is None:
@@ -37,13 +37,13 @@ def address(spec: Spec) -> int:
     return found
 
 
-def ir_text(spec: Spec) -> str:
+def ir_text(spec: Emitted) -> str:
     """The kernel as it is handed to LLVM, for reading."""
     with _lock:
         return _get_engine().text(spec)
 
 
-def assembly(spec: Spec) -> str:
+def assembly(spec: Emitted) -> str:
     """The kernel's machine code, for reading."""
     with _lock:
         engine = _get_engine()
@@ -51,7 +51,7 @@ def assembly(spec: Spec) -> str:
 
 
 _lock = threading.RLock()
-_addresses: dict[Spec, int] = {}
+_addresses: dict[Emitted, int] = {}
 _engine: _Engine | None = None
 
 
@@ -102,7 +102,7 @@ class _Engine:
         self._kept: list[object] = []
         _add_libm()
 
-    def text(self, spec: Spec) -> str:
+    def text(self, spec: Emitted) -> str:
         return self._layout + spec.text(self.native_half, config.vector_bits() or self.widest)
 
     def optimised(self, text: str) -> llvm.ModuleRef:
@@ -111,7 +111,7 @@ class _Engine:
         builder.getModulePassManager().run(module, builder)
         return module
 
-    def load(self, spec: Spec) -> int:
+    def load(self, spec: Emitted) -> int:
         text = self.text(spec)
         what = "\0".join((text, self.cpu, self.features, llvmlite.__version__, str(llvm.llvm_version_info)))
         digest = hashlib.sha256(what.encode()).hexdigest()
@@ -125,7 +125,9 @@ class _Engine:
         self._jit.add_object_file(held)
         self._kept.append(held)
         self._jit.finalize_object()
-        return self._jit.get_function_address(symbol)
+        found = self._jit.get_function_address(symbol)
+        assert found, spec
+        return found
 
 
 def _add_libm() -> None:

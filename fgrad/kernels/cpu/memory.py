@@ -113,3 +113,16 @@ def call_kernel(typingctx, address, args, begin, end, worker):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), codegen
+
+
+@intrinsic(prefer_literal=True)
+def stack_bytes(typingctx, nbytes):
+    """Address of ``nbytes`` (a literal) on the stack of the calling function, 64-byte aligned."""
+    size = nbytes.literal_value
+
+    def codegen(context, builder, signature, args):
+        slot = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(8), size))
+        slot.align = 64
+        return builder.ptrtoint(slot, I64)
+
+    return types.int64(nbytes), codegen

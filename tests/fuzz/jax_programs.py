@@ -26,7 +26,7 @@ RATIO = 20  # errors of the two libraries against float64 that are of one size
 
 
 class Lax:
-    """jax.lax with the two names that only fgrad has: docs/differences.md."""
+    """jax.lax with the two names that only fgrad has (docs/differences.md), and a `pad` without JAX 0.10.2's bug."""
 
     def __init__(self, jax: Any) -> None:
         self.jax = jax
@@ -42,6 +42,10 @@ class Lax:
     def undilate(self, x: Any, factors: tuple[int, ...]) -> Any:
         """A strided slice."""
         return self.jax.lax.slice(x, (0,) * x.ndim, x.shape, factors)
+
+    def pad(self, x: Any, value: Any, config: Any) -> Any:
+        """Where only ``value`` has a gradient, JAX's rule fails on the operand's: so the operand gets one too, 0."""
+        return self.jax.lax.pad(self.jax.numpy.where(False, value, x), value, config)
 
 
 Computed = dict[str, list[np.ndarray]]  # what -> its arrays

@@ -1,4 +1,4 @@
-"""Plans `conv_general_dilated`: three loop nests over the one batch-reduce product of `gemm_plan`.
+"""Plans `conv_general_dilated`: four loop nests over the one batch-reduce product of `gemm_plan`.
 
 *Forward nest* (also the input gradient): rows are output pixels, columns output features, and the reduction runs over
 taps s and features c.  Padding is a table entry that reads zeros; with lhs_dilation the pixels fall into phases, each
@@ -7,6 +7,9 @@ with the taps that meet real input elements, so an inserted zero is neither stor
 *Window nest* (the weight gradient conv(Xᵀ, dilate(dYᵀ))): rows are (output pixel, lhs batch element), columns output
 features, and the reduction runs over features g and the window (s, c), clipped for each pixel to what lies inside the
 input.  Chosen when the window has more positions than the result and the input is denser along it than along features.
+
+*Pixel nest*: the forward nest with rows and columns exchanged, where vectors of output features would be mostly empty
+and those of pixels along the last dimension are not.
 
 *Lane nest* (depthwise, and its gradients): where each group has one output feature, the groups are the lanes of
 vectors, and the rows are output pixels.
@@ -20,6 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, start
+from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
 from fgrad.kernels.cpu.gemm_plan import (
     NOWHERE,
@@ -28,6 +32,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     Record,
     blocks_of,
     fill_zeros,
+    pack,
     plan_in_compute_dtype,
     plan_product,
 )
@@ -36,6 +41,8 @@ from fgrad.kernels.plan import KernelPlan, Ptr
 
 #: With so few features (or rows of the window nest) a padded copy of the input costs less than short runs do.
 FEW = 8
+#: Multiply-adds of a result that repay storing it by way of a buffer, as the pixel nest does.
+PIXEL_WORK = 16
 #: Larger tables of (tap, pixel) are avoided by a padded copy, where offsets are a sum over tap and pixel.
 TABLE_LIMIT = 1 << 20
 
@@ -81,14 +88,26 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -
         return _lane_nest(builder, dtype, a, b, out, geo, dense)
     last = geo.dims[-1]
     along_window = abs(last.lhs_stride * last.tap_step() * last.rhs_dilation // last.lhs_dilation)
-    nest = _window_nest if geo.window > geo.pixels and along_window < abs(geo.lhs_feature) else _forward_nest
+    if geo.window > geo.pixels and along_window < abs(geo.lhs_feature):
+        nest = _window_nest
+    else:
+        nest = _pixel_nest if _fills_with_pixels(geo, dtype.itemsize) else _forward_nest
     nest(builder, dtype, a, b, out, geo, dense)
 
 
 def _padded_copy(
-    builder: PlanBuilder, dtype, a: Ptr, dims: Sequence[Dim], images: int, image: int, features: int, feature: int
+    builder: PlanBuilder,
+    dtype,
+    a: Ptr,
+    dims: Sequence[Dim],
+    images: int,
+    image: int,
+    features: int,
+    feature: int,
+    planes: int = 1,
+    plane: int = 0,
 ) -> tuple[Ptr, tuple[Dim, ...], int]:
-    """A copy [images][*spatial][features] with its border of zeros: pointer, dimensions, stride of an image."""
+    """A copy [images][planes][*spatial][features] with its border of zeros: pointer, dimensions, stride of a plane."""
     size = dtype.itemsize
     extents = [d.extent() for d in dims]
     shape = [end - first for first, end in extents]
@@ -103,13 +122,13 @@ def _padded_copy(
     strides = [features]
     for n in reversed(shape[1:]):
         strides.insert(0, strides[0] * n)
-    copy = builder.temp(images * shape[0] * strides[0] * size)
+    copy = builder.temp(images * planes * shape[0] * strides[0] * size)
     args = (
         copy, a, builder.table(table), len(table), image * size, shape[-1], begin - first, max(stop - begin, 0),
-        last.lhs_stride * size, features, feature * size,
+        last.lhs_stride * size, features, feature * size, planes, plane * size,
     )  # fmt: skip
     line = shape[-1] * features
-    builder.step(f"conv_pad_{size}", args, images * len(table), "padded copy", (1 << 14) // max(line, 1))
+    builder.step(f"conv_pad_{size}", args, images * planes * len(table), "padded copy", (1 << 14) // max(line, 1))
     padded = tuple(d.padded(stride) for d, stride in zip(dims, strides))
     return copy, padded, shape[0] * strides[0]
 
@@ -164,6 +183,64 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
     plan_product(builder, product)
 
 
+def _fills_with_pixels(geo: Geometry, itemsize: int) -> bool:
+    """Whether few output features leave vectors emptier than pixels do, neighbours of which read neighbours."""
+    machine, last = gemm_tiles.host(), geo.dims[-1]
+    lanes = machine.bits // (8 * itemsize)
+    if not machine.masks or len(geo.batches) > 1 or not last.in_step() or geo.features * geo.window < PIXEL_WORK:
+        return False
+    pixels, period = last.out, last.period()
+    if len(geo.dims) > 1 and geo.dims[-2].in_step():
+        pixels *= -(-geo.dims[-2].out // geo.dims[-2].period())
+    return 2 * geo.columns <= lanes and pixels // period >= lanes // 2
+
+
+def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
+    """A = weights, a row for each output feature; B = a padded copy [image][feature][*spatial] of the input, read in
+    place: a column for each element of a plane, from a phase's first pixel to its last.  Those in a line's border,
+    where windows run over into the next line, are computed and not stored.
+    """
+    a, dims, plane = _padded_copy(
+        builder, dtype, a, geo.dims, geo.rows, geo.lhs_row, 1, 0, geo.features, geo.lhs_feature
+    )  # fmt: skip
+    *outer, last = dims
+    features, images, columns = np.arange(geo.features), np.arange(geo.rows), np.arange(geo.columns)
+    every = _sums([features * geo.rhs_feature, *(np.arange(d.window) * d.rhs_stride for d in outer)])
+    weights = Operand(
+        b, 0, np.add.outer(every, np.arange(last.window) * last.rhs_stride), geo.rhs_column, last.window
+    )  # fmt: skip
+    width = geo.columns + gemm_tiles.MOST_ROWS  # so that the rows of every tile exist
+    b = pack(builder, dtype.itemsize, weights, geo.columns, width)
+    numbers = np.arange(len(every)).reshape([geo.features, *(d.window for d in outer)])
+    step = last.tap_step()
+    flat = len(outer) > 0 and outer[-1].in_step()  # lines follow each other as the pixels of a line do
+    for phase in itertools.product(*(d.phases() for d in dims)):
+        *lines, (pixels, along) = phase
+        index = [d.reads(p, t) for d, (p, t) in zip(dims, phase)]
+        places = pixels * last.out_stride
+        if flat:
+            lined = np.full((len(lines[-1][0]), outer[-1].lhs_stride), NOWHERE)
+            lined[:, : len(pixels)] = np.add.outer(lines[-1][0] * outer[-1].out_stride, places)
+            places = lined.ravel()[: lined.size - (lined.shape[1] - len(pixels))]
+        apart = range(len(outer) - flat)
+        to = _sums([images * geo.out_row, *(lines[k][0] * outer[k].out_stride for k in apart)])
+        source, reads, taps, run = np.zeros_like(to), np.zeros((0, 0), np.int64), np.zeros(0, np.int64), 0
+        if all(t.size for _, t in phase):
+            moves = [(index[k][0] - index[k][0, 0]) * outer[k].lhs_stride for k in apart]
+            source, run = _sums([images * (geo.features * plane), *moves]), len(along)
+            first = _sums([features * plane, *(i[:, 0] * d.lhs_stride for d, i in zip(outer, index))]) + index[-1][0, 0]
+            reads = np.add.outer(first, np.arange(run) * (step * last.rhs_dilation // last.lhs_dilation))
+            met = numbers[np.ix_(features, *(t for _, t in lines))].ravel()
+            taps = (met * last.window + along[0]) * width
+        record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
+        product = Product(
+            dtype=dtype, a=b, b=Operand(a, 0, reads, 1, run), out=out, columns=len(places), out_column=0, places=places,
+            records=[record], g_count=1, a_g_stride=0, a_run=step * width, out_size=0,
+            a_rows="adjacent", batches=np.stack([np.zeros_like(source), source, to], axis=1), note="conv by pixel",
+        )  # fmt: skip
+        plan_product(builder, product)
+
+
 def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
     lane, rhs_lane, out_lane = (int(stride) for stride in geo.batches[1])
     lanes = len(geo.batches)
@@ -176,7 +253,7 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
     product = Product(
         dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, taps[:, None], rhs_lane, 1), out=out, columns=lanes,
         out_column=out_lane, records=[_phase(geo, p, 1, 1) for p in itertools.product(*(d.phases() for d in geo.dims))],
-        g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0, out_size=dense, by_lane=True, note="conv by lane",
+        g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0, out_size=dense, a_rows="lanes", note="conv by lane",
     )  # fmt: skip
     plan_product(builder, product)
 

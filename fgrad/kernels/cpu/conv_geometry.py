@@ -41,13 +41,20 @@ class Dim(NamedTuple):
         """Distance of neighbouring taps that one pixel meets real input elements at."""
         return self.lhs_dilation // math.gcd(self.rhs_dilation, self.lhs_dilation)
 
+    def period(self) -> int:
+        """Pixels o and o + period have the same taps."""
+        return self.lhs_dilation // math.gcd(self.stride, self.lhs_dilation)
+
+    def in_step(self) -> bool:
+        """Whether neighbouring pixels of a phase read neighbouring input elements."""
+        return self.stride * self.period() == self.lhs_dilation
+
     def phases(self, *, border: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
         """(pixels, taps) such that every pair meets at an input element or beyond the border, never between two.
 
-        Pixels o and o + lhs_dilation/gcd(stride, lhs_dilation) have the same taps.  Taps that meet nothing but the
-        border are left out unless ``border``.
+        Taps that meet nothing but the border are left out unless ``border``.
         """
-        period = self.lhs_dilation // math.gcd(self.stride, self.lhs_dilation)
+        period = self.period()
         taps = np.arange(self.window)
         found = []
         for first in range(min(period, self.out)):

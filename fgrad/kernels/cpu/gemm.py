@@ -41,15 +41,20 @@ def build(name: str):
 
 
 @numba.njit(inline="always")
-def _scatter(buffer, outs, rows, lanes, width, out_cs, accumulate, proto, element):
-    """The first ``rows`` rows of a tile in ``buffer``, row i to ``outs[i]`` with ``out_cs`` bytes between columns."""
-    for i in range(rows):
-        out = ld_i64(outs, i)
-        for k in range(lanes):
+def _scatter(buffer, outs, rows, lanes, width, out_cs, places, accumulate, proto, element):
+    """The first ``rows`` rows of a tile in ``buffer``, column k of row i to ``outs[i] + k * out_cs``; or where there
+    are ``places``, to ``outs[i] + places[k]``, if that is not -1.
+    """
+    for k in range(lanes):
+        place = k * out_cs if places == 0 else ld_i64(places, k)
+        if place == -1:
+            continue
+        for i in range(rows):
             value = ld(buffer, i * width + k, proto)
+            out = ld_i64(outs, i) + place
             if accumulate != 0:
-                value += ld(out + k * out_cs, 0, proto)
-            st(out + k * out_cs, 0, element(value))
+                value += ld(out, 0, proto)
+            st(out, 0, element(value))
 
 
 def _product(proto, itemsize: int):
@@ -65,6 +70,7 @@ def _product(proto, itemsize: int):
         b_cs, b_panel, columns, out_cs = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
         part, mr, width, by_lane = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
         whole_tile, edge_tile, s_most, s_chunk = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
+        places = ld_i64(args, 32)
         words, rows, buffer = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(MOST_TILE_BYTES)
         outs = rows + 24 * mr
         st(words, ROWS, rows)
@@ -124,7 +130,7 @@ def _product(proto, itemsize: int):
                                     a_row += a_ns
                                     o_row += o_ns
                         # Columns that are not adjacent and rows beyond the last one are stored by way of the buffer.
-                        direct = out_cs == itemsize and row + mr <= count
+                        direct = out_cs == itemsize and row + mr <= count and places == 0
                         for i in range(mr):
                             st(rows, 2 * mr + i, ld_i64(outs, i) if direct else buffer + i * width * itemsize)
                         st(words, TAB, taps + 8 * (ld_i64(record, 8) + s * ld_i64(record, 9)))
@@ -137,7 +143,8 @@ def _product(proto, itemsize: int):
                         st(words, ACCUMULATE, accumulate if direct else 0)
                         call_kernel(tile_address, words, 0, 1, worker)
                         if not direct:
-                            _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, accumulate, proto,
+                            at = 0 if places == 0 else places + 8 * panel * width
+                            _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, at, accumulate, proto,
                                      element)  # fmt: skip
 
     return kernel

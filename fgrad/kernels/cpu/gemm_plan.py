@@ -2,7 +2,7 @@
 
     out[batch][row][k] = sum over g, s, c of A[batch](row; g, s, c) * B[batch](g, s, c)[k]
 
-or, ``by_lane``, with A[batch](row; g, s, c)[k], whose columns are adjacent.
+or, where A's rows are "lanes", with A[batch](row; g, s, c)[k], whose columns are adjacent.
 
 `conv` and `dot` say where A's rows, B's rows and the results lie (in elements); this module chooses the tile, packs
 B where that pays, and cuts the work into tasks.  Nothing here depends on the number of threads, so neither do results.
@@ -31,6 +31,9 @@ NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice 
 LINE = 64  # bytes
 LINES_BYTES = 1 << 17  # of the result in a task of a product by lane
 SUM_SHARE = 4096  # elements of a task that sums parts
+
+
+ONE_START = np.zeros(1, np.int64)
 
 
 class Record(NamedTuple):
@@ -84,7 +87,7 @@ class Operand:
 class Product:
     """See the module's formula.  ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride of
     c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be dense, or
-    0: never split the reduction.
+    0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of ``out_column``.
     """
 
     dtype: np.dtype
@@ -99,7 +102,8 @@ class Product:
     a_run: int
     out_size: int
     run_step: int = 1
-    by_lane: bool = False
+    places: np.ndarray | None = None
+    a_rows: gemm_tiles.ARows = "apart"
     batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
     note: str = "product"
 
@@ -108,7 +112,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     """Appends the steps of one product (at least one row, column and batch; the reduction may be empty)."""
     p, size = product, product.dtype.itemsize
     reduction = max(len(r.taps) * r.c_count for r in p.records)
-    tile = gemm_tiles.choose([r.rows for r in p.records], p.columns, reduction * p.g_count, size, p.by_lane)
+    tile = gemm_tiles.choose([r.rows for r in p.records], p.columns, reduction * p.g_count, size, p.a_rows)
     panels = -(-p.columns // tile.lanes)
     all_rows = sum(r.rows for r in p.records)
     tiles = sum(-(-r.rows // tile.mr) for r in p.records)
@@ -135,7 +139,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     # Row tiles of a task: enough to be worth a task; where the reduction is chunked, all of them share a chunk of B.
     tile_work = tile.mr * tile.lanes * max(reduction, 1) * g_split
     block = min(tiles, max(1, TASK_WORK // tile_work, -(-tiles * panels * splits * len(p.batches) // 4096)))
-    if p.by_lane:  # the panels of a block follow each other: what they share of its lines stays in the cache
+    if p.a_rows == "lanes":  # the panels of a block follow each other: what they share of its lines stays in the cache
         block = max(1, min(block, LINES_BYTES // (tile.mr * p.columns * size)))
     chunk_bytes = max(reduction, 1) * tile.lanes * size
     if splits > 1:
@@ -147,7 +151,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.
     s_most = max(1, max(len(r.taps) for r in p.records))
     s_chunk = s_most
-    if abs(p.a_run) * size >= LINE and block > 1 and not p.by_lane:
+    if abs(p.a_run) * size >= LINE and block > 1 and p.a_rows == "apart":
         s_chunk = min(s_most, max(1, NEAR_BYTES // (tile.lanes * size * max(r.c_count for r in p.records))))
         g_chunk = g_chunk if s_chunk == s_most else 1
 
@@ -162,9 +166,10 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         p.a, b, out, _zero_row(builder, p, tile.lanes * size), *tables, builder.table(batches),
         panels, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
         p.a_g_stride * size, b_words.g_stride, p.a_run * size, b_words.run,
-        b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.lanes, tile.by_lane,
+        b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.lanes, p.a_rows == "lanes",
         tile.spec(p.dtype, False) if p.columns >= tile.lanes else 0,
         tile.spec(p.dtype, True) if p.columns % tile.lanes else 0, s_most, s_chunk,
+        0 if p.places is None else builder.table(np.where(p.places == NOWHERE, -1, p.places * size)),
     )  # fmt: skip
     kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
@@ -210,22 +215,36 @@ def _in_place(p: Product, tile: gemm_tiles.Tile, rows: int) -> bool:
 
 
 def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) -> tuple[Ptr, _BWords]:
-    size, width = p.dtype.itemsize, tile.lanes
-    s_count, c_count = p.b.offsets.shape
     starts, which = np.unique(p.batches[:, 1], return_inverse=True)  # batches may share B
-    row = width * size
+    b = pack(builder, p.dtype.itemsize, p.b, p.columns, tile.lanes, p.g_count, starts)
+    row = tile.lanes * p.dtype.itemsize
+    s_count, c_count = p.b.offsets.shape
     g_stride = s_count * c_count * row
     panel = p.g_count * g_stride
-    nbytes = len(starts) * panels * panel
-    b = builder.temp(nbytes)
-    args = (
-        b, p.b.base, builder.table(starts * size), builder.table(p.b.offsets * size),
-        panels, p.g_count, p.b.g_stride * size, s_count, c_count, p.b.last_run, width, p.columns, p.b.column * size,
-    )  # fmt: skip
-    tasks = len(starts) * panels * p.g_count * s_count
-    builder.step(f"gemm_pack_{size}", args, tasks, "pack", (1 << 13) // max(c_count * width, 1))
     taps = np.arange(max(s_count, 1)) * (c_count * row)
     return b, _BWords(g_stride, p.run_step * row, panel, which.ravel() * (panels * panel), taps, row)
+
+
+def pack(
+    builder: PlanBuilder,
+    size: int,
+    b: Operand,
+    columns: int,
+    width: int,
+    g_count: int = 1,
+    starts: np.ndarray = ONE_START,
+) -> Ptr:
+    """A copy [start][panel][g][s][c][width] of B, whose elements have ``size`` bytes; zeros fill up the last panel."""
+    s_count, c_count = b.offsets.shape
+    panels = -(-columns // width)
+    to = builder.temp(len(starts) * panels * g_count * s_count * c_count * width * size)
+    args = (
+        to, b.base, builder.table(starts * size), builder.table(b.offsets * size),
+        panels, g_count, b.g_stride * size, s_count, c_count, b.last_run, width, columns, b.column * size,
+    )  # fmt: skip
+    tasks = len(starts) * panels * g_count * s_count
+    builder.step(f"gemm_pack_{size}", args, tasks, "pack", (1 << 13) // max(c_count * width, 1))
+    return to
 
 
 def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> tuple[Ptr, ...]:

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -24,15 +24,22 @@ MOST_TILE_BYTES = 31 * 64  # all registers but one
 L1_BYTES = 1 << 15
 
 
+ARows = Literal["apart", "adjacent", "lanes"]
+
+
 @dataclass(frozen=True)
 class TileSpec(Emitted):
-    """The function of a tile (`micro`); ``edge``: only the first columns of the last panel exist."""
+    """The function of a tile (`micro`); ``edge``: only the first columns of the last panel exist.
+
+    ``a_rows``: rows of A lie "apart", each where a table says, or are "adjacent", one element from each other; or they
+    have "lanes", one for each column, where the others have a number for all.
+    """
 
     dtype: str
     mr: int
     nv: int
     vl: int
-    by_lane: bool
+    a_rows: ARows
     edge: bool
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
@@ -42,20 +49,20 @@ class TileSpec(Emitted):
 
 
 class Tile(NamedTuple):
-    """MR rows by NV vectors of VL lanes; A is broadcast, or has a lane for each column too."""
+    """MR rows by NV vectors of VL lanes."""
 
     bits: int
     mr: int
     nv: int
     vl: int
-    by_lane: bool = False
+    a_rows: ARows = "apart"
 
     @property
     def lanes(self) -> int:
         return self.nv * self.vl
 
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
-        return TileSpec(dtype.name, self.mr, self.nv, self.vl, self.by_lane, edge)
+        return TileSpec(dtype.name, self.mr, self.nv, self.vl, self.a_rows, edge)
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class TiledKernel:
     def label(self) -> str:
         """What it is called in a program's text."""
         tile = self.tile
-        return f"{'lanes' if tile.by_lane else 'gemm'}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
+        return f"{'lanes' if tile.a_rows == 'lanes' else 'gemm'}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
 
     def address(self) -> int:
         from fgrad.kernels.cpu import library  # loads LLVM
@@ -102,7 +109,7 @@ def host() -> Host:
     return found._replace(bits=config.vector_bits() or found.bits)
 
 
-def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int, by_lane: bool = False) -> Tile:
+def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int, a_rows: ARows = "apart") -> Tile:
     """The tile with the least estimated time for problems of ``rows[r]`` rows, each ``lanes`` wide.
 
     A tile takes, for every step of the reduction, the most of: MR*NV/2 cycles (two FMA ports), MR+NV (measured: one
@@ -114,6 +121,7 @@ def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int, by_la
     vl = max(machine.bits // (8 * itemsize), 1)
     vectors = max(math.ceil(lanes / vl), 1)
     best, best_cost = None, math.inf
+    by_lane = a_rows == "lanes"
     for nv, choices in (LANE_ROWS if by_lane else ROWS).items():
         for mr in choices:
             if mr * nv + nv + 1 > machine.registers - 1:
@@ -124,6 +132,6 @@ def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int, by_la
             step = mr + max(mr * nv + nv, 3) / 2 if by_lane else max(mr * nv / 2, mr + nv, 3, from_l2) + 0.3
             cost = tiles * (step * max(reduction, 1) + 30 + 10 * mr)
             if cost < best_cost:
-                best, best_cost = Tile(machine.bits, mr, nv, vl, by_lane), cost
+                best, best_cost = Tile(machine.bits, mr, nv, vl, a_rows), cost
     assert best is not None
     return best

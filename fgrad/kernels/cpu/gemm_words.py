@@ -12,6 +12,7 @@ All offsets and strides are bytes.  Of a product step:
     25 rows of a tile  26 its columns  27 whether A has a lane for each column (0 or 1)
     28 address of the tile  29 and of the one for a last panel that is not full (`micro`)
     30 most taps of a record (at least 1)  31 taps in a chunk
+    32 address of a table with the out offset of each column, -1 where it has none; or 0 (then 23 says it)
 
 The batch table has (A, B, out) offsets for each batch; the row table pairs (A offset, out offset).  Of a record:
 

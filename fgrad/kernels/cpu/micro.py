@@ -3,11 +3,12 @@
     out[i][v] (+)= sum over g < G, s < S, c < C  of  A[i](g, s, c) * B(g, s, c)[v]
 
     A[i](g, s, c) = *(row[i] + g*a_gs + tab[s*ld + idx[i]] + c*a_cs)     one element, broadcast to a vector,
-                                                     or with ``by_lane`` NV vectors at that address, as of B
+                                                     or, of "lanes", NV vectors at that address, as of B
     B(g, s, c)[v] =  b + g*b_gs + boff[s] + c*b_cs + v*VL*itemsize       NV vectors of VL lanes, unit stride
 
 All strides and table entries are bytes.  A table entry of `ZERO_ROW` makes row i read ``zero + c*a_cs`` instead: that
-is how padding costs no copy of the input.  The accumulators stay in registers over the three loops.  Explicit vector
+is how padding costs no copy of the input.  Rows of A that are "adjacent" are one element apart, and the table is row
+0's.  The accumulators stay in registers over the three loops.  Explicit vector
 types keep LLVM from preferring 256-bit registers on AVX-512; `llvm.fmuladd` is one FMA where the host has it.
 
 A tile is a function of its own, emitted as LLVM IR and compiled in some 30 ms when a plan first chooses its shape; the
@@ -94,7 +95,7 @@ class _Emitter:
         return self.builder.fadd(x, y) if self.is_float else self.builder.add(x, y)
 
 
-def _reduce_run(e: _Emitter, by_lane: bool, rows, b_start, count, a_cs, b_cs, masks, acc) -> None:
+def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, masks, acc) -> None:
     """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count."""
     b = e.builder
     head, body, tail = (b.append_basic_block(f"run.{part}") for part in ("head", "body", "tail"))
@@ -111,7 +112,7 @@ def _reduce_run(e: _Emitter, by_lane: bool, rows, b_start, count, a_cs, b_cs, ma
 
     vectors = vectors_at(b_start, b_offset)
     for pointer, row in zip(rows, acc):
-        if by_lane:
+        if lanes:
             factors = vectors_at(pointer, a_offset)
         else:
             factors = [e.splat(b.load(e.at(pointer, a_offset, e.element), typ=e.element))] * len(masks)
@@ -158,16 +159,20 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         count = builder.select(builder.icmp_signed("<", g, w["g_full"]), w["c_full"], w["c_last"])
         with cgutils.for_range(builder, w["s_count"]) as middle:
             line = builder.mul(middle.index, w["ld"])
-            pointers, none = [], I1(1)
-            for start, index in zip(starts, indices):
-                entry = word(table, builder.add(line, index))
-                address = builder.add(builder.add(start, a_g), entry)
-                is_zero = builder.icmp_signed("==", entry, I64(ZERO_ROW))
-                none = builder.and_(none, is_zero)
-                pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
+            pointers, none = [], I1(spec.a_rows != "adjacent")
+            if spec.a_rows == "adjacent":
+                address = builder.add(builder.add(starts[0], a_g), word(table, line))
+                pointers = [builder.inttoptr(builder.add(address, I64(i * e.itemsize)), BYTES) for i in range(spec.mr)]
+            else:
+                for start, index in zip(starts, indices):
+                    entry = word(table, builder.add(line, index))
+                    address = builder.add(builder.add(start, a_g), entry)
+                    is_zero = builder.icmp_signed("==", entry, I64(ZERO_ROW))
+                    none = builder.and_(none, is_zero)
+                    pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
             b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle.index)), BYTES)
             run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-            _reduce_run(e, spec.by_lane, pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
+            _reduce_run(e, spec.a_rows == "lanes", pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
 
     def write(add: bool) -> None:
         for out, row in zip(outs, acc):

@@ -1,8 +1,9 @@
 """Plans `conv_general_dilated`: four loop nests over the one batch-reduce product of `gemm_plan`.
 
 *Forward nest* (also the input gradient): rows are output pixels, columns output features, and the reduction runs over
-taps s and features c.  Padding is a table entry that reads zeros; with lhs_dilation the pixels fall into phases, each
-with the taps that meet real input elements, so an inserted zero is neither stored nor multiplied.
+taps s and features c.  Pixels are grouped by the taps that meet real input elements, so that no zero, of a border or
+inserted by lhs_dilation, is stored or multiplied; where that leaves groups too small, padding is a table entry that
+reads zeros.
 
 *Window nest* (the weight gradient conv(Xᵀ, dilate(dYᵀ))): rows are (output pixel, lhs batch element), columns output
 features, and the reduction runs over features g and the window (s, c), clipped for each pixel to what lies inside the
@@ -18,6 +19,7 @@ vectors, and the rows are output pixels.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -147,7 +149,9 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
     reads = any(d.extent() != (0, 0) for d in geo.dims)
     spread = geo.features > 1 and geo.lhs_feature not in (0, 1)
     few = geo.features <= FEW and groups == 1
-    if reads and (spread or (padded and (few or geo.window * geo.pixels > TABLE_LIMIT))):
+    cut = _groups(geo) if padded else None
+    tabled = cut is None and geo.window * geo.pixels > TABLE_LIMIT
+    if reads and (spread or (padded and (few or tabled))):
         # All features of all groups are copied: groups are either further features or further images.
         by_feature = groups > 1 and batches[1, 0] == geo.features * geo.lhs_feature
         features = geo.features * groups if by_feature else geo.features
@@ -156,7 +160,7 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         batches = batches.copy()
         batches[:, 0] = np.arange(groups) * (geo.features if by_feature else geo.rows * image)
         geo = geo._replace(dims=dims, lhs_row=image, lhs_feature=1, batches=batches)
-        padded = False
+        padded, cut = False, None
 
     last = geo.dims[-1]
     undilated = all(d.lhs_dilation == 1 for d in geo.dims)
@@ -175,7 +179,8 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         inner = np.arange(run) * geo.rhs_feature
     taps = _sums([np.arange(d.window) * d.rhs_stride for d in geo.dims])
     operand = Operand(b, b_g, np.add.outer(taps, inner), geo.rhs_column, last_run)
-    records = [_phase(geo, phase, run, last_run) for phase in itertools.product(*(d.phases() for d in geo.dims))]
+    cut = cut or [d.phases() for d in geo.dims]
+    records = [_phase(geo, phase, run, last_run) for phase in itertools.product(*cut)]
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
         g_count=g_count, a_g_stride=a_run_g, a_run=a_run, out_size=dense, batches=geo.batches, note="conv",
@@ -239,6 +244,23 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
             a_rows="adjacent", batches=np.stack([np.zeros_like(source), source, to], axis=1), note="conv by pixel",
         )  # fmt: skip
         plan_product(builder, product)
+
+
+def _groups(geo: Geometry) -> list[list[tuple[np.ndarray, np.ndarray]]] | None:
+    """`Dim.clipped` of every dimension, or None where its groups are so small that more rows of tiles are empty than
+    there are zeros to skip.
+    """
+
+    def steps(groups: list[list[tuple[np.ndarray, np.ndarray]]]) -> int:
+        """Of tiles of 8 rows."""
+        found = 0
+        for group in itertools.product(*groups):
+            pixels, taps = (math.prod(len(x[k]) for x in group) for k in (0, 1))
+            found += -(-geo.rows * pixels // 8) * taps
+        return found
+
+    clipped = [d.clipped() for d in geo.dims]
+    return clipped if steps(clipped) <= steps([d.phases() for d in geo.dims]) else None
 
 
 def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:

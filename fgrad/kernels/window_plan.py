@@ -7,6 +7,7 @@ are the inputs they see; for a fixed t the same holds of the outputs.  Both prog
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, accumulator, real, start
+from fgrad.kernels.cpu.conv_geometry import Dim
 from fgrad.kernels.layout import Layout, as_pairs, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr
 
@@ -188,11 +190,104 @@ def _identity(kind: str, dtype: np.dtype) -> int:
     return int(info.min if kind == "max" else info.max)
 
 
+#: Unrolled taps: sums have these exactly; an extremum may meet its first tap again, so it needs few kernels.
+SUM_TAPS = frozenset({*range(10), 12, 16, 25})
+EXTREMUM_TAPS = (0, 1, 2, 4, 6, 9, 16, 25)
+#: Below so many combined elements planning is most of the work, above so many groups of outputs too.
+LEAST_UNROLLED = 1 << 12
+MOST_GROUPS = 64
+
+
+class _Outputs(NamedTuple):
+    """Outputs along one axis that meet the same taps, evenly spaced, and for each tap the first one's input."""
+
+    first: int
+    step: int
+    length: int
+    inputs: np.ndarray
+    input_step: int
+
+
+def _alike(axis: _Axis) -> list[_Outputs]:
+    if axis.plain:
+        return [_Outputs(0, 1, axis.out_size, np.zeros(1, np.int64), 1)]
+    dim = Dim(
+        axis.size, axis.taps, axis.out_size, axis.step, axis.low, axis.base_dilation, axis.window_dilation, 0, 0, 0
+    )  # fmt: skip
+    found = []
+    for outputs, taps in dim.clipped():
+        inputs = dim.reads(outputs, taps)
+        ends = [0, *(np.flatnonzero(np.diff(outputs, 2)) + 2), len(outputs)] if len(outputs) > 2 else [0, len(outputs)]
+        for begin, end in itertools.pairwise(ends):
+            run, read = outputs[begin:end], inputs[:, begin:end]
+            step = (int(run[1] - run[0]), int(read[0, 1] - read[0, 0]) if taps.size else 0) if len(run) > 1 else (1, 1)
+            found.append(_Outputs(int(run[0]), step[0], len(run), read[:, 0], step[1]))
+    return found
+
+
+def _unrolled(
+    builder: PlanBuilder, kind: str, winners: bool, source: Ptr, x: Layout, target: Ptr, axes: Sequence[_Axis]
+) -> bool:
+    """Plans small windows as emitted kernels (`kernels/cpu/windowcode.py`), unless there are too many kinds of them."""
+    work = math.prod(axis.out_size * axis.taps for axis in axes)
+    if work < LEAST_UNROLLED or x.dtype.kind == "b" or math.prod(axis.size for axis in axes) >= 1 << 31:
+        return False
+    if math.prod(axis.taps for axis in axes) > max(EXTREMUM_TAPS):
+        return False
+    groups = list(itertools.product(*map(_alike, axes)))
+    taps = [math.prod(len(part.inputs) for part in group) for group in groups]
+    if len(groups) > MOST_GROUPS or (kind == "add" and not SUM_TAPS.issuperset(taps)):
+        return False
+    from fgrad.kernels.cpu.windowcode import WindowSpec  # loads the emitter
+
+    out_strides = contiguous_strides(tuple(axis.out_size for axis in axes))
+    strides = [(axis.stride, out, axis.index_stride) for axis, out in zip(axes, out_strides)]
+    words = 3 if winners else 2
+    for group, count in zip(groups, taps):
+        # offsets of the first tap are part of the rows' table
+        first = np.array([[part.inputs[0] if part.inputs.size else 0, part.first] for part in group])
+        moves = [
+            np.outer(np.arange(part.length), [part.input_step * a, part.step * b, part.input_step * c])
+            for part, (a, b, c) in zip(group, strides)
+        ]
+        at = sum(np.array([i * a, o * b, i * c]) for (i, o), (a, b, c) in zip(first, strides))
+        table = np.asarray(at)[None]
+        for move in moves[1:-1]:
+            table = (table[:, None] + move).reshape(-1, 3)
+        repeats, lanes = group[0].length, group[-1].length
+        repeat = moves[0][1] if repeats > 1 else np.zeros(3, np.int64)
+        lane = moves[-1][1] if lanes > 1 else np.ones(3, np.int64)
+        offsets = np.zeros((1, 2), np.int64)
+        for part, (a, _, c) in zip(group, strides):
+            own = np.multiply.outer(part.inputs - part.inputs[:1], [a, c])
+            offsets = (offsets[:, None] + own).reshape(-1, 2)
+        if kind != "add":
+            offsets = offsets[np.pad(np.arange(count), (0, _at_least(count) - count))]
+        unit = bool(lane[0] == lane[1] == 1)
+        rows = repeats * len(table)
+        row_tile = max(1, min(rows, TILE // max(lanes * len(offsets), 1)))
+        args = [
+            start(source, x), target, builder.table(table), len(table), rows, row_tile, *repeat[:words], lanes,
+            *(() if unit else lane[:2]), *((lane[2],) if winners else ()), *offsets[:, 0],
+            *(offsets[:, 1] if winners else ()),
+        ]  # fmt: skip
+        spec = WindowSpec(x.dtype.name, kind, len(offsets), winners, unit)
+        builder.step(spec, args, -(-rows // row_tile), f"{kind} over windows of {count}")
+    return True
+
+
+def _at_least(taps: int) -> int:
+    return next(n for n in EXTREMUM_TAPS if n >= taps)
+
+
 def _windows(
     builder: PlanBuilder, kernel: str, kind: str, source: Ptr, x: Layout, target: Ptr, out_shape: tuple[int, ...],
     window: Window,
 ) -> None:  # fmt: skip
-    *rows, lane = _axes(x, out_shape, window)
+    axes = _axes(x, out_shape, window)
+    if _unrolled(builder, kind, "index" in kernel, source, x, target, axes):
+        return
+    *rows, lane = axes
     lane_words = _lane_table(lane)
     table = builder.table(np.concatenate([lane_words.ravel(), _row_table(rows, lane_words.size)]))
     row_count = math.prod(axis.out_size for axis in rows)

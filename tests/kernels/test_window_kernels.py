@@ -9,6 +9,7 @@ from draws import COMPLEX, FLOATS, INTEGERS, any_of, check, layout_of, strided, 
 from fgrad import config
 from fgrad.kernels import reference
 from fgrad.kernels.cpu.driver import from_plan
+from fgrad.kernels.cpu.windowcode import WindowSpec
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.window_plan import plan_reduce_window, plan_reduce_window_index
 
@@ -40,6 +41,42 @@ def window(rng, rank, *, most=4):
         "base_dilation": tuple(rng.integers(1, 5, rank).tolist()),
         "window_dilation": tuple(rng.integers(1, 5, rank).tolist()),
     }
+
+
+def layer(rng, rank):
+    """A pooling layer: small enough to be unrolled, and, with the sizes below, enough work to be worth it."""
+    dims = rng.integers(1, 4, rank)
+    return {
+        "window_dimensions": tuple(dims.tolist()),
+        "window_strides": tuple(rng.integers(1, 4, rank).tolist()),
+        "padding": tuple((int(rng.integers(-1, n)), int(rng.integers(-1, n))) for n in dims),
+        "base_dilation": tuple(rng.choice([1, 1, 1, 2], rank).tolist()),
+        "window_dilation": tuple(rng.choice([1, 1, 1, 2], rank).tolist()),
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "uint8"])
+@pytest.mark.parametrize("plain", [(), (0,), (3,), (0, 3), (0, 1)], ids=str)
+def test_unrolled(dtype, plain):
+    """``plain`` axes have no window: those before the first window are repeats, those after the last one lanes."""
+    rng = np.random.default_rng([len(plain), *plain])
+    unrolled = 0
+    for _ in range(6):
+        params = layer(rng, 4)
+        for key in params:
+            entries = [(0, 0) if key == "padding" and d in plain else 1 if d in plain else v
+                       for d, v in enumerate(params[key])]  # fmt: skip
+            params[key] = tuple(entries)
+        x = strided(rng, values(rng, rng.integers(7, 12, 4), np.dtype(dtype), special=True))
+        for kind in KINDS:
+            exact = finite(x).astype(dtype) if kind == "add" and np.dtype(dtype).kind == "f" else x
+            if kind == "add" and np.dtype(dtype).kind == "f":
+                exact = np.round(exact)  # sums of small integers are exact in any order
+            compare(exact, kind, params)
+        ins, outs = [layout_of(x)], [Layout.contiguous(x.dtype, reference.reduce_window(x, kind="max", **params).shape)]
+        steps = plan_reduce_window(ins, outs, kind="max", **params).steps
+        unrolled += any(isinstance(step.kernel, WindowSpec) for step in steps)
+    assert unrolled >= 3
 
 
 # Each (kind, dtype) is a kernel that a fresh clone compiles in a second or two.

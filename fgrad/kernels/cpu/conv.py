@@ -240,8 +240,9 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
         record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
         product = Product(
             dtype=dtype, a=b, b=Operand(a, 0, reads, 1, run), out=out, columns=len(places), out_column=0, places=places,
-            records=[record], g_count=1, a_g_stride=0, a_run=step * width, out_size=0,
-            a_rows="adjacent", batches=np.stack([np.zeros_like(source), source, to], axis=1), note="conv by pixel",
+            records=[record], g_count=1, a_g_stride=0, a_run=step * width, out_size=0, a_rows="adjacent",
+            turned=geo.out_column == 1, batches=np.stack([np.zeros_like(source), source, to], axis=1),
+            note="conv by pixel",
         )  # fmt: skip
         plan_product(builder, product)
 

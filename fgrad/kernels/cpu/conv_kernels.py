@@ -40,8 +40,10 @@ def _pad(proto):
             if offset == -1:
                 fill_zero(line, length * pixel)
                 continue
-            fill_zero(line, first * pixel)
-            fill_zero(line + (first + count) * pixel, (length - first - count) * pixel)
+            if first > 0:
+                fill_zero(line, first * pixel)
+            if first + count < length:
+                fill_zero(line + (first + count) * pixel, (length - first - count) * pixel)
             x = source + image * image_stride + plane * plane_stride + offset
             y = line + first * pixel
             if feature_stride == itemsize and stride == pixel:
@@ -49,6 +51,9 @@ def _pad(proto):
             elif feature_stride == itemsize and features >= 4:
                 for w in range(count):
                     copy_bytes(y + w * pixel, x + w * stride, pixel)
+            elif features == 1:
+                for w in range(count):
+                    st(y, w, ld(x + w * stride, 0, proto))
             else:
                 for f in range(features):
                     for w in range(count):

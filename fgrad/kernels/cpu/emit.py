@@ -25,6 +25,7 @@ from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 __all__ = ["MapSpec", "fold_plan", "map_plan"]
 
+SHORT = 32  # iterations of an innermost loop that is not worth unrolling
 TRANSPOSED_TILE = (64, 64)  # rows x columns where one operand is contiguous along rows and another along columns
 
 
@@ -70,7 +71,7 @@ def map_plan(
     operands = tuple(Operand(layout.dtype.name, step) for layout, step in zip(layouts, steps))
     spec = MapSpec(
         len(axes), operands[len(results) :], read_nodes(nodes, iota_axis), operands[: len(results)],
-        tuple(node for _, node in results),
+        tuple(node for _, node in results), len(axes) > 1 and axes[-1].extent <= SHORT,
     )  # fmt: skip
     weight = 1 + sum(isinstance(node, Mapped) for node in spec.nodes)
     words, extent, tile = _cut(axes, transposed, max(16384 // weight, 1024))
@@ -133,13 +134,16 @@ def _cut(axes: Sequence[Axis], transposed: bool, most: int) -> tuple[list[int], 
 
 @dataclass(frozen=True)
 class MapSpec(Spec):
-    """``loops`` kernel axes, the inputs, the expression, and the results with the node each of them stores."""
+    """``loops`` kernel axes, the inputs, the expression, and the results with the node each of them stores; ``short``:
+    the innermost loop has few iterations (a bias of six features), which one masked step may do at once.
+    """
 
     loops: int
     ins: tuple[Operand, ...]
     nodes: tuple[Node, ...]
     outs: tuple[Operand, ...]
     stored: tuple[int, ...]
+    short: bool
 
     def write(self, s: Scalar) -> None:
         code = s.code
@@ -165,7 +169,7 @@ class MapSpec(Spec):
                     for k, (x, start) in enumerate(zip(ins, starts[len(outs) :]))
                     if x.step == "zero"
                 }
-                with code.loop(low, high, kind="parallel") as column:
+                with code.loop(low, high, kind="lean" if self.short else "parallel") as column:
 
                     def load(k: int) -> Value:
                         x = ins[k]

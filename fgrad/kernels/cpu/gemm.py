@@ -23,7 +23,7 @@ from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_
 
 # Numbers of a tile's words.
 (ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE) = range(len(TILE_WORDS))  # fmt: skip
+ ACCUMULATE, PLACES, COUNT) = range(len(TILE_WORDS))  # fmt: skip
 WORD_BYTES = 8 * len(TILE_WORDS)
 
 
@@ -70,7 +70,7 @@ def _product(proto, itemsize: int):
         b_cs, b_panel, columns, out_cs = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
         part, mr, width, by_lane = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
         whole_tile, edge_tile, s_most, s_chunk = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
-        places = ld_i64(args, 32)
+        places, turned = ld_i64(args, 32), ld_i64(args, 33)
         words, rows, buffer = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(MOST_TILE_BYTES)
         outs = rows + 24 * mr
         st(words, ROWS, rows)
@@ -130,7 +130,7 @@ def _product(proto, itemsize: int):
                                     a_row += a_ns
                                     o_row += o_ns
                         # Columns that are not adjacent and rows beyond the last one are stored by way of the buffer.
-                        direct = out_cs == itemsize and row + mr <= count and places == 0
+                        direct = turned == 1 or (out_cs == itemsize and row + mr <= count and places == 0)
                         for i in range(mr):
                             st(rows, 2 * mr + i, ld_i64(outs, i) if direct else buffer + i * width * itemsize)
                         st(words, TAB, taps + 8 * (ld_i64(record, 8) + s * ld_i64(record, 9)))
@@ -141,9 +141,11 @@ def _product(proto, itemsize: int):
                         st(words, C_FULL, ld_i64(record, 14))
                         st(words, C_LAST, ld_i64(record, 15))
                         st(words, ACCUMULATE, accumulate if direct else 0)
+                        at = 0 if places == 0 else places + 8 * panel * width
+                        st(words, PLACES, at)
+                        st(words, COUNT, count - row)
                         call_kernel(tile_address, words, 0, 1, worker)
                         if not direct:
-                            at = 0 if places == 0 else places + 8 * panel * width
                             _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, at, accumulate, proto,
                                      element)  # fmt: skip
 

@@ -87,7 +87,8 @@ class Operand:
 class Product:
     """See the module's formula.  ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride of
     c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be dense, or
-    0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of ``out_column``.
+    0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of ``out_column``;
+    ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g.
     """
 
     dtype: np.dtype
@@ -104,6 +105,7 @@ class Product:
     run_step: int = 1
     places: np.ndarray | None = None
     a_rows: gemm_tiles.ARows = "apart"
+    turned: bool = False
     batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
     note: str = "product"
 
@@ -113,6 +115,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     p, size = product, product.dtype.itemsize
     reduction = max(len(r.taps) * r.c_count for r in p.records)
     tile = gemm_tiles.choose([r.rows for r in p.records], p.columns, reduction * p.g_count, size, p.a_rows)
+    tile = tile._replace(turned=p.turned)
     panels = -(-p.columns // tile.lanes)
     all_rows = sum(r.rows for r in p.records)
     tiles = sum(-(-r.rows // tile.mr) for r in p.records)
@@ -169,8 +172,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.lanes, p.a_rows == "lanes",
         tile.spec(p.dtype, False) if p.columns >= tile.lanes else 0,
         tile.spec(p.dtype, True) if p.columns % tile.lanes else 0, s_most, s_chunk,
-        0 if p.places is None else builder.table(np.where(p.places == NOWHERE, -1, p.places * size)),
+        *_places(builder, p, panels * tile.lanes),
     )  # fmt: skip
+    assert not (p.turned and (g_split > 1 or splits > 1 or s_chunk < s_most))
     kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
     if splits > 1:
@@ -187,6 +191,15 @@ def _zero_row(builder: PlanBuilder, p: Product, panel_bytes: int) -> Ptr:
     reach *= abs(p.a_run) * p.dtype.itemsize
     zeros = builder.table(np.zeros((reach + panel_bytes) // 8 + 2, np.int64))
     return zeros if p.a_run >= 0 else advance(zeros, reach)
+
+
+def _places(builder: PlanBuilder, p: Product, columns: int) -> tuple[Word, Word]:
+    """The table of places, with -1 up to the last panel's end, and whether the tile reads it."""
+    if p.places is None:
+        return 0, 0
+    table = np.full(columns, -1)
+    table[: len(p.places)] = np.where(p.places == NOWHERE, -1, p.places * p.dtype.itemsize)
+    return builder.table(table), p.turned
 
 
 class _BWords(NamedTuple):

@@ -32,7 +32,8 @@ class TileSpec(Emitted):
     """The function of a tile (`micro`); ``edge``: only the first columns of the last panel exist.
 
     ``a_rows``: rows of A lie "apart", each where a table says, or are "adjacent", one element from each other; or they
-    have "lanes", one for each column, where the others have a number for all.
+    have "lanes", one for each column, where the others have a number for all.  ``turned``: a column of the result is
+    stored as a row, where a table says; its elements are adjacent, and nothing is accumulated.
     """
 
     dtype: str
@@ -40,6 +41,7 @@ class TileSpec(Emitted):
     nv: int
     vl: int
     a_rows: ARows
+    turned: bool
     edge: bool
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
@@ -56,13 +58,14 @@ class Tile(NamedTuple):
     nv: int
     vl: int
     a_rows: ARows = "apart"
+    turned: bool = False
 
     @property
     def lanes(self) -> int:
         return self.nv * self.vl
 
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
-        return TileSpec(dtype.name, self.mr, self.nv, self.vl, self.a_rows, edge)
+        return TileSpec(dtype.name, self.mr, self.nv, self.vl, self.a_rows, self.turned, edge)
 
 
 @dataclass(frozen=True)

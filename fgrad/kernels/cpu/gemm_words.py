@@ -13,6 +13,7 @@ All offsets and strides are bytes.  Of a product step:
     28 address of the tile  29 and of the one for a last panel that is not full (`micro`)
     30 most taps of a record (at least 1)  31 taps in a chunk
     32 address of a table with the out offset of each column, -1 where it has none; or 0 (then 23 says it)
+    33 whether the tile stores columns as rows, where that table says (0 or 1)
 
 The batch table has (A, B, out) offsets for each batch; the row table pairs (A offset, out offset).  Of a record:
 
@@ -42,8 +43,10 @@ ZERO_ROW = -1
 
 #: The words of a tile's arguments.  ``rows``: address of int64[3*MR], row addresses, row indices into the table, and
 #: addresses of the output rows; the run is ``c_full`` long for g < ``g_full`` and ``c_last`` after; ``lanes``: columns
-#: that are read and written, of a tile with an edge; ``accumulate``: adds to the output in place of overwriting it.
+#: that are read and written, of a tile with an edge; ``accumulate``: adds to the output in place of overwriting it;
+#: of a turned tile: ``places``, address of the offset of each column from the first output row, -1 for none, and
+#: ``count``, the rows to write.
 TILE_WORDS = (
     "rows", "zero", "tab", "ld", "boff", "b", "g_count", "g_full", "a_gs", "b_gs", "s_count", "c_full", "c_last",
-    "a_cs", "b_cs", "lanes", "accumulate",
+    "a_cs", "b_cs", "lanes", "accumulate", "places", "count",
 )  # fmt: skip

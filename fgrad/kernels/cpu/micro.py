@@ -36,6 +36,7 @@ class _Emitter:
 
     def __init__(self, builder: ir.IRBuilder, dtype: str, lanes: int) -> None:
         self.builder = builder
+        self.dtype = dtype
         self.element = ELEMENTS[dtype]
         self.itemsize = np.dtype(dtype).itemsize
         self.is_float = np.dtype(dtype).kind == "f"
@@ -84,6 +85,22 @@ class _Emitter:
         signature = [self.vector, self.vector.as_pointer(), I32, mask.type]
         function = self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), signature)
         self.builder.call(function, [value, pointer, I32(self.itemsize), mask])
+
+    def transposed(self, rows):
+        """Of 2 or 4 vectors seen as matrices of 128-bit blocks: in every block, element i of vector j goes to element
+        j of vector i.
+        """
+        n, lanes = len(rows), self.lanes
+
+        def mixed(x, y, pattern):
+            """``pattern``: elements of a block of x, or from n on of y's."""
+            mask = [I32(first + (k if k < n else lanes + k - n)) for first in range(0, lanes, n) for k in pattern]
+            return self.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, lanes), mask))
+
+        if n == 2:
+            return [mixed(*rows, (0, 2)), mixed(*rows, (1, 3))]
+        low, high = ([mixed(*rows[k : k + 2], p) for k in (0, 2)] for p in ((0, 4, 1, 5), (2, 6, 3, 7)))
+        return [mixed(*pair, p) for pair in (low, high) for p in ((0, 1, 4, 5), (2, 3, 6, 7))]
 
     def multiply_add(self, x, y, z):
         if self.is_float:
@@ -174,12 +191,17 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
             run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
             _reduce_run(e, spec.a_rows == "lanes", pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
 
+    vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
+    if spec.turned:
+        _store_turned(e, vectors, builder.inttoptr(outs[0], BYTES), builder.inttoptr(w["places"], I64.as_pointer()), w)
+        builder.ret_void()
+        return
+
     def write(add: bool) -> None:
-        for out, row in zip(outs, acc):
+        for out, row in zip(outs, vectors):
             base = builder.inttoptr(out, BYTES)
-            for v, slot in enumerate(row):
+            for v, value in enumerate(row):
                 pointer = e.at(base, I64(v * spec.vl * e.itemsize), e.vector)
-                value = builder.load(slot, typ=e.vector)
                 e.store(e.add(value, e.load(pointer, masks[v])) if add else value, pointer, masks[v])
 
     with builder.if_else(builder.icmp_signed("!=", w["accumulate"], I64(0))) as (then, otherwise):
@@ -188,3 +210,30 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         with otherwise:
             write(False)
     builder.ret_void()
+
+
+def _store_turned(e: _Emitter, vectors, out, places, w) -> None:
+    """Column l of the tile to ``out + places[l]``: blocks of G x G elements, G of 128 bits, are transposed in
+    registers.  A column that has no place goes to memory that nobody reads, which costs less than a branch.
+    """
+    b, group = e.builder, 16 // e.itemsize
+    part = _Emitter(b, e.dtype, group)
+    rows = [*vectors, *([[e.zeros] * len(vectors[0])] * (-len(vectors) % group))]
+    nowhere = cgutils.alloca_once(b, ir.ArrayType(part.vector, len(rows) // group))
+    nowhere = b.bitcast(nowhere, BYTES)
+    masks = [part.first_lanes(b.sub(w["count"], I64(k))) for k in range(0, len(rows), group)]
+    for v in range(len(vectors[0])):
+        turned = [e.transposed([row[v] for row in rows[k : k + group]]) for k in range(0, len(rows), group)]
+        for lane in range(e.lanes):
+            place = b.load(b.gep(places, [I64(v * e.lanes + lane)], source_etype=I64), typ=I64)
+            exists = b.icmp_signed("!=", place, I64(-1))
+            base = b.select(exists, b.gep(out, [place], source_etype=I8), nowhere)
+            for k, (mask, blocks) in enumerate(zip(masks, turned)):
+                first = lane // group * group
+                chosen = [I32(first + i) for i in range(group)]
+                value = b.shuffle_vector(
+                    blocks[lane % group],
+                    ir.Constant(e.vector, ir.Undefined),
+                    ir.Constant(ir.VectorType(I32, group), chosen),
+                )
+                part.store(value, part.at(base, I64(16 * k), part.vector), mask)

@@ -1,7 +1,7 @@
 """Compares fgrad with PyTorch and JAX in one process: results first, then times in turn, as ratios.
 
-    make bench                              everything
-    make bench ARGS="--only digits"         the rows whose name contains a word
+    make bench                              everything: some 12 minutes
+    make bench ARGS="--only digits"         the rows whose name contains a word: "LeNet", "conv", "float64", "dW"
 
 Prints a table and writes it with the machine and the commit to benchmarks/results/latest.json.
 """
@@ -9,7 +9,9 @@ Prints a table and writes it with the machine and the commit to benchmarks/resul
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import math
 import os
 import platform
 import statistics
@@ -21,11 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 THREADS = 2
+WIDTH = 62  # of a row's name
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "FGRAD_NUM_THREADS"):
     os.environ[name] = str(THREADS)
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads=2"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import convolutions  # noqa: E402
+import models  # noqa: E402
 import numpy as np  # noqa: E402
 from cnn_step import steps  # noqa: E402
 from timing import interleaved, ratio  # noqa: E402
@@ -82,27 +87,60 @@ CASES: dict[str, Case] = {
     "jitted 8x8 add": small_add,
     "eager gradient of sum(sin(x) x), 8x8": eager_grad,
 }
+TRAINING = (
+    ("LeNet-5", (1, 64, 128)), ("MNIST CNN", (1, 64, 128)), ("ResNet-8", (1, 32)), ("ResNet-20", (1, 32)),
+)  # fmt: skip
+INFERENCE = (("LeNet-5", (1, 256)), ("MNIST CNN", (1, 256)), ("ResNet-20", (1, 128)))
+for what, train, table in (("training step", True, TRAINING), ("inference", False, INFERENCE)):
+    for network, batches in table:
+        for batch in batches:
+            make = functools.partial(models.calls, network, batch, train)
+            CASES[f"{network}, {what}, batch {batch}"] = make
+CONVOLUTIONS: dict[str, Case] = {
+    f"conv {conv.name}, {direction}, {dtype}": functools.partial(convolutions.calls, conv, direction, dtype)
+    for dtype in ("float32", "float64")
+    for conv in (*convolutions.TABLE, *convolutions.OTHERS)
+    for direction in convolutions.DIRECTIONS
+}
+MAIN = {conv.name for conv in convolutions.TABLE}  # what the means are of
 
 
-def compare(cases: dict[str, Case], *, only: str = "", rounds: int = 15) -> list[dict]:
+def compare(cases: dict[str, Case], *, only: str = "", rounds: int = 15, seconds: float = 0.15) -> list[dict]:
     """Times the cases whose name contains ``only`` and prints a line for each (a dash: no such call)."""
     import torch
 
     torch.set_num_threads(THREADS)
-    print(f"{'':<42}{'fgrad':>12}{'PyTorch':>12}{'JAX':>12}{'PyTorch/fgrad':>28}{'JAX/fgrad':>28}")
+    print(f"{'':<{WIDTH}}{'fgrad':>12}{'PyTorch':>12}{'JAX':>12}{'PyTorch/fgrad':>28}{'JAX/fgrad':>28}")
     rows = []
     for name, make in cases.items():
         if only not in name:
             continue
-        times = interleaved(make(), rounds=rounds)
+        times = interleaved(make(), rounds=rounds, seconds=seconds)
         ratios = {peer: ratio(times[peer], times["fgrad"]) for peer in ("PyTorch", "JAX") if peer in times}
         rows.append(
             {"name": name, "seconds": {k: t.median for k, t in times.items()}, "ratio": ratios, "when": time.time()}
         )
         figures = [_duration(times[k].median) if k in times else "-" for k in ("fgrad", "PyTorch", "JAX")]
         spread = [_spread(ratios[peer]) if peer in ratios else "-" for peer in ("PyTorch", "JAX")]
-        print(f"{name:<42}" + "".join(f"{f:>12}" for f in figures) + "".join(f"{s:>28}" for s in spread), flush=True)
+        print(
+            f"{name:<{WIDTH}}" + "".join(f"{f:>12}" for f in figures) + "".join(f"{s:>28}" for s in spread), flush=True
+        )
     return rows
+
+
+def print_means(rows: list[dict]) -> None:
+    """Geometric means, and the smallest, of the ratios of the table's convolutions."""
+    for dtype in ("float32", "float64"):
+        for peer in ("PyTorch", "JAX"):
+            found = [
+                row["ratio"][peer][0]
+                for row in rows
+                if row["name"].endswith(dtype) and row["name"].removeprefix("conv ").rsplit(", ", 2)[0] in MAIN
+            ]
+            if found:
+                mean = math.exp(statistics.fmean(map(math.log, found)))
+                means = f"{mean:.2f} in the mean, least {min(found):.2f}"
+                print(f"{len(found)} convolutions in {dtype}, {peer}/fgrad: {means}")
 
 
 def import_seconds(module: str) -> float:
@@ -133,10 +171,13 @@ def main() -> None:
     options = parser.parse_args()
 
     rows = compare(CASES, only=options.only, rounds=options.rounds)
+    convs = compare(CONVOLUTIONS, only=options.only, rounds=max(3, options.rounds // 2), seconds=0.06)
+    rows += convs
+    print_means(convs)
     if options.only in "import":
         seconds = {name: import_seconds(name) for name in ("fgrad", "torch", "jax")}
         rows.append({"name": "import", "seconds": seconds})
-        print(f"{'import':<42}" + "".join(f"{_duration(s):>12}" for s in seconds.values()))
+        print(f"{'import':<{WIDTH}}" + "".join(f"{_duration(s):>12}" for s in seconds.values()))
     out = ROOT / "benchmarks" / "results" / "latest.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))

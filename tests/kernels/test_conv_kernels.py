@@ -20,13 +20,16 @@ def spec(rng, n):
 
 
 def check(lhs, rhs, params):
+    """The result against the reference's; the notes of the steps."""
     (x, x_layout, x_view), (w, w_layout, w_view) = lhs, rhs
     expected = conv_general_dilated(x_view, w_view, **params)
     out = Layout.contiguous(expected.dtype, expected.shape)
-    program = from_plan(plan_conv([x_layout, w_layout], [out], **params), [x_layout, w_layout], [out])
+    plan = plan_conv([x_layout, w_layout], [out], **params)
+    program = from_plan(plan, [x_layout, w_layout], [out])
     given = np.full(expected.shape, 99, expected.dtype)  # every element must be written
     (result,) = program(x, w, outs=(given,))
     np.testing.assert_array_equal(result, expected, err_msg=f"{x_layout} {w_layout} {params}")
+    return {step.note for step in plan.steps}
 
 
 def draw(rng, dtype, *, few_terms=False, depthwise=False):
@@ -105,39 +108,57 @@ LAYERS = [(3, 28, 1, 6, 5, 2, 1), (2, 14, 6, 16, 5, 0, 1), (4, 8, 16, 32, 3, 1, 
           (3, 9, 64, 64, 3, 1, 3), (2, 10, 3, 20, 7, 3, 2), (2, 6, 600, 20, 3, 1, 1)]  # fmt: skip
 
 
-@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_layers_and_their_gradients(layer, order):
-    """Forward, and dX and dW in the form their transpose rules give them."""
+def check_layer(rng, layer, order, dtype=np.float32):
+    """Forward, and dX and dW in the form their transpose rules give them; the notes of the steps."""
     n, size, c, k, r, pad, stride = layer
     out = (size + 2 * pad - r) // stride + 1
-    rng = np.random.default_rng(1)
     channels_last = order == "NHWC"
     x_spec = (0, 3, 1, 2) if channels_last else (0, 1, 2, 3)
     w_spec = (3, 2, 0, 1) if channels_last else (0, 1, 2, 3)
 
     def operand(logical, positions):
-        array = rng.integers(-3, 4, [logical[positions.index(d)] for d in range(4)]).astype(np.float32)
+        array = rng.integers(-3, 4, [logical[positions.index(d)] for d in range(4)]).astype(dtype)
         return array, Layout.contiguous(array.dtype, array.shape), array
 
     x, w = operand((n, c, size, size), x_spec), operand((k, c, r, r), w_spec)
     dy = operand((n, k, out, out), x_spec)
-    check(x, w, {
+    notes = check(x, w, {
         "window_strides": (stride,) * 2, "padding": ((pad, pad),) * 2, "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
         "dimension_numbers": (x_spec, w_spec, x_spec),
     })  # fmt: skip
     reach = (out - 1) * stride + 1
     flipped = (w[0], w[1].rev(w_spec[2:]), np.flip(w[0], w_spec[2:]))
     low = r - 1 - pad
-    check(dy, flipped, {
+    notes |= check(dy, flipped, {
         "window_strides": (1, 1), "padding": ((low, size - reach - low + r - 1),) * 2, "lhs_dilation": (stride,) * 2,
         "rhs_dilation": (1, 1), "dimension_numbers": (x_spec, (w_spec[1], w_spec[0], *w_spec[2:]), x_spec),
     })  # fmt: skip
     swapped = (x_spec[1], x_spec[0], *x_spec[2:])
-    check(x, dy, {
+    return notes | check(x, dy, {
         "window_strides": (1, 1), "padding": ((pad, reach + r - 1 - size - pad),) * 2, "lhs_dilation": (1, 1),
         "rhs_dilation": (stride,) * 2, "dimension_numbers": (swapped, swapped, (w_spec[1], w_spec[0], *w_spec[2:])),
     })  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_layers_and_their_gradients(layer, order):
+    check_layer(np.random.default_rng(1), layer, order)
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_random_narrow_layers(monkeypatch, dtype, bits):
+    """Few features on one side, where vectors fill with pixels or with taps."""
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    notes = set()
+    for _ in range(12):
+        r, stride = (int(rng.integers(1, n)) for n in (6, 4))
+        narrow, other = int(rng.integers(1, 9)), int(rng.choice([rng.integers(1, 20), 4, 8, 16]))
+        c, k = (narrow, other) if rng.random() < 0.5 else (other, narrow)
+        layer = (int(rng.integers(1, 4)), int(rng.integers(r, 20)), c, k, r, int(rng.integers(0, r)), stride)
+        notes |= check_layer(rng, layer, "NHWC" if rng.random() < 0.8 else "NCHW", np.dtype(dtype))
+    assert {"conv", "conv over the window"} < notes
+    assert {"conv by pixel", "conv by tap"} & notes
 
 
 def test_sums_do_not_depend_on_threads(monkeypatch):

@@ -1,4 +1,4 @@
-"""Plans `conv_general_dilated`: four loop nests over the one batch-reduce product of `gemm_plan`.
+"""Plans `conv_general_dilated`: five loop nests over the one batch-reduce product of `gemm_plan`.
 
 *Forward nest* (also the input gradient): rows are output pixels, columns output features, and the reduction runs over
 taps s and features c.  Pixels are grouped by the taps that meet real input elements, so that no zero, of a border or
@@ -8,6 +8,9 @@ reads zeros.
 *Window nest* (the weight gradient conv(Xᵀ, dilate(dYᵀ))): rows are (output pixel, lhs batch element), columns output
 features, and the reduction runs over features g and the window (s, c), clipped for each pixel to what lies inside the
 input.  Chosen when the window has more positions than the result and the input is denser along it than along features.
+
+*Tap nest*: the window nest with rows and columns exchanged: where the result has few features, pixels along the last
+dimension and lhs batch elements, adjacent in the input, fill vectors better.
 
 *Pixel nest*: the forward nest with rows and columns exchanged, where vectors of output features would be mostly empty
 and those of pixels along the last dimension are not.
@@ -91,7 +94,7 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -
     last = geo.dims[-1]
     along_window = abs(last.lhs_stride * last.tap_step() * last.rhs_dilation // last.lhs_dilation)
     if geo.window > geo.pixels and along_window < abs(geo.lhs_feature):
-        nest = _window_nest
+        nest = _tap_nest if _fills_with_taps(geo, dtype.itemsize) else _window_nest
     else:
         nest = _pixel_nest if _fills_with_pixels(geo, dtype.itemsize) else _forward_nest
     nest(builder, dtype, a, b, out, geo, dense)
@@ -336,5 +339,48 @@ def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense:
         g_count=geo.features, a_g_stride=geo.lhs_feature, run_step=step,
         a_run=step * last.rhs_dilation // last.lhs_dilation * last.lhs_stride,
         out_size=dense, batches=geo.batches, note="conv over the window",
+    )  # fmt: skip
+    plan_product(builder, product)
+
+
+def _fills_with_taps(geo: Geometry, itemsize: int) -> bool:
+    """Whether the result's pixels and rows along the last dimension are one run in the input and in the result, and
+    cost less as columns than as rows.
+    """
+    last = geo.dims[-1]
+    run = geo.rows if any(d.is_padded() for d in geo.dims) else last.lhs_stride
+    if len(geo.batches) > 1 or any(d.lhs_dilation > 1 for d in geo.dims) or geo.rhs_column != 1:
+        return False
+    if geo.lhs_row != 1 or last.stride * run != geo.rows or last.out_stride != geo.rows * geo.out_row:
+        return False
+    outer, reduction = geo.pixels // last.out, geo.window * geo.features
+    _, now = gemm_tiles.choose([geo.rows * geo.pixels], geo.columns, reduction, itemsize)
+    _, turned = gemm_tiles.choose(
+        [geo.columns] * outer, last.out * geo.rows, reduction, itemsize, "adjacent", whole=True
+    )  # fmt: skip
+    return gemm_tiles.host().masks and turned < 0.9 * now
+
+
+def _tap_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
+    """A = rhs, a row for each of its features; B = the input, read in place; a batch for each of the result's pixels
+    along the other dimensions.
+    """
+    if any(d.is_padded() for d in geo.dims):
+        a, dims, image = _padded_copy(builder, dtype, a, geo.dims, geo.features, geo.lhs_feature, geo.rows, geo.lhs_row)
+        geo = geo._replace(dims=dims, lhs_feature=image)
+    *outer, last = geo.dims
+    *lines, along = [d.reads(np.arange(d.out), np.arange(d.window)) for d in geo.dims]
+    reads = _sums([i[:, 0] * d.lhs_stride for d, i in zip(outer, lines)]) + along[0, 0] * last.lhs_stride
+    taps = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    source = _sums([(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(outer, lines)])
+    to = _sums([np.arange(d.out) * d.out_stride for d in outer])
+    run, columns = last.window, np.arange(geo.columns)
+    step = last.rhs_dilation * last.lhs_stride
+    record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
+    product = Product(
+        dtype=dtype, a=b, b=Operand(a, geo.lhs_feature, np.add.outer(reads, np.arange(run) * step), 1, run), out=out,
+        columns=last.out * geo.rows, out_column=geo.out_row, records=[record], g_count=geo.features,
+        a_g_stride=geo.rhs_feature, a_run=last.rhs_stride, out_size=dense, a_rows="adjacent", whole=True,
+        batches=np.stack([np.zeros_like(source), source, to], axis=1), note="conv by tap",
     )  # fmt: skip
     plan_product(builder, product)

@@ -88,7 +88,8 @@ class Product:
     """See the module's formula.  ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride of
     c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be dense, or
     0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of ``out_column``;
-    ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g.
+    ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g; ``whole``: nothing
+    may be read where rows of A beyond the last would be.
     """
 
     dtype: np.dtype
@@ -106,6 +107,7 @@ class Product:
     places: np.ndarray | None = None
     a_rows: gemm_tiles.ARows = "apart"
     turned: bool = False
+    whole: bool = False
     batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
     note: str = "product"
 
@@ -114,7 +116,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     """Appends the steps of one product (at least one row, column and batch; the reduction may be empty)."""
     p, size = product, product.dtype.itemsize
     reduction = max(len(r.taps) * r.c_count for r in p.records)
-    tile = gemm_tiles.choose([r.rows for r in p.records], p.columns, reduction * p.g_count, size, p.a_rows)
+    rows = [r.rows for r in p.records]
+    tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole)
     tile = tile._replace(turned=p.turned)
     panels = -(-p.columns // tile.lanes)
     all_rows = sum(r.rows for r in p.records)

@@ -112,8 +112,11 @@ def host() -> Host:
     return found._replace(bits=config.vector_bits() or found.bits)
 
 
-def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int, a_rows: ARows = "apart") -> Tile:
-    """The tile with the least estimated time for problems of ``rows[r]`` rows, each ``lanes`` wide.
+def choose(
+    rows: Sequence[int], lanes: int, reduction: int, itemsize: int, a_rows: ARows = "apart", whole: bool = False
+) -> tuple[Tile, float]:
+    """The tile with the least estimated time for problems of ``rows[r]`` rows, each ``lanes`` wide, and that time in
+    cycles.  ``whole``: no tile reaches beyond the last row.
 
     A tile takes, for every step of the reduction, the most of: MR*NV/2 cycles (two FMA ports), MR+NV (measured: one
     load a cycle beside the FMAs), 3 (latency), and where B does not stay in the L1 cache a row of B and a line of A at
@@ -127,7 +130,7 @@ def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int, a_row
     by_lane = a_rows == "lanes"
     for nv, choices in (LANE_ROWS if by_lane else ROWS).items():
         for mr in choices:
-            if mr * nv + nv + 1 > machine.registers - 1:
+            if mr * nv + nv + 1 > machine.registers - 1 or (whole and any(m % mr for m in rows)):
                 continue
             tiles = sum(-(-m // mr) for m in rows) * -(-vectors // nv)
             row_bytes = nv * vl * itemsize
@@ -137,4 +140,4 @@ def choose(rows: Sequence[int], lanes: int, reduction: int, itemsize: int, a_row
             if cost < best_cost:
                 best, best_cost = Tile(machine.bits, mr, nv, vl, a_rows), cost
     assert best is not None
-    return best
+    return best, best_cost

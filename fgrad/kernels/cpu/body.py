@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -139,9 +140,15 @@ class Stream:
 class Emitted:
     """What is emitted as LLVM IR: compiled and looked up by its fields, which hold structure and no sizes."""
 
+    folder: ClassVar[str] = "emitted"  # of the disk cache
+
     def text(self, native_half: bool, vector_bits: int | None) -> str:
         """A function of a kernel's signature, named `KERNEL`, as LLVM IR."""
         raise NotImplementedError
+
+    def identity(self, native_half: bool, vector_bits: int | None) -> str:
+        """What determines the text, by which it is found on disk: the text itself where that is quickly written."""
+        return self.text(native_half, vector_bits)
 
     def address(self) -> int:
         """Where the compiled kernel is; compiles it, or reads it from the disk cache, the first time."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -36,6 +38,8 @@ class TileSpec(Emitted):
     stored as a row, where a table says; its elements are adjacent, and nothing is accumulated.
     """
 
+    folder: ClassVar[str] = "tiles"
+
     dtype: str
     mr: int
     nv: int
@@ -48,6 +52,15 @@ class TileSpec(Emitted):
         from fgrad.kernels.cpu.micro import tile_text  # loads LLVM
 
         return tile_text(self)
+
+    def identity(self, native_half: bool, vector_bits: int | None) -> str:
+        return f"{self} by {_writer()}"
+
+
+@functools.cache
+def _writer() -> str:
+    """A digest of the code that writes tiles."""
+    return hashlib.sha256(Path(__file__).with_name("micro.py").read_bytes()).hexdigest()
 
 
 class Tile(NamedTuple):

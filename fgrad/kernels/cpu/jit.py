@@ -1,7 +1,7 @@
 """The one LLVM engine of the process: specs of emitted kernels in, addresses of machine code out.
 
-Compiled objects are kept on disk under ``config.cache_dir()/emitted``, named by a hash of everything that determines
-them (IR text, processor, features, LLVM's version), so a second process compiles nothing.
+Compiled objects are kept on disk under `config.cache_dir`, named by a hash of everything that determines
+them (`Emitted.identity`, processor, features, LLVM's version), so a second process compiles nothing.
 """
 
 from __future__ import annotations
@@ -103,7 +103,11 @@ class _Engine:
         _add_libm()
 
     def text(self, spec: Emitted) -> str:
-        return self._layout + spec.text(self.native_half, config.vector_bits() or self.widest)
+        return self._layout + spec.text(self.native_half, self._vector_bits)
+
+    @property
+    def _vector_bits(self) -> int | None:
+        return config.vector_bits() or self.widest
 
     def optimised(self, text: str) -> llvm.ModuleRef:
         module = llvm.parse_assembly(text)
@@ -112,14 +116,15 @@ class _Engine:
         return module
 
     def load(self, spec: Emitted) -> int:
-        text = self.text(spec)
-        what = "\0".join((text, self.cpu, self.features, llvmlite.__version__, str(llvm.llvm_version_info)))
+        identity = self._layout + spec.identity(self.native_half, self._vector_bits)
+        what = "\0".join((identity, self.cpu, self.features, llvmlite.__version__, str(llvm.llvm_version_info)))
         digest = hashlib.sha256(what.encode()).hexdigest()
         symbol = f"{KERNEL}_{digest[:32]}"  # kernels share one symbol table
-        path = config.cache_dir() / "emitted" / f"{digest}.o"
+        path = config.cache_dir() / spec.folder / f"{digest}.o"
         code = _read(path)
         if code is None:
-            code = self.machine.emit_object(self.optimised(text.replace(f"@{KERNEL}(", f"@{symbol}(")))
+            text = self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}(")
+            code = self.machine.emit_object(self.optimised(text))
             _write(path, code)
         held = llvm.ObjectFileRef.from_data(code)
         self._jit.add_object_file(held)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -275,13 +276,56 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         images, image = (geo.rows, geo.lhs_row) if by_row else (geo.features, geo.lhs_feature)
         a, dims, image = _padded_copy(builder, dtype, a, geo.dims, images, image, lanes, lane)
         geo = geo._replace(dims=dims, lhs_row=image) if by_row else geo._replace(dims=dims, lhs_feature=image)
-    taps = _sums([np.arange(d.window) * d.rhs_stride for d in geo.dims])
-    product = Product(
-        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, taps[:, None], rhs_lane, 1), out=out, columns=lanes,
-        out_column=out_lane, records=[_phase(geo, p, 1, 1) for p in itertools.product(*(d.phases() for d in geo.dims))],
-        g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0, out_size=dense, a_rows="lanes", note="conv by lane",
+    *outer, last = geo.dims
+    lines = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    weights = np.add.outer(lines, np.arange(last.window) * last.rhs_stride)
+    every = Product(
+        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, weights.reshape(-1, 1), rhs_lane, 1), out=out, columns=lanes,
+        out_column=out_lane, records=[], g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0, out_size=dense,
+        a_rows="lanes", note="conv by lane",
     )  # fmt: skip
-    plan_product(builder, product)
+    phases = [d.phases() for d in geo.dims]
+    if geo.features > 1 or out_lane != 1 or len(phases[-1][0][1]) not in gemm_tiles.SLIDING_TAPS:
+        return plan_product(builder, replace(every, records=[_phase(geo, p, 1, 1) for p in itertools.product(*phases)]))
+    rest = []
+    numbers = np.arange(len(lines)).reshape([d.window for d in outer])
+    for group in itertools.product(*(d.clipped() for d in geo.dims)):
+        *around, (pixels, met) = group
+        slide = _slide(last, pixels, met)
+        if slide is None or any(taps.size == 0 for _, taps in around):
+            rest.append(_phase(geo, group, 1, 1))
+            continue
+        # rows: pixels of one line, each reading row_step elements after the one before; a batch for each line
+        index = [d.reads(p, t) for d, (p, t) in zip(geo.dims, group)]
+        each = np.arange(geo.rows)
+        moves = [(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(outer, index)]
+        source = _sums([each * geo.lhs_row, *moves])
+        to = _sums([each * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(outer, around))])
+        reads = _sums([i[:, 0] * d.lhs_stride for d, i in zip(outer, index)]) + index[-1][0, 0] * last.lhs_stride
+        row_in = np.arange(len(pixels)) * (slide[1] * last.lhs_stride)
+        taps = numbers[np.ix_(*(t for _, t in around))].ravel()
+        record = Record(
+            len(pixels), row_in, pixels * last.out_stride, 0, 0, reads, taps, len(met), len(met), int(met[0])
+        )  # fmt: skip
+        product = replace(
+            every, b=Operand(b, 0, weights, rhs_lane, last.window), records=[record], g_count=1, a_run=last.lhs_stride,
+            run_step=int(met[1] - met[0]), out_size=0, slide=slide,
+            batches=np.stack([source, np.zeros_like(source), to], axis=1), note="conv by lane, sliding",
+        )  # fmt: skip
+        plan_product(builder, product)
+    if rest:
+        plan_product(builder, replace(every, records=rest))
+
+
+def _slide(last: Dim, pixels: np.ndarray, taps: np.ndarray) -> tuple[int, int, int] | None:
+    """(taps, steps of the input from pixel to pixel, and from tap to tap) where tiles of pixels meet inputs again."""
+    if len(pixels) < gemm_tiles.SLIDING_ROWS or len(taps) not in gemm_tiles.SLIDING_TAPS:
+        return None
+    index = last.reads(pixels, taps)
+    row, tap = int(index[0, 1] - index[0, 0]), int(index[1, 0] - index[0, 0])
+    even = index[0, 0] + np.add.outer(np.arange(len(taps)) * tap, np.arange(len(pixels)) * row)
+    again = np.unique(even[:, : gemm_tiles.SLIDING_ROWS]).size < gemm_tiles.SLIDING_ROWS * len(taps)
+    return (len(taps), row, tap) if np.array_equal(index, even) and row > 0 and again else None
 
 
 def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:

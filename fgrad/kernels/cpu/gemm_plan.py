@@ -89,7 +89,8 @@ class Product:
     c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be dense, or
     0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of ``out_column``;
     ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g; ``whole``: nothing
-    may be read where rows of A beyond the last would be.
+    may be read where rows of A beyond the last would be; ``slide``: see `TileSpec`, each record has `SLIDING_ROWS` or
+    more rows, evenly spaced, all of which are one tile; columns are adjacent, and the reduction is of one g.
     """
 
     dtype: np.dtype
@@ -108,6 +109,7 @@ class Product:
     a_rows: gemm_tiles.ARows = "apart"
     turned: bool = False
     whole: bool = False
+    slide: tuple[int, int, int] | None = None
     batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
     note: str = "product"
 
@@ -117,8 +119,11 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     p, size = product, product.dtype.itemsize
     reduction = max(len(r.taps) * r.c_count for r in p.records)
     rows = [r.rows for r in p.records]
-    tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole)
-    tile = tile._replace(turned=p.turned)
+    if p.slide is None:
+        tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole)
+        tile = tile._replace(turned=p.turned)
+    else:
+        tile = gemm_tiles.sliding(p.slide, size)._replace(mr=max(rows))
     panels = -(-p.columns // tile.lanes)
     all_rows = sum(r.rows for r in p.records)
     tiles = sum(-(-r.rows // tile.mr) for r in p.records)
@@ -175,9 +180,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.lanes, p.a_rows == "lanes",
         tile.spec(p.dtype, False) if p.columns >= tile.lanes else 0,
         tile.spec(p.dtype, True) if p.columns % tile.lanes else 0, s_most, s_chunk,
-        *_places(builder, p, panels * tile.lanes),
+        *_places(builder, p, panels * tile.lanes), tile.mr if p.slide is None else 1,
     )  # fmt: skip
-    assert not (p.turned and (g_split > 1 or splits > 1 or s_chunk < s_most))
+    assert not ((p.turned or p.slide) and (g_split > 1 or splits > 1 or s_chunk < s_most))
     kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
     if splits > 1:

@@ -20,6 +20,8 @@ from fgrad.kernels.cpu.body import Emitted
 ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
 #: The same of products lane by lane; 9 are the taps of a 3x3 window, whose gradient has a row for each.
 LANE_ROWS = {4: (1, 6), 2: (1, 9), 1: (1, 9)}
+SLIDING_ROWS = 6
+SLIDING_TAPS = range(2, 8)
 MOST_ROWS = max(itertools.chain(*ROWS.values(), *LANE_ROWS.values()))
 MOST_TILE_BYTES = 31 * 64  # all registers but one
 
@@ -35,7 +37,9 @@ class TileSpec(Emitted):
 
     ``a_rows``: rows of A lie "apart", each where a table says, or are "adjacent", one element from each other; or they
     have "lanes", one for each column, where the others have a number for all.  ``turned``: a column of the result is
-    stored as a row, where a table says; its elements are adjacent, and nothing is accumulated.
+    stored as a row, where a table says; its elements are adjacent, and nothing is accumulated.  ``slide``: of rows with
+    lanes, (taps of the run, steps of A from row to row, and from tap to tap), so that what several rows meet is loaded
+    once.
     """
 
     folder: ClassVar[str] = "tiles"
@@ -46,6 +50,7 @@ class TileSpec(Emitted):
     vl: int
     a_rows: ARows
     turned: bool
+    slide: tuple[int, int, int] | None
     edge: bool
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
@@ -72,13 +77,22 @@ class Tile(NamedTuple):
     vl: int
     a_rows: ARows = "apart"
     turned: bool = False
+    slide: tuple[int, int, int] | None = None
 
     @property
     def lanes(self) -> int:
         return self.nv * self.vl
 
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
-        return TileSpec(dtype.name, self.mr, self.nv, self.vl, self.a_rows, self.turned, edge)
+        mr = self.mr if self.slide is None else SLIDING_ROWS
+        return TileSpec(dtype.name, mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, edge)
+
+
+def sliding(slide: tuple[int, int, int], itemsize: int) -> Tile:
+    """A tile of a whole line (``mr`` is for the caller to set), `SLIDING_ROWS` pixels at a time."""
+    machine = host()
+    nv = 2 if 2 * (SLIDING_ROWS + slide[0] + 1) < machine.registers else 1
+    return Tile(machine.bits, SLIDING_ROWS, nv, max(machine.bits // (8 * itemsize), 1), "lanes", slide=slide)
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,8 @@ class TiledKernel:
     def label(self) -> str:
         """What it is called in a program's text."""
         tile = self.tile
+        if tile.slide is not None:
+            return f"slide_{self.dtype}_{tile.bits}_{SLIDING_ROWS}x{tile.nv}"
         return f"{'lanes' if tile.a_rows == 'lanes' else 'gemm'}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
 
     def address(self) -> int:

@@ -14,6 +14,7 @@ All offsets and strides are bytes.  Of a product step:
     30 most taps of a record (at least 1)  31 taps in a chunk
     32 address of a table with the out offset of each column, -1 where it has none; or 0 (then 23 says it)
     33 whether the tile stores columns as rows, where that table says (0 or 1)
+    34 rows whose addresses the tile is given: all of them, or the first
 
 The batch table has (A, B, out) offsets for each batch; the row table pairs (A offset, out offset).  Of a record:
 
@@ -45,8 +46,9 @@ ZERO_ROW = -1
 #: addresses of the output rows; the run is ``c_full`` long for g < ``g_full`` and ``c_last`` after; ``lanes``: columns
 #: that are read and written, of a tile with an edge; ``accumulate``: adds to the output in place of overwriting it;
 #: of a turned tile: ``places``, address of the offset of each column from the first output row, -1 for none, and
-#: ``count``, the rows to write.
+#: ``count``, the rows to write; of a sliding one, only the first row is listed, and there are ``count``, ``o_step``
+#: apart in the output.
 TILE_WORDS = (
     "rows", "zero", "tab", "ld", "boff", "b", "g_count", "g_full", "a_gs", "b_gs", "s_count", "c_full", "c_last",
-    "a_cs", "b_cs", "lanes", "accumulate", "places", "count",
+    "a_cs", "b_cs", "lanes", "accumulate", "places", "count", "o_step",
 )  # fmt: skip

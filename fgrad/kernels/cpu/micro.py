@@ -144,26 +144,82 @@ def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, mask
     b.position_at_end(tail)
 
 
+def _reduce_slide(e: _Emitter, slide, start, b_start, a_cs, b_cs, masks, acc) -> None:
+    """``acc[i][v] += A(i row_step + c tap_step)[v] * B(c)[v]`` for all c: each position of A is loaded once."""
+    b, (taps, row_step, tap_step) = e.builder, slide
+    step = e.lanes * e.itemsize
+
+    def vectors_at(base, offset):
+        return [e.load(e.at(base, b.add(offset, I64(v * step)), e.vector), mask) for v, mask in enumerate(masks)]
+
+    weights = [vectors_at(b_start, b.mul(b_cs, I64(c))) for c in range(taps)]
+    meets: dict[int, list[tuple[int, int]]] = {}
+    for i in range(len(acc)):
+        for c in range(taps):
+            meets.setdefault(i * row_step + c * tap_step, []).append((i, c))
+    for position in sorted(meets):
+        vectors = vectors_at(start, b.mul(a_cs, I64(position)))
+        for i, c in meets[position]:
+            for x, weight, slot in zip(vectors, weights[c], acc[i]):
+                b.store(e.multiply_add(x, weight, b.load(slot, typ=e.vector)), slot)
+
+
 def tile_text(spec: TileSpec) -> str:
     """The tile as LLVM IR."""
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64, I64]), KERNEL)
-    _write_tile(ir.IRBuilder(function.append_basic_block("entry")), function.args[0], spec)
+    write = _write_tile if spec.slide is None else _write_slide
+    write(ir.IRBuilder(function.append_basic_block("entry")), function.args[0], spec)
     return "\n".join([str(symbol) for symbol in module.globals.values()]).replace(f'@"{KERNEL}"', f"@{KERNEL}")
 
 
-def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
+def _write_slide(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
+    """All pixels of a line, MR at a time; the last ones overlap those before, so that none lies beyond the line."""
     e = _Emitter(builder, spec.dtype, spec.vl)
+    w, word, masks = _words(e, args, spec)
+    info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
+    first, out = word(info, I64(0)), word(info, I64(2))
+    acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
+    last = builder.sub(w["count"], I64(spec.mr))
+    assert spec.slide is not None
+    row_step = spec.slide[1]
+    with cgutils.for_range(builder, builder.sdiv(builder.add(w["count"], I64(spec.mr - 1)), I64(spec.mr))) as block:
+        pixel = builder.mul(block.index, I64(spec.mr))
+        pixel = builder.select(builder.icmp_signed("<", pixel, last), pixel, last)
+        start = builder.add(first, builder.mul(pixel, builder.mul(w["a_cs"], I64(row_step))))
+        for slot in (slot for row in acc for slot in row):
+            builder.store(e.zeros, slot)
+        with cgutils.for_range(builder, w["s_count"]) as line:
+            at = builder.inttoptr(builder.add(start, word(table, line.index)), BYTES)
+            b_start = builder.inttoptr(builder.add(w["b"], word(b_table, line.index)), BYTES)
+            _reduce_slide(e, spec.slide, at, b_start, w["a_cs"], w["b_cs"], masks, acc)
+        for i, row in enumerate(acc):
+            base = builder.add(out, builder.mul(builder.add(pixel, I64(i)), w["o_step"]))
+            for v, slot in enumerate(row):
+                pointer = e.at(builder.inttoptr(base, BYTES), I64(v * spec.vl * e.itemsize), e.vector)
+                e.store(builder.load(slot, typ=e.vector), pointer, masks[v])
+    builder.ret_void()
+
+
+def _words(e: _Emitter, args, spec: TileSpec):
+    """The words by name, a function that reads one from a table, and the mask of each vector of a row (or None)."""
+    builder = e.builder
 
     def word(base, index):
         return builder.load(builder.gep(base, [index], source_etype=I64), typ=I64)
 
     w = {name: word(args, I64(i)) for i, name in enumerate(TILE_WORDS)}
-    info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
-    starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
     masks = [None] * spec.nv
     if spec.edge:
         masks = [e.first_lanes(builder.sub(w["lanes"], I64(v * spec.vl))) for v in range(spec.nv)]
+    return w, word, masks
+
+
+def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
+    e = _Emitter(builder, spec.dtype, spec.vl)
+    w, word, masks = _words(e, args, spec)
+    info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
+    starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
     acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
     for row in acc:
         for slot in row:
@@ -176,20 +232,22 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         count = builder.select(builder.icmp_signed("<", g, w["g_full"]), w["c_full"], w["c_last"])
         with cgutils.for_range(builder, w["s_count"]) as middle:
             line = builder.mul(middle.index, w["ld"])
-            pointers, none = [], I1(spec.a_rows != "adjacent")
+            b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle.index)), BYTES)
             if spec.a_rows == "adjacent":
-                address = builder.add(builder.add(starts[0], a_g), word(table, line))
-                pointers = [builder.inttoptr(builder.add(address, I64(i * e.itemsize)), BYTES) for i in range(spec.mr)]
+                address = builder.add(builder.add(starts[0], a_g), word(table, builder.add(line, indices[0])))
+                first = builder.inttoptr(address, BYTES)
+                pointers = [builder.gep(first, [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
+                _reduce_run(e, False, pointers, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
             else:
+                pointers, none = [], I1(1)
                 for start, index in zip(starts, indices):
                     entry = word(table, builder.add(line, index))
                     address = builder.add(builder.add(start, a_g), entry)
                     is_zero = builder.icmp_signed("==", entry, I64(ZERO_ROW))
                     none = builder.and_(none, is_zero)
                     pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
-            b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle.index)), BYTES)
-            run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-            _reduce_run(e, spec.a_rows == "lanes", pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
+                run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
+                _reduce_run(e, spec.a_rows == "lanes", pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:

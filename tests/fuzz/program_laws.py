@@ -1,7 +1,7 @@
 """Transformations against each other on one program: each law raises AssertionError where it does not hold.
 
-Programs are of order one and smooth, but chains of steps and loops may amplify rounding; derivatives are therefore
-compared in float64, relative to the largest number of what is compared.
+Programs are of order one and smooth, but chains of steps and loops may amplify rounding: values are compared to the
+rounding of the narrowest float on the way, derivatives in float64, both relative to the largest number compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ EXAMPLES = 3  # of a batch
 WIDE = {"float64": 1e-9, "float32": 1e-3, "complex64": 1e-3, "float16": 0.3, "bfloat16": 0.3}
 
 
-def agree(gots, wants, tolerance: float | None = None) -> None:
-    """The same types; integers equal, floats to the tolerance times the largest number."""
+def agree(gots, wants, least: float = 0.0) -> None:
+    """The same types; integers equal, floats to the tolerance of their type, or ``least``, times the largest number."""
     assert len(gots) == len(wants)
     for got, want in zip(gots, wants):
         got, want = np.asarray(got), np.asarray(want)
@@ -30,7 +30,7 @@ def agree(gots, wants, tolerance: float | None = None) -> None:
             wide = np.complex128 if want.dtype.kind == "c" else np.float64
             got, want = got.astype(wide), want.astype(wide)
             scale = max(1.0, np.abs(want).max())
-            np.testing.assert_allclose(got, want, rtol=0, atol=(tolerance or limit) * scale)
+            np.testing.assert_allclose(got, want, rtol=0, atol=max(limit, least) * scale)
 
 
 # --- what is differentiated -------------------------------------------------------------------------------------------
@@ -77,11 +77,12 @@ def check_values(program: Program) -> None:
     f, args = program.f, program.args
     want = f(*args)
     compiled = fgrad.jit(f)
-    agree(compiled(*args), want)
-    agree(compiled(*args), want)
+    rounding = WIDE[program.narrowest]
+    agree(compiled(*args), want, rounding)
+    agree(compiled(*args), want, rounding)
     closed = fgrad.make_jaxpr(f)(*args)
     check_jaxpr(closed)
-    agree(eval_jaxpr(closed.jaxpr, closed.consts, *map(fgrad.numpy.asarray, args)), want)
+    agree(eval_jaxpr(closed.jaxpr, closed.consts, *map(fgrad.numpy.asarray, args)), want, rounding)
 
 
 def batch(program: Program) -> tuple[list[np.ndarray], list[int | None], list[list[np.ndarray]]]:
@@ -106,9 +107,10 @@ def check_vmap(program: Program) -> None:
     want = stacked([program.f(*xs) for xs in examples])
     mapped = fgrad.vmap(program.f, in_axes=tuple(axes))
     check_jaxpr(fgrad.make_jaxpr(mapped)(*args))
-    agree(mapped(*args), want)
-    agree(fgrad.jit(mapped)(*args), want)
-    agree(fgrad.vmap(fgrad.jit(program.f), in_axes=tuple(axes))(*args), want)
+    rounding = WIDE[program.narrowest]
+    agree(mapped(*args), want, rounding)
+    agree(fgrad.jit(mapped)(*args), want, rounding)
+    agree(fgrad.vmap(fgrad.jit(program.f), in_axes=tuple(axes))(*args), want, rounding)
 
 
 # --- derivatives -----------------------------------------------------------------------------------------------------

@@ -46,6 +46,11 @@ def configurations() -> Iterator[tuple[int, Any, dict[str, Any]]]:
     wide = {"max_side": 40, "max_batch": 8, "max_features": 64, "max_macs": 1 << 22, "degenerate": False}
     yield 100, of.conv_problems(spatial_dims=(1, 2), max_window=5, **wide), {}
     yield 50, of.conv_problems(spatial_dims=1, max_window=40, **wide), {}
+    # Layers as users have them, without a border: weight gradients with taps as lanes, depthwise ones along lines.
+    layers = {"orders": "channels last", "batch_groups": False, "lhs_dilation": False, "preferred": False}
+    yield 100, of.conv_problems(spatial_dims=(1, 2), max_window=5, paddings=("VALID",), **layers, **wide), {}
+    alone = {**layers, **wide, "max_features": 1}
+    yield 60, of.conv_problems(spatial_dims=1, max_window=5, paddings=("VALID",), **alone), {}
     # So many pairs of tap and pixel that their table is avoided.
     yield 15, of.conv_problems(spatial_dims=1, max_side=4000, max_window=2500, max_macs=1 << 24, groups=False), {}
 

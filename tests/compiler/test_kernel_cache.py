@@ -10,7 +10,7 @@ import fgrad
 import fgrad.numpy as fnp
 from fgrad import lax
 from fgrad.kernels.cpu import jit as engine
-from fgrad.kernels.cpu.gemm_tiles import TileSpec
+from fgrad.kernels.cpu.tile_spec import TileSpec
 
 
 def step(params, x, y):

@@ -19,6 +19,7 @@ import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
+from fgrad.kernels.cpu.tile_spec import ARows
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Word
 
@@ -106,7 +107,7 @@ class Product:
     out_size: int
     run_step: int = 1
     places: np.ndarray | None = None
-    a_rows: gemm_tiles.ARows = "apart"
+    a_rows: ARows = "apart"
     turned: bool = False
     whole: bool = False
     slide: tuple[int, int, int] | None = None

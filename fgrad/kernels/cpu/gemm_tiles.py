@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fgrad import config
-from fgrad.kernels.cpu.body import Emitted
+from fgrad.kernels.cpu.tile_spec import ARows, TileSpec
 
 #: Rows a tile may have, by its number of vectors (a few, so that few kernels are ever compiled).
 ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
@@ -26,46 +24,6 @@ MOST_ROWS = max(itertools.chain(*ROWS.values(), *LANE_ROWS.values()))
 MOST_TILE_BYTES = 31 * 64  # all registers but one
 
 L1_BYTES = 1 << 15
-
-
-ARows = Literal["apart", "adjacent", "lanes"]
-
-
-@dataclass(frozen=True)
-class TileSpec(Emitted):
-    """The function of a tile (`micro`); ``edge``: only the first columns of the last panel exist.
-
-    ``a_rows``: rows of A lie "apart", each where a table says, or are "adjacent", one element from each other; or they
-    have "lanes", one for each column, where the others have a number for all.  ``turned``: a column of the result is
-    stored as a row, where a table says; its elements are adjacent, and nothing is accumulated.  ``slide``: of rows with
-    lanes, (taps of the run, steps of A from row to row, and from tap to tap), so that what several rows meet is loaded
-    once.
-    """
-
-    folder: ClassVar[str] = "tiles"
-
-    dtype: str
-    mr: int
-    nv: int
-    vl: int
-    a_rows: ARows
-    turned: bool
-    slide: tuple[int, int, int] | None
-    edge: bool
-
-    def text(self, native_half: bool, vector_bits: int | None) -> str:
-        from fgrad.kernels.cpu.micro import tile_text  # loads LLVM
-
-        return tile_text(self)
-
-    def identity(self, native_half: bool, vector_bits: int | None) -> str:
-        return f"{self} by {_writer()}"
-
-
-@functools.cache
-def _writer() -> str:
-    """A digest of the code that writes tiles."""
-    return hashlib.sha256(Path(__file__).with_name("micro.py").read_bytes()).hexdigest()
 
 
 class Tile(NamedTuple):

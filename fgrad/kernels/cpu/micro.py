@@ -22,9 +22,9 @@ import llvmlite.ir as ir
 import numpy as np
 from numba.core import cgutils
 
-from fgrad.kernels.cpu.gemm_tiles import TileSpec
 from fgrad.kernels.cpu.gemm_words import TILE_WORDS, ZERO_ROW
 from fgrad.kernels.cpu.irtext import KERNEL
+from fgrad.kernels.cpu.tile_spec import TileSpec
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 BYTES = I8.as_pointer()

@@ -18,16 +18,24 @@ LETTERS = "DHW"
 ALWAYS = ("window_strides", "padding")
 #: Sizes that may vanish: the batch, the in features and the out features of a group.
 _EMPTY = st.sampled_from(("none",) * 12 + ("batch", "in", "out"))
-_FORMS = st.sampled_from(("default", "strings", "tuples", "named tuple"))
+_FORMS = st.sampled_from(("default", "strings", "tuples", "named tuple", "channels last"))
 
 
-def _draw_numbers(draw: Callable[..., Any], rank: int) -> tuple[Any, tuple[tuple[int, ...], ...]]:
+def _draw_numbers(draw: Callable[..., Any], rank: int, orders: bool | str) -> tuple[Any, tuple[tuple[int, ...], ...]]:
     """The argument ``dimension_numbers``, and the orders of lhs, rhs and out that it means."""
-    form, count = draw(_FORMS), math.factorial(rank + 2)
+    if not orders:
+        return None, (tuple(range(rank + 2)),) * 3
+    form, count = draw(_FORMS) if orders is True else orders, math.factorial(rank + 2)
     drawn = draw(st.integers(0, count**3 - 1))
     if form == "default" or (form == "strings" and rank > len(LETTERS)):
         return None, (tuple(range(rank + 2)),) * 3
-    lhs, rhs, out = specs = tuple(_order(drawn // count**i % count, rank + 2) for i in range(3))
+    if form == "channels last":
+        form = "strings" if rank <= len(LETTERS) else "tuples"
+        image = (0, rank + 1, *range(1, rank + 1))
+        specs: tuple[tuple[int, ...], ...] = (image, (rank + 1, rank, *range(rank)), image)
+    else:
+        specs = tuple(_order(drawn // count**i % count, rank + 2) for i in range(3))
+    lhs, rhs, out = specs
     if form != "strings":
         return lax.ConvDimensionNumbers(*specs) if form == "named tuple" else specs, specs
     rhs = (*rhs[:2], *sorted(rhs[2:]))  # letters number the spatial axes as they come in rhs
@@ -82,7 +90,7 @@ def conv_problems(
     lhs_dilation: bool = True,
     rhs_dilation: bool = True,
     paddings: Sequence[str] = PADDINGS,
-    orders: bool = True,
+    orders: bool | str = True,
     preferred: bool = True,
     degenerate: bool = True,
 ) -> st.SearchStrategy[Problem]:
@@ -104,7 +112,7 @@ def conv_problems(
         lhs_dilation: lhs may be dilated.
         rhs_dilation: rhs may be dilated.
         paddings: which of 'explicit' (pairs, of either sign), 'VALID', 'SAME' and 'SAME_LOWER'.
-        orders: axis orders may be given, as strings, tuples or a ConvDimensionNumbers.
+        orders: axis orders may be given, as strings, tuples or a ConvDimensionNumbers; or 'channels last', always.
         preferred: preferred_element_type may be given.
         degenerate: an empty batch, axis or feature axis; a kernel as large as the input; one of a single element; a
             stride that exceeds the input; padding beyond the kernel.
@@ -113,7 +121,7 @@ def conv_problems(
         A strategy of ``Problem`` with operands lhs and rhs, linear in each.
 
     Raises:
-        ValueError: a padding that is unknown, or no spatial axis.
+        ValueError: a padding or an order that is unknown, or no spatial axis.
 
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.conv_general_dilated.html
 
@@ -141,6 +149,8 @@ def conv_problems(
         raise ValueError(f"conv_problems: paddings must be of {PADDINGS}, got {tuple(paddings)}. Choose some of them.")
     if not ranks or min(ranks) < 1:
         raise ValueError(f"conv_problems: spatial_dims must be positive, got {spatial_dims}. Use 1, 2 or 3.")
+    if orders not in (True, False, "channels last"):
+        raise ValueError(f"conv_problems: orders must be True, False or 'channels last', got {orders!r}. Choose one.")
 
     @st.composite
     def problems(draw: Any) -> Problem:
@@ -153,7 +163,7 @@ def conv_problems(
         axes = [draw(axis) for _ in range(rank)]
         budget = max_macs // max(1, math.prod(a.out * a.k for a in axes))
         n, c, o, by_feature, by_batch = _draw_counts(draw, budget, max_batch, max_features, groupings, degenerate)
-        numbers, (lhs_spec, rhs_spec, _) = _draw_numbers(draw, rank) if orders else (None, (range(rank + 2),) * 3)
+        numbers, (lhs_spec, rhs_spec, _) = _draw_numbers(draw, rank, orders)
         lhs = _placed([n * by_batch, c * by_feature, *(a.n for a in axes)], lhs_spec)
         rhs = _placed([o * by_feature * by_batch, c, *(a.k for a in axes)], rhs_spec)
         options = {
@@ -225,7 +235,7 @@ def conv_transpose_problems(
         else:  # of the forward convolution, whose padding the kernel's reach less one exceeds by lo and hi
             lo = [draw(st.integers(0, r - 1)) for r in reach]
             hi = [draw(st.integers(0, r - 1 + m - 1 - a)) for r, m, a in zip(reach, length, lo)]
-        numbers, (lhs_spec, rhs_spec, _) = _draw_numbers(draw, rank)
+        numbers, (lhs_spec, rhs_spec, _) = _draw_numbers(draw, rank, True)
         if numbers is None:  # channels last
             lhs_spec, rhs_spec = (0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank))
         features = [draw(st.integers(1, max_features)) for _ in range(2)]

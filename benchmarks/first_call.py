@@ -40,24 +40,24 @@ for batch in (64, 48):
 """
 
 
-def seconds(code: str, library: str, cache: Path) -> list[float]:
+def seconds(library: str, cache: Path) -> list[float]:
     env = {**os.environ, "FGRAD_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
-    text = code.format(here=str(HERE), library=library)
+    text = CHILD.format(here=str(HERE), library=library)
     return [float(x) for x in subprocess.check_output([sys.executable, "-c", text], env=env, text=True).split()]
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        seconds(CHILD, "fgrad", cache)  # compiles the library's kernels
+        seconds("fgrad", cache)  # compiles the library's kernels
         times: dict[str, list[float]] = {"cold": [], "warm": [], "size": [], "JAX": [], "JAX size": []}
         for _ in range(ROUNDS):
             shutil.rmtree(cache / "emitted")
-            times["cold"].append(seconds(CHILD, "fgrad", cache)[0])
-            first, second = seconds(CHILD, "fgrad", cache)
+            times["cold"].append(seconds("fgrad", cache)[0])
+            first, second = seconds("fgrad", cache)
             times["warm"].append(first)
             times["size"].append(second)
-            first, second = seconds(CHILD, "JAX", cache)
+            first, second = seconds("JAX", cache)
             times["JAX"].append(first)
             times["JAX size"].append(second)
     ms = {name: 1e3 * statistics.median(values) for name, values in times.items()}

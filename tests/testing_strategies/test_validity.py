@@ -171,6 +171,7 @@ BAD = [
     (lambda: strategies.axes(2, min_size=3), "axes: numbers of axes must be 0 <= min_size <= max_size <= ndim, got 3"),
     (lambda: conv_problems(paddings=("FULL",)), "conv_problems: paddings must be of "),
     (lambda: conv_problems(spatial_dims=0), "conv_problems: spatial_dims must be positive, got 0"),
+    (lambda: conv_problems(orders="NHWC"), "conv_problems: orders must be True, False or 'channels last', got 'NHWC'"),
     (lambda: strategies.reduce_window_problems(computations=("mul",)), "reduce_window_problems: computations must be"),
     (lambda: scatter_problems(scatter_kinds=("sub",)), "scatter_problems: scatter_kinds must be of "),
     (lambda: find(strategies.arrays("int8", (300,)), bool), "arrays: int8 must have enough distinct values, 1 apart"),

@@ -147,13 +147,23 @@ def _sums(parts: Sequence[np.ndarray]) -> np.ndarray:
     return total
 
 
+def _moves(dims: Sequence[Dim], index: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """How far each pixel's input lies from the first pixel's, by dimension; ``index``: `Dim.reads`."""
+    return [(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(dims, index)]
+
+
+def _firsts(dims: Sequence[Dim], index: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Where the first pixel's taps lie, by dimension."""
+    return [i[:, 0] * d.lhs_stride for d, i in zip(dims, index)]
+
+
 def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
     batches, groups = geo.batches, len(geo.batches)
     padded = any(d.is_padded() for d in geo.dims)
     reads = any(d.extent() != (0, 0) for d in geo.dims)
     spread = geo.features > 1 and geo.lhs_feature not in (0, 1)
     few = geo.features <= FEW and groups == 1
-    cut = _groups(geo) if padded else None
+    cut = _groups(geo) if padded and not few else None
     tabled = cut is None and geo.window * geo.pixels > TABLE_LIMIT
     if reads and (spread or (padded and (few or tabled))):
         # All features of all groups are copied: groups are either further features or further images.
@@ -195,7 +205,7 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
 def _fills_with_pixels(geo: Geometry, itemsize: int) -> bool:
     """Whether few output features leave vectors emptier than pixels do, neighbours of which read neighbours."""
     machine, last = gemm_tiles.host(), geo.dims[-1]
-    lanes = machine.bits // (8 * itemsize)
+    lanes = machine.lanes(itemsize)
     if not machine.masks or len(geo.batches) > 1 or not last.in_step() or geo.features * geo.window < PIXEL_WORK:
         return False
     pixels, period = last.out, last.period()
@@ -231,13 +241,12 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
             lined = np.full((len(lines[-1][0]), outer[-1].lhs_stride), NOWHERE)
             lined[:, : len(pixels)] = np.add.outer(lines[-1][0] * outer[-1].out_stride, places)
             places = lined.ravel()[: lined.size - (lined.shape[1] - len(pixels))]
-        apart = range(len(outer) - flat)
-        to = _sums([images * geo.out_row, *(lines[k][0] * outer[k].out_stride for k in apart)])
+        apart = outer[: len(outer) - flat]
+        to = _sums([images * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(apart, lines))])
         source, reads, taps, run = np.zeros_like(to), np.zeros((0, 0), np.int64), np.zeros(0, np.int64), 0
         if all(t.size for _, t in phase):
-            moves = [(index[k][0] - index[k][0, 0]) * outer[k].lhs_stride for k in apart]
-            source, run = _sums([images * (geo.features * plane), *moves]), len(along)
-            first = _sums([features * plane, *(i[:, 0] * d.lhs_stride for d, i in zip(outer, index))]) + index[-1][0, 0]
+            source, run = _sums([images * (geo.features * plane), *_moves(apart, index)]), len(along)
+            first = _sums([features * plane, *_firsts(outer, index)]) + index[-1][0, 0]
             reads = np.add.outer(first, np.arange(run) * (step * last.rhs_dilation // last.lhs_dilation))
             met = numbers[np.ix_(features, *(t for _, t in lines))].ravel()
             taps = (met * last.window + along[0]) * width
@@ -298,10 +307,9 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         # rows: pixels of one line, each reading row_step elements after the one before; a batch for each line
         index = [d.reads(p, t) for d, (p, t) in zip(geo.dims, group)]
         each = np.arange(geo.rows)
-        moves = [(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(outer, index)]
-        source = _sums([each * geo.lhs_row, *moves])
+        source = _sums([each * geo.lhs_row, *_moves(outer, index)])
         to = _sums([each * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(outer, around))])
-        reads = _sums([i[:, 0] * d.lhs_stride for d, i in zip(outer, index)]) + index[-1][0, 0] * last.lhs_stride
+        reads = _sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
         row_in = np.arange(len(pixels)) * (slide[1] * last.lhs_stride)
         taps = numbers[np.ix_(*(t for _, t in around))].ravel()
         record = Record(
@@ -338,8 +346,7 @@ def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
     index = [d.reads(pixels, taps_) for d, (pixels, taps_) in zip(geo.dims, phase)]
     inside = [(i >= 0) & (i < d.size) for d, i in zip(geo.dims, index)]
     if all(i.all() for i in inside):  # offsets are a sum over tap and pixel
-        a_taps = _sums([i[:, 0] * d.lhs_stride for d, i in zip(geo.dims, index)])
-        row_in = _sums([(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(geo.dims, index)])
+        a_taps, row_in = _sums(_firsts(geo.dims, index)), _sums(_moves(geo.dims, index))
     else:
         total, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
         for d, i, ok in zip(geo.dims, index, inside):
@@ -367,10 +374,9 @@ def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense:
             none = np.zeros(0, np.int64)
             records.append(Record(len(row_out), np.zeros_like(row_out), row_out, 0, 0, none, none, 0, 0))
             continue
-        moves = [(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(geo.dims, index)]
-        row_in = _sums([*moves, np.arange(geo.rows) * geo.lhs_row])
+        row_in = _sums([*_moves(geo.dims, index), np.arange(geo.rows) * geo.lhs_row])
         along = index[-1][0, 0] * last.lhs_stride
-        a_taps = _sums([i[:, 0] * d.lhs_stride for d, i in zip(outer, index)]) + along
+        a_taps = _sums(_firsts(outer, index)) + along
         met = outer_window[np.ix_(*(taps for _, taps in group[:-1]))].ravel()
         run = group[-1][1]
         records.append(Record(len(row_out), row_in, row_out, 0, 0, a_taps, met, len(run), len(run), int(run[0])))
@@ -413,10 +419,10 @@ def _tap_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: in
         a, dims, image = _padded_copy(builder, dtype, a, geo.dims, geo.features, geo.lhs_feature, geo.rows, geo.lhs_row)
         geo = geo._replace(dims=dims, lhs_feature=image)
     *outer, last = geo.dims
-    *lines, along = [d.reads(np.arange(d.out), np.arange(d.window)) for d in geo.dims]
-    reads = _sums([i[:, 0] * d.lhs_stride for d, i in zip(outer, lines)]) + along[0, 0] * last.lhs_stride
+    index = [d.reads(np.arange(d.out), np.arange(d.window)) for d in geo.dims]
+    reads = _sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
     taps = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    source = _sums([(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(outer, lines)])
+    source = _sums(_moves(outer, index))
     to = _sums([np.arange(d.out) * d.out_stride for d in outer])
     run, columns = last.window, np.arange(geo.columns)
     step = last.rhs_dilation * last.lhs_stride

@@ -124,7 +124,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole)
         tile = tile._replace(turned=p.turned)
     else:
-        tile = gemm_tiles.sliding(p.slide, size)._replace(mr=max(rows))
+        tile = gemm_tiles.sliding(p.slide, max(rows), size)
     panels = -(-p.columns // tile.lanes)
     all_rows = sum(r.rows for r in p.records)
     tiles = sum(-(-r.rows // tile.mr) for r in p.records)

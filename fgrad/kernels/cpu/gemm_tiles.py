@@ -46,11 +46,11 @@ class Tile(NamedTuple):
         return TileSpec(dtype.name, mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, edge)
 
 
-def sliding(slide: tuple[int, int, int], itemsize: int) -> Tile:
-    """A tile of a whole line (``mr`` is for the caller to set), `SLIDING_ROWS` pixels at a time."""
+def sliding(slide: tuple[int, int, int], rows: int, itemsize: int) -> Tile:
+    """A tile of a whole line of ``rows`` pixels, of which its function takes `SLIDING_ROWS` at a time."""
     machine = host()
     nv = 2 if 2 * (SLIDING_ROWS + slide[0] + 1) < machine.registers else 1
-    return Tile(machine.bits, SLIDING_ROWS, nv, max(machine.bits // (8 * itemsize), 1), "lanes", slide=slide)
+    return Tile(machine.bits, rows, nv, machine.lanes(itemsize), "lanes", slide=slide)
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ class Host(NamedTuple):
     bits: int
     registers: int
     masks: bool
+
+    def lanes(self, itemsize: int) -> int:
+        """Elements of a vector."""
+        return max(self.bits // (8 * itemsize), 1)
 
 
 @functools.cache
@@ -111,7 +115,7 @@ def choose(
     costs a look at the table of taps.
     """
     machine = host()
-    vl = max(machine.bits // (8 * itemsize), 1)
+    vl = machine.lanes(itemsize)
     vectors = max(math.ceil(lanes / vl), 1)
     best, best_cost = None, math.inf
     by_lane = a_rows == "lanes"

@@ -33,7 +33,7 @@ MODULES = {
 }
 
 #: Modules compiled into the kernels of others: a change in one of them outdates every cached kernel.
-SHARED = ("library.py", "memory.py", "scalars.py")
+SHARED = ("library.py", "memory.py", "scalars.py", "gemm_tiles.py", "gemm_words.py")
 
 #: NaN and infinities keep their meaning; contraction to FMA and reassociation are allowed.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}

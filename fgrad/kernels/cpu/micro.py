@@ -78,6 +78,14 @@ class _Emitter:
         function = self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.vector, signature)
         return self.builder.call(function, [pointer, I32(self.itemsize), mask, self.zeros])
 
+    def row(self, start, offset, masks):
+        """Neighbouring vectors, one for each mask, from ``offset`` bytes behind ``start`` on."""
+        step = self.lanes * self.itemsize
+        return [
+            self.load(self.at(start, self.builder.add(offset, I64(v * step)), self.vector), mask)
+            for v, mask in enumerate(masks)
+        ]
+
     def store(self, value, pointer, mask) -> None:
         if mask is None:
             self.builder.store(value, pointer).align = self.itemsize
@@ -122,15 +130,10 @@ def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, mask
     left, a_offset, b_offset = b.phi(I64), b.phi(I64), b.phi(I64)
     b.cbranch(b.icmp_signed(">", left, I64(0)), body, tail)
     b.position_at_end(body)
-    step = e.lanes * e.itemsize
-
-    def vectors_at(start, offset):
-        return [e.load(e.at(start, b.add(offset, I64(v * step)), e.vector), mask) for v, mask in enumerate(masks)]
-
-    vectors = vectors_at(b_start, b_offset)
+    vectors = e.row(b_start, b_offset, masks)
     for pointer, row in zip(rows, acc):
         if lanes:
-            factors = vectors_at(pointer, a_offset)
+            factors = e.row(pointer, a_offset, masks)
         else:
             factors = [e.splat(b.load(e.at(pointer, a_offset, e.element), typ=e.element))] * len(masks)
         for factor, vector, slot in zip(factors, vectors, row):
@@ -147,18 +150,13 @@ def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, mask
 def _reduce_slide(e: _Emitter, slide, start, b_start, a_cs, b_cs, masks, acc) -> None:
     """``acc[i][v] += A(i row_step + c tap_step)[v] * B(c)[v]`` for all c: each position of A is loaded once."""
     b, (taps, row_step, tap_step) = e.builder, slide
-    step = e.lanes * e.itemsize
-
-    def vectors_at(base, offset):
-        return [e.load(e.at(base, b.add(offset, I64(v * step)), e.vector), mask) for v, mask in enumerate(masks)]
-
-    weights = [vectors_at(b_start, b.mul(b_cs, I64(c))) for c in range(taps)]
+    weights = [e.row(b_start, b.mul(b_cs, I64(c)), masks) for c in range(taps)]
     meets: dict[int, list[tuple[int, int]]] = {}
     for i in range(len(acc)):
         for c in range(taps):
             meets.setdefault(i * row_step + c * tap_step, []).append((i, c))
     for position in sorted(meets):
-        vectors = vectors_at(start, b.mul(a_cs, I64(position)))
+        vectors = e.row(start, b.mul(a_cs, I64(position)), masks)
         for i, c in meets[position]:
             for x, weight, slot in zip(vectors, weights[c], acc[i]):
                 b.store(e.multiply_add(x, weight, b.load(slot, typ=e.vector)), slot)

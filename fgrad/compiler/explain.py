@@ -294,7 +294,7 @@ def flops_of(launch: Launch) -> int:
         size = math.prod(launch.shape)
         return size * (sum(n[0] == "map" for n in launch.nodes) + (launch.fold is not None))
     if isinstance(launch, KernelCall):
-        return _kernel_flops(launch)
+        return _kernel_flops(launch) + (flops_of(launch.epilogue.group) if launch.epilogue else 0)
     if isinstance(launch, Loop):
         return (1 if launch.length is None else launch.length) * sum(flops_of(x) for x in launch.launches)
     return 0
@@ -372,6 +372,8 @@ def _loop_traffic(loop: Loop) -> tuple[int, int]:
 def _fused(launch: Launch) -> tuple[str, ...]:
     if isinstance(launch, Group):
         return tuple(launch.names)
+    if isinstance(launch, KernelCall) and launch.epilogue:
+        return (launch.eqn.primitive.name, *launch.epilogue.group.names)
     if isinstance(launch, KernelCall | HostCall):
         return (launch.eqn.primitive.name,)
     if isinstance(launch, Loop):
@@ -382,6 +384,8 @@ def _fused(launch: Launch) -> tuple[str, ...]:
 def _user_lines(launch: Launch) -> tuple[Source, ...]:
     if isinstance(launch, Group):
         found = launch.sources
+    elif isinstance(launch, KernelCall) and launch.epilogue:
+        found = [launch.eqn.source, *launch.epilogue.group.sources]
     elif isinstance(launch, KernelCall | HostCall):
         found = [launch.eqn.source]
     else:
@@ -400,6 +404,9 @@ def _why(launch: Launch) -> str:
     if isinstance(launch, Loop):
         return "fused: the whole loop is one kernel, its body being small"
     if isinstance(launch, KernelCall):
+        if launch.epilogue:
+            n = len(launch.epilogue.group.names)
+            return f"fused: {n} element-wise behind the product, on its tiles or in the cache"
         views = [str(i) for i, v in enumerate(launch.ins) if v.layout != v.buffer.layout and v.layout.shape]
         return f"operand{'s' * (len(views) > 1)} {', '.join(views)} read in place through a view" if views else ""
     return ""
@@ -434,7 +441,9 @@ def _reader(maker: Launch, b: Buffer, reader: Launch) -> str:
         return f"a {'loop' if isinstance(reader, Loop) else 'branch'}, which has kernels of its own, reads it"
     who = f"{' '.join(reader.names)} over {list(reader.shape)}"
     if not isinstance(maker, Group):
-        return f"{who} is emitted code, and nothing is fused behind a library kernel"
+        if reader.fold is not None:
+            return f"{who} ends in a reduction of the finished result"
+        return f"{who} is emitted code of its own: the kernel does not hold all that it reads"
     if maker.fold is not None and b is maker.fold[3]:
         return f"{who} needs the finished reduction"
     if maker.fold is not None and any(v.buffer is maker.fold[3] for v in reader.loads):

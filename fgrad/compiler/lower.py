@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fgrad.compiler.epilogues import with_epilogues
 from fgrad.compiler.host import host_function
 from fgrad.compiler.loop_kernel import loop_kernel
 from fgrad.compiler.schedule import (
     Branch,
     Buffer,
     Copies,
+    Epilogue,
     Group,
     HostCall,
     KernelCall,
@@ -60,6 +62,8 @@ def plan_of(launch: Group | KernelCall | HostCall | Copies) -> tuple[list[Kernel
     if isinstance(launch, KernelCall):
         ins = [v.layout for v in launch.ins]
         outs = [b.layout for b in launch.outs]
+        if launch.epilogue is not None:
+            return _plan_with_epilogue(launch, launch.epilogue, ins, outs)
         params = {**launch.eqn.params, "in_place": True} if launch.in_place else launch.eqn.params
         return [launch.eqn.primitive.cpu.planner(ins, outs, **params)], launch.ins, launch.outs
     if isinstance(launch, HostCall):
@@ -79,6 +83,23 @@ def _plan_group(group: Group) -> tuple[list[KernelPlan], list[View], list[Buffer
     node, combine, axes, out = group.fold
     plan = fold_plan(group.shape, ins, nodes, node, combine, axes, out.layout, results)
     return [plan], group.loads, [out, *stored]
+
+
+def _plan_with_epilogue(
+    call: KernelCall, last: Epilogue, ins: list[Layout], outs: list[Layout]
+) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+    from fgrad.kernels.cpu import epilogue
+
+    group, own = last.group, len(call.eqn.invars)
+    product = next(k for k, v in enumerate(group.loads) if v.buffer is last.product)
+    pointers = [Ptr("in", own + k - (k > product)) for k in range(len(group.loads))]
+    stored = [node for node, _ in group.results]
+    stored += [group.nodes.index(("load", product))] * (len(outs) - len(stored))
+    steps = epilogue.Epilogue(
+        product, tuple(v.layout for v in group.loads), tuple(pointers), tuple(group.nodes), tuple(zip(outs, stored))
+    )
+    plan = call.eqn.primitive.cpu.planner(ins[:own], outs, **call.eqn.params, epilogue=steps)
+    return [plan], call.ins, call.outs
 
 
 def _plan_copies(launch: Copies) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
@@ -187,7 +208,7 @@ class _Lifetimes:
         self.last[b] = self.now
 
     def nodes(self, schedule: Schedule) -> list[_Node]:
-        return [self.node(launch) for launch in schedule.launches]
+        return [self.node(launch) for launch in with_epilogues(schedule)]
 
     def node(self, launch: Launch) -> _Node:
         self.launch_at[self.now] = launch
@@ -396,7 +417,8 @@ def what_of(launch: Launch) -> str:
         return f"{' '.join(launch.names)} over {list(launch.shape)} -> {', '.join(map(_type, outs))}"
     if isinstance(launch, KernelCall | HostCall):
         ins = " ".join(_type(v.layout) for v in launch.ins)
-        return f"{launch.eqn.primitive.name} {ins} -> {' '.join(map(_type, launch.outs))}"
+        names = launch.epilogue.group.names if isinstance(launch, KernelCall) and launch.epilogue else []
+        return f"{' '.join([launch.eqn.primitive.name, *names])} {ins} -> {' '.join(map(_type, launch.outs))}"
     if isinstance(launch, Copies):
         return f"copy for {launch.name} -> {_type(launch.out)}"
     if isinstance(launch, Loop):

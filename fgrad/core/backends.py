@@ -84,9 +84,13 @@ class Fold(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A library kernel: ``planner(ins, outs, **params) -> KernelPlan`` over layouts; eager and jit run the same one."""
+    """A library kernel: ``planner(ins, outs, **params) -> KernelPlan`` over layouts; eager and jit run the same one.
+
+    ``epilogue``: the planner takes an `fgrad.kernels.cpu.epilogue.Epilogue` of that name, too.
+    """
 
     planner: Callable[..., Any]
+    epilogue: bool = False
 
     def evaluate(self, prim: Any, values: list[np.ndarray], params: dict[str, Any]) -> Any:
         layouts = tuple(map(_layout, values))

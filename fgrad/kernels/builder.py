@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,11 +11,15 @@ from numpy.typing import ArrayLike
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import Addressed, KernelPlan, Ptr, Step, Word
 
+if TYPE_CHECKING:
+    from fgrad.kernels.cpu.epilogue import Epilogue
+
 
 class PlanBuilder:
     """A `KernelPlan` under construction."""
 
     def __init__(self) -> None:
+        self.epilogue: Epilogue | None = None  # of the products that are planned
         self._steps: list[Step] = []
         self._temps: list[int] = []
         self._tables: list[np.ndarray] = []

@@ -316,7 +316,7 @@ conv_general_dilated_p = Primitive(
     NAME,
     abstract=_abstract,
     reference=in_preferred(reference.conv_general_dilated),
-    cpu=Kernel(by_result_dtype(plan_conv)),
+    cpu=Kernel(by_result_dtype(plan_conv), epilogue=True),
     cuda=NO_CUDA,
     jvp=Bilinear(),
     transpose=_transpose,

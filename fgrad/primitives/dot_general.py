@@ -165,7 +165,7 @@ dot_general_p = Primitive(
     "dot_general",
     abstract=_abstract,
     reference=in_preferred(reference.dot_general),
-    cpu=Kernel(by_result_dtype(plan_dot_general)),
+    cpu=Kernel(by_result_dtype(plan_dot_general), epilogue=True),
     cuda=NO_CUDA,
     jvp=Bilinear(),
     transpose=_transpose,

@@ -31,6 +31,7 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder, start
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
+from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     NOWHERE,
     Operand,
@@ -64,6 +65,7 @@ def plan_conv(
     dimension_numbers: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
     feature_group_count: int = 1,
     batch_group_count: int = 1,
+    epilogue: Epilogue | None = None,
 ) -> KernelPlan:
     """Steps for ``lax.conv_general_dilated`` (a cross-correlation) over lhs and rhs of any strides.
 
@@ -72,7 +74,7 @@ def plan_conv(
     float64, int32 and int64) or is computed in one that has (`plan_in_compute_dtype`), as are the operands.
     """
     return plan_in_compute_dtype(
-        _plan, ins, outs, window_strides=window_strides, padding=padding, lhs_dilation=lhs_dilation,
+        _plan, ins, outs, epilogue, window_strides=window_strides, padding=padding, lhs_dilation=lhs_dilation,
         rhs_dilation=rhs_dilation, dimension_numbers=dimension_numbers, feature_group_count=feature_group_count,
         batch_group_count=batch_group_count,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, start
+from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     GRAIN_WORK,
     Operand,
@@ -18,6 +19,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     Record,
     blocks_of,
     fill_zeros,
+    no_epilogue,
     plan_in_compute_dtype,
     plan_product,
 )
@@ -54,14 +56,18 @@ def offsets(axes: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plan_dot_general(
-    ins: Sequence[Layout], outs: Sequence[Layout], *, dimension_numbers: DotDimensionNumbers
+    ins: Sequence[Layout],
+    outs: Sequence[Layout],
+    *,
+    dimension_numbers: DotDimensionNumbers,
+    epilogue: Epilogue | None = None,
 ) -> KernelPlan:
     """Steps for ``dot_general`` with JAX's dimension numbers ((lhs_contract, rhs_contract), (lhs_batch, rhs_batch)).
 
     Operands and result have one dtype of float32, float64, int32, int64; other dtypes are computed in one of these
     (`plan_in_compute_dtype`).  Integers wrap.  An empty contraction gives zeros.
     """
-    return plan_in_compute_dtype(_plan, ins, outs, dimension_numbers=dimension_numbers)
+    return plan_in_compute_dtype(_plan, ins, outs, epilogue, dimension_numbers=dimension_numbers)
 
 
 def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, *, dimension_numbers) -> None:
@@ -103,6 +109,7 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, *, dimensio
 
 
 def _inner_products(builder, dtype, pointers, row: Axis, column: Axis, length: int, batches: np.ndarray) -> None:
+    no_epilogue(builder)
     a, b, out = pointers
     if row.size < column.size:
         a, b, row, column, batches = b, a, column, row, batches[:, [1, 0, 2]]

@@ -70,8 +70,9 @@ def _product(proto, itemsize: int):
         b_cs, b_panel, columns, out_cs = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
         part, mr, width, by_lane = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
         whole_tile, edge_tile, s_most, s_chunk = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
-        places, turned, listed = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34)
+        places, turned, listed, epilogue = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
         words, rows, buffer = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(MOST_TILE_BYTES)
+        runs = stack_bytes(64)
         outs = rows + 24 * listed
         st(words, ROWS, rows)
         st(words, ZERO, zero)
@@ -152,6 +153,29 @@ def _product(proto, itemsize: int):
                         if not direct:
                             _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, at, accumulate, proto,
                                      element)  # fmt: skip
+                        if epilogue != 0 and g + g_chunk >= g_end and s + s_chunk >= ld_i64(record, 13):
+                            st(runs, 0, ld_i64(outs, 0))
+                            st(runs, 5, 8)
+                            st(runs, 6, 0)
+                            if turned == 1:  # a run of adjacent rows at each place
+                                st(runs, 1, lanes)
+                                st(runs, 2, min(mr, count - row))
+                                st(runs, 3, ld_i64(outs, 0))
+                                st(runs, 4, at)
+                            elif listed < mr:  # rows evenly spaced
+                                st(runs, 1, count - row)
+                                st(runs, 2, lanes)
+                                st(runs, 3, ld_i64(outs, 0))
+                                st(runs, 4, runs + 56)
+                                st(runs, 5, 0)
+                                st(runs, 6, ld_i64(table, 3) - ld_i64(table, 1))
+                                st(runs, 7, 0)
+                            else:
+                                st(runs, 1, min(mr, count - row))
+                                st(runs, 2, lanes)
+                                st(runs, 3, 0)
+                                st(runs, 4, outs)
+                            call_kernel(epilogue, args + 8 * 36, runs, 0, worker)
 
     return kernel
 

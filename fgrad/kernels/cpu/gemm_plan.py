@@ -19,6 +19,7 @@ import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
+from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
 from fgrad.kernels.cpu.tile_spec import ARows
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Word
@@ -30,6 +31,7 @@ MIN_TASKS = 16  # the reduction is split until there are so many
 PART_BYTES = 1 << 22  # bound on partial results
 NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice as much are slower)
 LINE = 64  # bytes
+LEAST_RUN = 64  # bytes of adjacent results that repay an epilogue (LeNet's first layer, 24: slower by a fifth)
 LINES_BYTES = 1 << 17  # of the result in a task of a product by lane
 SUM_SHARE = 4096  # elements of a task that sums parts
 
@@ -184,6 +186,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         tile.spec(p.dtype, False) if p.columns >= tile.lanes else 0,
         tile.spec(p.dtype, True) if p.columns % tile.lanes else 0, s_most, s_chunk,
         *_places(builder, p, panels * tile.lanes), tile.mr if p.slide is None else 1,
+        *_epilogue_words(builder, p, splits),
     )  # fmt: skip
     assert not ((p.turned or p.slide) and (g_split > 1 or splits > 1 or s_chunk < s_most))
     kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
@@ -296,7 +299,24 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
     """A result without any product to add: the sum of no parts."""
+    no_epilogue(builder)
     builder.step(f"gemm_sum_{dtype}", (out, out, 0, size, SUM_SHARE), -(-size // SUM_SHARE), "zeros", 4)
+
+
+def no_epilogue(builder: PlanBuilder) -> None:
+    """Says that what comes next has no tiles."""
+    if builder.epilogue is not None:
+        raise Unfused
+
+
+def _epilogue_words(builder: PlanBuilder, p: Product, splits: int) -> tuple[Word, ...]:
+    if builder.epilogue is None:
+        return (0,)
+    adjacent = p.turned or (p.places is None and (p.out_column == 1 or p.columns == 1))
+    run = max(r.rows for r in p.records) if p.turned else p.columns
+    if not adjacent or splits > 1 or run * p.dtype.itemsize < LEAST_RUN:
+        raise Unfused
+    return builder.epilogue.words(p.out, run)
 
 
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:
@@ -317,27 +337,41 @@ COMPUTE = {
 SAME_BITS = {"uint32": "int32", "uint64": "int64"}
 
 
-def plan_in_compute_dtype(plan: Callable, ins: Sequence[Layout], outs: Sequence[Layout], **params) -> KernelPlan:
+def plan_in_compute_dtype(
+    plan: Callable, ins: Sequence[Layout], outs: Sequence[Layout], epilogue: Epilogue | None = None, **params
+) -> KernelPlan:
     """``plan(builder, a, b, out, ins, outs, **params)`` with every layout in the dtype computed in.
 
     float16 and bfloat16 are accumulated in float32; integers narrower than 32 bits in int32, cut off at the end, which
     is exact modulo 2^n.  uint32 and uint64 have the products of int32 and int64, bit for bit, and need no cast.
+    ``epilogue``: what becomes of the result, in place of which ``outs`` then are.
     """
-    (result,) = outs
+    result = outs[0] if epilogue is None else epilogue.layout
     if result.dtype.name not in COMPUTE:
         raise TypeError(f"product: dtype must be one of {sorted(COMPUTE)}, got {result.dtype}. Convert the operands.")
     compute = np.dtype(COMPUTE[result.dtype.name])
-    builder = PlanBuilder()
-    operands = [builder.converted(Ptr("in", i), _as_signed(layout), compute) for i, layout in enumerate(ins)]
-    pointers, layouts = zip(*operands)
-    out, target = Ptr("out", 0), _as_signed(result)
-    if target.dtype == compute:
+    target = _as_signed(result)
+    if target.dtype != compute:
+        target = Layout.contiguous(compute, result.shape)
+        epilogue = of_cast(result, target) if epilogue is None else epilogue.after_cast(target)
+
+    def planned(fused: bool) -> KernelPlan:
+        builder = PlanBuilder()
+        operands = [builder.converted(Ptr("in", i), _as_signed(layout), compute) for i, layout in enumerate(ins)]
+        pointers, layouts = zip(*operands)
+        out = Ptr("out", 0) if epilogue is None else epilogue.target() if fused else None
+        if out is None:
+            out = builder.temp(target.size * compute.itemsize)
+        builder.epilogue = epilogue if fused else None
         plan(builder, *pointers, out, layouts, [target], **params)
-    else:
-        wide, temp = Layout.contiguous(compute, result.shape), builder.temp(result.size * compute.itemsize)
-        plan(builder, *pointers, temp, layouts, [wide], **params)
-        builder.cast(temp, wide, out, target)
-    return builder.plan()
+        if epilogue is not None and not fused and target.size:
+            epilogue.append(builder, out)
+        return builder.plan()
+
+    try:
+        return planned(fused=True)
+    except Unfused:
+        return planned(fused=False)
 
 
 def _as_signed(layout: Layout) -> Layout:

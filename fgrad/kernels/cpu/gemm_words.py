@@ -15,6 +15,7 @@ All offsets and strides are bytes.  Of a product step:
     32 address of a table with the out offset of each column, -1 where it has none; or 0 (then 23 says it)
     33 whether the tile stores columns as rows, where that table says (0 or 1)
     34 rows whose addresses the tile is given: all of them, or the first
+    35 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
 
 The batch table has (A, B, out) offsets for each batch; the row table pairs (A offset, out offset).  Of a record:
 

@@ -1,0 +1,69 @@
+"""Element-wise groups that become epilogues of the product (convolution or dot) whose result they read.
+
+A group joins the product if it is the first to read it, at the same index, and everything else it reads lies as the
+product does or has one value for each feature.  Then the product's tiles pass through it while they are in the cache.
+"""
+
+from __future__ import annotations
+
+from fgrad.compiler.schedule import Branch, Buffer, Epilogue, Group, HostCall, KernelCall, Launch, Loop, Schedule, reads
+from fgrad.core.backends import Kernel
+from fgrad.kernels.cpu.epilogue import place_of
+
+
+def with_epilogues(schedule: Schedule) -> list[Launch]:
+    """The schedule's launches, groups that can be epilogues joined to their products."""
+    launches = list(schedule.launches)
+    for call in schedule.launches:
+        kind = call.eqn.primitive.slot("cpu") if isinstance(call, KernelCall) else None
+        if isinstance(call, KernelCall) and isinstance(kind, Kernel) and kind.epilogue:
+            _join(call, launches)
+    return launches
+
+
+def _join(call: KernelCall, launches: list[Launch]) -> None:
+    (product,) = call.outs
+    at = launches.index(call)
+    readers = [i for i in range(at + 1, len(launches)) if product in reads(launches[i])]
+    group = launches[readers[0]] if readers else None
+    if product.kind != "tmp" or not isinstance(group, Group) or not _is_epilogue(group, product):
+        return
+    between = launches[at + 1 : readers[0]]
+    made = {b for launch in between for b in _writes(launch)}
+    others = [v for v in group.loads if v.buffer is not product]
+    if not any(v.buffer in made for v in others):
+        place = at
+    elif not any(isinstance(x, Loop | Branch | HostCall) or getattr(x, "in_place", False) for x in between):
+        place = readers[0] - 1  # nothing in between changes what the product reads
+    else:
+        return
+    kept = [product] if len(readers) > 1 else []
+    joined = KernelCall(
+        call.eqn, [*call.ins, *others], [*(b for _, b in group.results), *kept], epilogue=Epilogue(product, group)
+    )
+    launches.remove(group)
+    launches.remove(call)
+    launches.insert(place, joined)
+
+
+def _is_epilogue(group: Group, product: Buffer) -> bool:
+    if group.fold is not None or group.shape != product.shape or any(node[0] == "iota" for node in group.nodes):
+        return False
+    for view in group.loads:
+        place = place_of(view.layout, product.layout)
+        if place is None or (view.buffer is product and view.layout != product.layout):
+            return False
+        # an argument at the same index may be donated: a group of its own writes over it, tiles could not
+        if place == "here" and view.buffer.kind == "in":
+            return False
+    return product.layout.size > 0
+
+
+def _writes(launch: Launch) -> list[Buffer]:
+    if isinstance(launch, Group):
+        return [*(b for _, b in launch.results), *([launch.fold[3]] if launch.fold else [])]
+    if isinstance(launch, Loop):
+        return [outer for _, outer in launch.same] + [m.whole for m in launch.moving] + [
+            b for c in launch.carry for b in (c.odd, c.even)
+        ] + [whole for _, whole in launch.updated]  # fmt: skip
+    return launch.outs if isinstance(launch, KernelCall | HostCall | Branch) else [launch.out]

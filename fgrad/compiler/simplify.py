@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fgrad.compiler.control import simplify_control
+from fgrad.compiler.layout import channels_last
 from fgrad.core.array import ConcreteArray
 from fgrad.core.backends import Alias, Inline, ScalarMap
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, is_effectful
@@ -32,7 +33,7 @@ def simplify(closed: ClosedJaxpr) -> ClosedJaxpr:
     opened = simplify_control(closed, simplify)
     if opened is not closed:  # what moved out of a loop may be an equal expression, or dead
         closed = dce(common_subexpressions(opened))
-    return dce(fold_into_scatters(fold_into_convolutions(closed)))
+    return channels_last(dce(fold_into_scatters(fold_into_convolutions(closed))))
 
 
 def inline(closed: ClosedJaxpr) -> ClosedJaxpr:

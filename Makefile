@@ -6,6 +6,7 @@
 #   make lint                  style, types, file sizes   make format       let ruff rewrite the files
 #   make docs                  the documentation, warnings as errors, and every example in it run
 #   make bench                 compare with PyTorch and JAX (ARGS="..." go to benchmarks/run.py)
+#   make bench-docs            put the results of the last make bench into docs/performance.md
 #   make test-oracle           compare values and gradients with JAX and PyTorch
 #   make coverage              which branches of the convolution the test strategies reach
 #   make clean                 remove everything that make created
@@ -19,7 +20,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Tests use two processes: each compiles kernels of its own, so more processes mostly repeat that work.
 PYTEST := -m pytest -q -n 2
 
-.PHONY: demo test test-long test-oracle lint format bench docs coverage clean
+.PHONY: demo test test-long test-oracle lint format bench bench-docs docs coverage clean
 
 demo: $(VENV)/.has-demo
 	$(VENV)/bin/python examples/train_cnn.py $(ARGS)
@@ -50,6 +51,9 @@ docs: $(VENV)/.has-docs
 
 bench: $(BENCH)/.has-bench
 	$(BENCH)/bin/python benchmarks/run.py $(ARGS)
+
+bench-docs: $(BENCH)/.has-bench
+	$(BENCH)/bin/python benchmarks/report.py
 
 coverage: $(VENV)/.has-dev
 	$(VENV)/bin/python tools/conv_coverage.py

@@ -2,7 +2,8 @@
 
 The libraries take turns: in every round each runs a block of calls, preceded by settling calls, because the worker
 threads of the library before it still spin for a while and would cost it up to a fifth.  What is reported is the
-median over rounds and the ratio of medians, with the quartiles of the per-round ratios as its spread.
+median over rounds, and the median and quartiles of the ratios within each round: a machine that slows down for a
+second or two then slows down both.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+Calls = dict[str, Callable[[], object]]  # library -> the call to time
+
 
 @dataclass
 class Timing:
-    """Seconds a call, one figure for each round."""
+    """Seconds a call (or megabytes), one figure for each round."""
 
     rounds: list[float]
 
@@ -24,17 +27,16 @@ class Timing:
         return statistics.median(self.rounds)
 
 
-def interleaved(
-    calls: dict[str, Callable[[], object]], *, rounds: int = 15, seconds: float = 0.15, settle: float = 0.05
-) -> dict[str, Timing]:
-    """Times each call for ``rounds`` rounds of about ``seconds`` each, taking turns."""
-    repeats = {}
+def interleaved(calls: Calls, *, budget: float = 2.0, seconds: float = 0.04, settle: float = 0.03) -> dict[str, Timing]:
+    """Times each call in blocks of about ``seconds``, taking turns: as many rounds as ``budget`` holds, of 5 to 15."""
+    repeats, cost = {}, 0.0
     for name, call in calls.items():
-        for _ in range(3):
-            call()
-        repeats[name] = max(1, int(seconds / _once(call)))
+        call()
+        once = min(_once(call), _once(call))
+        repeats[name] = max(1, int(seconds / once))
+        cost += max(settle, once) + max(seconds, once)
     out: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for _ in range(min(15, max(5, int(budget / cost)))):
         for name, call in calls.items():
             until = time.perf_counter() + settle
             while time.perf_counter() < until:
@@ -56,4 +58,4 @@ def ratio(peer: Timing, ours: Timing) -> tuple[float, float, float]:
     """(median, lower quartile, upper quartile) of peer's time / ours: above 1 we are faster."""
     ratios = sorted(p / o for p, o in zip(peer.rounds, ours.rounds))
     n = len(ratios)
-    return peer.median / ours.median, ratios[n // 4], ratios[(3 * n) // 4]
+    return statistics.median(ratios), ratios[n // 4], ratios[(3 * n) // 4]

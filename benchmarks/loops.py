@@ -1,24 +1,26 @@
-"""Loops of 10,000 steps and what a call costs: fgrad, PyTorch and JAX in turn, as ratios.
-
-    .venv-bench/bin/python benchmarks/control_flow.py                    everything
-    .venv-bench/bin/python benchmarks/control_flow.py --only scan        the rows whose name contains a word
+"""Loops of 10,000 steps.
 
 PyTorch runs a loop as its users do: eagerly from Python, and a recurrent layer by its own torch.nn.RNN.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-
-from run import Case, compare, eager_grad, small_add  # first: it fixes the number of threads
-
-# isort: split
 import numpy as np
+from cases import Case
+from timing import Calls
 
 STEPS = 10_000
 
-Calls = dict[str, Callable[[], object]]
+
+def cases() -> list[Case]:
+    return [
+        Case("loops", name, make)
+        for name, make in (
+            ("scan, 10,000 steps, tanh of f32[8]", tanh_map),
+            ("scan, 10,000 steps, RNN cell, width 32", rnn),
+            ("while_loop, 10,000 steps, scalar", logistic_map),
+        )
+    ]
 
 
 def checked(calls: Calls, tolerance: float) -> Calls:
@@ -141,42 +143,3 @@ def logistic_map() -> Calls:
         },
         1e-5,
     )
-
-
-def twenty_leaves() -> Calls:
-    """A jitted call of a dict of twenty 8x8 arrays, 1 added to each."""
-    import jax
-
-    import fgrad
-    import fgrad.numpy as fnp
-
-    values = {f"w{i:02}": np.random.default_rng(i).random((8, 8), np.float32) for i in range(20)}
-    ours, theirs = ({k: asarray(v) for k, v in values.items()} for asarray in (fnp.asarray, jax.numpy.asarray))
-    add = lambda tree: {k: x + 1 for k, x in tree.items()}  # noqa: E731
-    f, g = fgrad.jit(add), jax.jit(add)
-    for out in (f(ours), g(theirs)):
-        assert all(np.array_equal(out[k], values[k] + 1) for k in values)
-    return {"fgrad": lambda: f(ours), "JAX": lambda: jax.block_until_ready(g(theirs))}
-
-
-CASES: dict[str, Case] = {
-    "scan, 10,000 steps, tanh of f32[8]": tanh_map,
-    "scan, 10,000 steps, RNN cell, width 32": rnn,
-    "while_loop, 10,000 steps, scalar": logistic_map,
-    "jitted 8x8 add": small_add,
-    "jitted call, dict of 20 leaves": twenty_leaves,
-    "eager gradient of sum(sin(x) x), 8x8": eager_grad,
-}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--rounds", type=int, default=15)
-    options = parser.parse_args()
-    compare(CASES, only=options.only, rounds=options.rounds)
-    print("\nabove 1: fgrad is faster; quartiles in brackets")
-
-
-if __name__ == "__main__":
-    main()

@@ -163,7 +163,7 @@ def _pack(proto):
         to, source, batches, offsets = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
         panels, g_total, g_stride, s_count = ld_i64(args, 4), ld_i64(args, 5), ld_i64(args, 6), ld_i64(args, 7)
         c_full, c_last, width, columns = ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10), ld_i64(args, 11)
-        stride = ld_i64(args, 12)
+        stride, fold = ld_i64(args, 12), ld_i64(args, 13)
         for task in range(begin, end):
             t = task // s_count
             s = task - t * s_count
@@ -176,14 +176,16 @@ def _pack(proto):
             first = to + task * c_full * width * itemsize
             if lanes < width:
                 fill_zero(first, c_count * width * itemsize)
-            if stride == itemsize:
+            if stride == itemsize and fold == 1:
                 for c in range(c_count):
                     copy_bytes(first + c * width * itemsize, start + ld_i64(offsets, s * c_full + c), lanes * itemsize)
             else:
                 for k in range(lanes):
                     column = start + k * stride
                     for c in range(c_count):
-                        st(first, c * width + k, ld(column + ld_i64(offsets, s * c_full + c), 0, proto))
+                        group = c // fold
+                        to_c = (group * width + k) * fold + (c - group * fold)
+                        st(first, to_c, ld(column + ld_i64(offsets, s * c_full + c), 0, proto))
 
     return kernel
 

@@ -8,7 +8,13 @@
 
 All strides and table entries are bytes.  A table entry of `ZERO_ROW` makes row i read ``zero + c*a_cs`` instead: that
 is how padding costs no copy of the input.  Rows of A that are "adjacent" are one element apart, and the table is row
-0's.  The accumulators stay in registers over the three loops.  Explicit vector
+0's.
+
+Few columns leave few FMAs to a load of A.  A tile with a ``fold`` F takes F neighbours of the run at once: a step
+broadcasts the group A[i](c .. c+F-1) over a vector, whose lanes hold (column, c mod F), c fastest, as B's do; so a
+vector has VL/F columns, and at the end each F neighbouring lanes are added up.
+
+The accumulators stay in registers over the three loops.  Explicit vector
 types keep LLVM from preferring 256-bit registers on AVX-512; `llvm.fmuladd` is one FMA where the host has it.
 
 A tile is a function of its own, emitted as LLVM IR and compiled in some 30 ms when a plan first chooses its shape; the
@@ -110,6 +116,32 @@ class _Emitter:
         low, high = ([mixed(*rows[k : k + 2], p) for k in (0, 2)] for p in ((0, 4, 1, 5), (2, 6, 3, 7)))
         return [mixed(*pair, p) for pair in (low, high) for p in ((0, 1, 4, 5), (2, 3, 6, 7))]
 
+    def broadcast(self, pointer, offset, fold: int):
+        """The ``fold`` elements at ``offset`` bytes behind ``pointer``, over and over."""
+        b = self.builder
+        if fold == 1:
+            return self.splat(b.load(self.at(pointer, offset, self.element), typ=self.element))
+        part = _Emitter(b, self.dtype, fold)
+        group = part.load(self.at(pointer, offset, part.vector), None)
+        mask = ir.Constant(ir.VectorType(I32, self.lanes), [lane % fold for lane in range(self.lanes)])
+        return b.shuffle_vector(group, ir.Constant(part.vector, ir.Undefined), mask)
+
+    def folded(self, vectors, fold: int):
+        """Each ``fold`` neighbouring lanes of the vectors, one behind the other, added up: vectors of a part as many
+        lanes in all, and an emitter for them.
+        """
+        e = self
+        while fold > 1:
+            pairs = list(zip(vectors[::2], vectors[1::2])) or [(vectors[0], ir.Constant(e.vector, ir.Undefined))]
+            lanes = e.lanes if len(vectors) > 1 else e.lanes // 2
+            mask = ir.VectorType(I32, lanes)
+            even, odd = (ir.Constant(mask, list(range(first, 2 * lanes, 2))) for first in (0, 1))
+            e = _Emitter(self.builder, self.dtype, lanes)
+            shuffle = self.builder.shuffle_vector
+            vectors = [e.add(shuffle(x, y, even), shuffle(x, y, odd)) for x, y in pairs]
+            fold //= 2
+        return vectors, e
+
     def multiply_add(self, x, y, z):
         if self.is_float:
             function = self._intrinsic(f"llvm.fmuladd.{self.suffix}", self.vector, [self.vector] * 3)
@@ -120,8 +152,8 @@ class _Emitter:
         return self.builder.fadd(x, y) if self.is_float else self.builder.add(x, y)
 
 
-def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, masks, acc) -> None:
-    """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count."""
+def _reduce_run(e: _Emitter, spec: TileSpec, rows, b_start, count, a_cs, b_cs, masks, acc) -> None:
+    """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count (of a fold: groups c)."""
     b = e.builder
     head, body, tail = (b.append_basic_block(f"run.{part}") for part in ("head", "body", "tail"))
     entry = b.block
@@ -132,10 +164,10 @@ def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, mask
     b.position_at_end(body)
     vectors = e.row(b_start, b_offset, masks)
     for pointer, row in zip(rows, acc):
-        if lanes:
+        if spec.a_rows == "lanes":
             factors = e.row(pointer, a_offset, masks)
         else:
-            factors = [e.splat(b.load(e.at(pointer, a_offset, e.element), typ=e.element))] * len(masks)
+            factors = [e.broadcast(pointer, a_offset, spec.fold)] * len(masks)
         for factor, vector, slot in zip(factors, vectors, row):
             b.store(e.multiply_add(factor, vector, b.load(slot, typ=e.vector)), slot)
     steps = ((left, count, b.sub(left, I64(1))), (a_offset, I64(0), b.add(a_offset, a_cs)),
@@ -207,15 +239,20 @@ def _words(e: _Emitter, args, spec: TileSpec):
         return builder.load(builder.gep(base, [index], source_etype=I64), typ=I64)
 
     w = {name: word(args, I64(i)) for i, name in enumerate(TILE_WORDS)}
-    masks = [None] * spec.nv
-    if spec.edge:
-        masks = [e.first_lanes(builder.sub(w["lanes"], I64(v * spec.vl))) for v in range(spec.nv)]
-    return w, word, masks
+    return w, word, _masks(e, w, spec.nv, spec.edge)
+
+
+def _masks(e: _Emitter, w, vectors: int, edge: bool):
+    if not edge:
+        return [None] * vectors
+    return [e.first_lanes(e.builder.sub(w["lanes"], I64(v * e.lanes))) for v in range(vectors)]
 
 
 def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     e = _Emitter(builder, spec.dtype, spec.vl)
     w, word, masks = _words(e, args, spec)
+    if spec.fold > 1:  # B is packed: its last panel is full
+        masks = [None] * spec.nv
     info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
     starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
     acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
@@ -235,7 +272,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                 address = builder.add(builder.add(starts[0], a_g), word(table, builder.add(line, indices[0])))
                 first = builder.inttoptr(address, BYTES)
                 pointers = [builder.gep(first, [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
-                _reduce_run(e, False, pointers, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
+                _reduce_run(e, spec, pointers, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
             else:
                 pointers, none = [], I1(1)
                 for start, index in zip(starts, indices):
@@ -245,7 +282,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                     none = builder.and_(none, is_zero)
                     pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
                 run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-                _reduce_run(e, spec.a_rows == "lanes", pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
+                _reduce_run(e, spec, pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:
@@ -253,12 +290,16 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         builder.ret_void()
         return
 
+    sums = [e.folded(row, spec.fold) for row in vectors]
+    o = sums[0][1]
+    masks = _masks(o, w, len(sums[0][0]), spec.edge)
+
     def write(add: bool) -> None:
-        for out, row in zip(outs, vectors):
+        for out, (row, _) in zip(outs, sums):
             base = builder.inttoptr(out, BYTES)
             for v, value in enumerate(row):
-                pointer = e.at(base, I64(v * spec.vl * e.itemsize), e.vector)
-                e.store(e.add(value, e.load(pointer, masks[v])) if add else value, pointer, masks[v])
+                pointer = o.at(base, I64(v * o.lanes * o.itemsize), o.vector)
+                o.store(o.add(value, o.load(pointer, masks[v])) if add else value, pointer, masks[v])
 
     with builder.if_else(builder.icmp_signed("!=", w["accumulate"], I64(0))) as (then, otherwise):
         with then:

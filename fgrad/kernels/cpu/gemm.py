@@ -163,29 +163,31 @@ def _pack(proto):
         to, source, batches, offsets = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
         panels, g_total, g_stride, s_count = ld_i64(args, 4), ld_i64(args, 5), ld_i64(args, 6), ld_i64(args, 7)
         c_full, c_last, width, columns = ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10), ld_i64(args, 11)
-        stride, fold = ld_i64(args, 12), ld_i64(args, 13)
+        stride, fold, piece = ld_i64(args, 12), ld_i64(args, 13), ld_i64(args, 14)
+        pieces = (c_full + piece - 1) // piece
         for task in range(begin, end):
-            t = task // s_count
-            s = task - t * s_count
+            run = task // pieces
+            c_first = (task - run * pieces) * piece
+            t = run // s_count
+            s = run - t * s_count
             g = t % g_total
             t //= g_total
             panel = t % panels
             start = source + ld_i64(batches, t // panels) + g * g_stride + panel * width * stride
-            c_count = c_full if g < g_total - 1 else c_last
+            c_end = min(c_full if g < g_total - 1 else c_last, c_first + piece)
             lanes = min(columns - panel * width, width)
-            first = to + task * c_full * width * itemsize
+            first = to + run * c_full * width * itemsize
             if lanes < width:
-                fill_zero(first, c_count * width * itemsize)
+                fill_zero(first + c_first * width * itemsize, max(c_end - c_first, 0) * width * itemsize)
             if stride == itemsize and fold == 1:
-                for c in range(c_count):
+                for c in range(c_first, c_end):
                     copy_bytes(first + c * width * itemsize, start + ld_i64(offsets, s * c_full + c), lanes * itemsize)
             else:
                 for k in range(lanes):
-                    column = start + k * stride
-                    for c in range(c_count):
-                        group = c // fold
-                        to_c = (group * width + k) * fold + (c - group * fold)
-                        st(first, to_c, ld(column + ld_i64(offsets, s * c_full + c), 0, proto))
+                    column, at = start + k * stride, first + k * fold * itemsize
+                    for i in range(fold):
+                        for c in range(c_first, c_end, fold):
+                            st(at, c * width + i, ld(column + ld_i64(offsets, s * c_full + c + i), 0, proto))
 
     return kernel
 

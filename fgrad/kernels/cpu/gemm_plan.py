@@ -32,6 +32,7 @@ PACKED_ROWS = 1024  # more rows of A always repay packing B
 NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice as much are slower)
 LINE = 64  # bytes
 LINES_BYTES = 1 << 17  # of the result in a task of a product by lane
+PACK_RUN = 64  # of a run, in a task that packs B; a multiple of every fold
 SUM_SHARE = 4096  # elements of a task that sums parts
 
 
@@ -281,9 +282,10 @@ def pack(
     args = (
         to, b.base, builder.table(starts * size), builder.table(b.offsets * size),
         panels, g_count, b.g_stride * size, s_count, c_count, b.last_run, width, columns, b.column * size, fold,
+        PACK_RUN,
     )  # fmt: skip
-    tasks = len(starts) * panels * g_count * s_count
-    builder.step(f"gemm_pack_{size}", args, tasks, "pack", (1 << 13) // max(c_count * width, 1))
+    tasks = len(starts) * panels * g_count * s_count * -(-c_count // PACK_RUN)
+    builder.step(f"gemm_pack_{size}", args, tasks, "pack", (1 << 13) // max(min(c_count, PACK_RUN) * width, 1))
     return to
 
 

@@ -119,8 +119,8 @@ def choose(
 
     A tile takes, for every step of the reduction, the most of: MR*NV/2 cycles (two FMA ports), MR+NV (measured: one
     load a cycle beside the FMAs), 3 (latency), and where B does not stay in the L1 cache a row of B and a line of A at
-    32 bytes a cycle; and 30 + 10*MR cycles around it, and what folds.  Lane by lane the loads are MR*NV + NV, two a cycle, and each row
-    costs a look at the table of taps.
+    32 bytes a cycle; and 30 + 10*MR cycles around it, and what folds.  Lane by lane the loads are MR*NV + NV, two a
+    cycle, and each row costs a look at the table of taps.
     """
     machine = host()
     vl = machine.lanes(itemsize)

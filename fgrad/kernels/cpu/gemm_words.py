@@ -30,6 +30,7 @@ Of a packing step, which writes B as [batch][panel][g][s][c / fold][width][fold]
      0 to   1 from   2 batch table (offset each)   3 row table (offset of each s, c)
      4 panels   5 g in all   6 stride of g   7 taps s   8 run c   9 run of the last g
     10 width of a panel in columns   11 columns   12 stride of a column   13 fold
+    14 of the run in a task
 
 Of a sum of parts:      0 out   1 parts   2 number of parts   3 elements   4 elements of a task
 Of inner products:      0 out   1 A   2 B   3 batch table   4 rows   5 columns   6 length

@@ -128,7 +128,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         )
         tile = tile._replace(turned=p.turned)
     else:
-        tile = gemm_tiles.sliding(p.slide, max(rows), size)
+        tile = gemm_tiles.sliding(p.slide, max(rows), p.columns, size)
     panels = -(-p.columns // tile.columns)
     all_rows = sum(r.rows for r in p.records)
     tiles = sum(-(-r.rows // tile.mr) for r in p.records)

@@ -19,6 +19,7 @@ ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
 #: The same of products lane by lane; 9 are the taps of a 3x3 window, whose gradient has a row for each.
 LANE_ROWS = {4: (1, 6), 2: (1, 9), 1: (1, 9)}
 SLIDING_ROWS = 6
+SLIDING_BYTES = 1 << 10  # of a pixel that a sliding tile works on at a time
 SLIDING_TAPS = range(2, 8)
 MOST_ROWS = max(itertools.chain(*ROWS.values(), *LANE_ROWS.values()))
 MOST_TILE_BYTES = 31 * 64  # all registers but one
@@ -37,21 +38,25 @@ class Tile(NamedTuple):
     turned: bool = False
     slide: tuple[int, int, int] | None = None
     fold: int = 1
+    parts: int = 1
 
     @property
     def columns(self) -> int:
-        return self.nv * self.vl // self.fold
+        return self.parts * self.nv * self.vl // self.fold
 
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
         mr = self.mr if self.slide is None else SLIDING_ROWS
         return TileSpec(dtype.name, mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, self.fold, edge)
 
 
-def sliding(slide: tuple[int, int, int], rows: int, itemsize: int) -> Tile:
-    """A tile of a whole line of ``rows`` pixels, of which its function takes `SLIDING_ROWS` at a time."""
+def sliding(slide: tuple[int, int, int], rows: int, columns: int, itemsize: int) -> Tile:
+    """A tile of a whole line of ``rows`` pixels, of which its function takes `SLIDING_ROWS` at a time, and all columns
+    of those, NV vectors at a time, up to `SLIDING_BYTES`: weights and inputs stay in the L1 cache.
+    """
     machine = host()
-    nv = 2 if 2 * (SLIDING_ROWS + slide[0] + 1) < machine.registers else 1
-    return Tile(machine.bits, rows, nv, machine.lanes(itemsize), "lanes", slide=slide)
+    nv, vl = 2 if 2 * (SLIDING_ROWS + slide[0] + 1) < machine.registers else 1, machine.lanes(itemsize)
+    parts = min(columns, SLIDING_BYTES // itemsize) // (nv * vl)
+    return Tile(machine.bits, rows, nv, vl, "lanes", slide=slide, parts=max(parts, 1))
 
 
 @dataclass(frozen=True)

@@ -204,55 +204,62 @@ def tile_text(spec: TileSpec) -> str:
 
 
 def _write_slide(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
-    """All pixels of a line, MR at a time; the last ones overlap those before, so that none lies beyond the line."""
+    """All pixels of a line, MR at a time; the last ones overlap those before, so that none lies beyond the line.  Of MR
+    pixels all columns of the panel are written, NV vectors at a time, before the next are read: memory is visited in
+    its order.
+    """
     e = _Emitter(builder, spec.dtype, spec.vl)
-    w, word, masks = _words(e, args, spec)
+    w, word = _words(builder, args)
     info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
     first, out = word(info, I64(0)), word(info, I64(2))
     acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
     last = builder.sub(w["count"], I64(spec.mr))
     assert spec.slide is not None
-    row_step = spec.slide[1]
+    row_step, width = spec.slide[1], spec.nv * spec.vl
+    parts = builder.sdiv(builder.add(w["lanes"], I64(width - 1)), I64(width))
     with cgutils.for_range(builder, builder.sdiv(builder.add(w["count"], I64(spec.mr - 1)), I64(spec.mr))) as block:
         pixel = builder.mul(block.index, I64(spec.mr))
         pixel = builder.select(builder.icmp_signed("<", pixel, last), pixel, last)
         start = builder.add(first, builder.mul(pixel, builder.mul(w["a_cs"], I64(row_step))))
-        for slot in (slot for row in acc for slot in row):
-            builder.store(e.zeros, slot)
-        with cgutils.for_range(builder, w["s_count"]) as line:
-            at = builder.inttoptr(builder.add(start, word(table, line.index)), BYTES)
-            b_start = builder.inttoptr(builder.add(w["b"], word(b_table, line.index)), BYTES)
-            _reduce_slide(e, spec.slide, at, b_start, w["a_cs"], w["b_cs"], masks, acc)
-        for i, row in enumerate(acc):
-            base = builder.add(out, builder.mul(builder.add(pixel, I64(i)), w["o_step"]))
-            for v, slot in enumerate(row):
-                pointer = e.at(builder.inttoptr(base, BYTES), I64(v * spec.vl * e.itemsize), e.vector)
-                e.store(builder.load(slot, typ=e.vector), pointer, masks[v])
+        to = builder.add(out, builder.mul(pixel, w["o_step"]))
+        with cgutils.for_range(builder, parts) as part:
+            offset = builder.mul(part.index, I64(width * e.itemsize))
+            masks = _masks(e, builder.sub(w["lanes"], builder.mul(part.index, I64(width))), spec.nv, spec.edge)
+            for slot in (slot for row in acc for slot in row):
+                builder.store(e.zeros, slot)
+            with cgutils.for_range(builder, w["s_count"]) as line:
+                at = builder.add(builder.add(start, offset), word(table, line.index))
+                b_start = builder.add(builder.add(w["b"], offset), word(b_table, line.index))
+                at, b_start = (builder.inttoptr(address, BYTES) for address in (at, b_start))
+                _reduce_slide(e, spec.slide, at, b_start, w["a_cs"], w["b_cs"], masks, acc)
+            for i, row in enumerate(acc):
+                base = builder.add(builder.add(to, offset), builder.mul(w["o_step"], I64(i)))
+                for v, slot in enumerate(row):
+                    pointer = e.at(builder.inttoptr(base, BYTES), I64(v * spec.vl * e.itemsize), e.vector)
+                    e.store(builder.load(slot, typ=e.vector), pointer, masks[v])
     builder.ret_void()
 
 
-def _words(e: _Emitter, args, spec: TileSpec):
-    """The words by name, a function that reads one from a table, and the mask of each vector of a row (or None)."""
-    builder = e.builder
+def _words(builder: ir.IRBuilder, args):
+    """The words by name, and a function that reads one from a table."""
 
     def word(base, index):
         return builder.load(builder.gep(base, [index], source_etype=I64), typ=I64)
 
-    w = {name: word(args, I64(i)) for i, name in enumerate(TILE_WORDS)}
-    return w, word, _masks(e, w, spec.nv, spec.edge)
+    return {name: word(args, I64(i)) for i, name in enumerate(TILE_WORDS)}, word
 
 
-def _masks(e: _Emitter, w, vectors: int, edge: bool):
+def _masks(e: _Emitter, lanes, vectors: int, edge: bool):
+    """The mask of each vector of a row of which ``lanes`` exist, or None where all do."""
     if not edge:
         return [None] * vectors
-    return [e.first_lanes(e.builder.sub(w["lanes"], I64(v * e.lanes))) for v in range(vectors)]
+    return [e.first_lanes(e.builder.sub(lanes, I64(v * e.lanes))) for v in range(vectors)]
 
 
 def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     e = _Emitter(builder, spec.dtype, spec.vl)
-    w, word, masks = _words(e, args, spec)
-    if spec.fold > 1:  # B is packed: its last panel is full
-        masks = [None] * spec.nv
+    w, word = _words(builder, args)
+    masks = _masks(e, w["lanes"], spec.nv, spec.edge and spec.fold == 1)  # where B is folded, its last panel is full
     info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
     starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
     acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
@@ -292,7 +299,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
 
     sums = [e.folded(row, spec.fold) for row in vectors]
     o = sums[0][1]
-    masks = _masks(o, w, len(sums[0][0]), spec.edge)
+    masks = _masks(o, w["lanes"], len(sums[0][0]), spec.edge)
 
     def write(add: bool) -> None:
         for out, (row, _) in zip(outs, sums):

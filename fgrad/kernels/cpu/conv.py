@@ -295,7 +295,7 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         return plan_product(builder, replace(every, records=[_phase(geo, p, 1, 1) for p in itertools.product(*phases)]))
     rest = []
     numbers = np.arange(len(lines)).reshape([d.window for d in outer])
-    for group in itertools.product(*(d.clipped() for d in geo.dims)):
+    for group in itertools.product(*(d.clipped() for d in outer), phases[-1]):
         *around, (pixels, met) = group
         slide = _slide(last, pixels, met)
         if slide is None or any(taps.size == 0 for _, taps in around):
@@ -315,6 +315,7 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         product = replace(
             every, b=Operand(b, 0, weights, rhs_lane, last.window), records=[record], g_count=1, a_run=last.lhs_stride,
             run_step=int(met[1] - met[0]), out_size=0, slide=slide,
+            inside=(-int(index[-1][0, 0]), last.size - int(index[-1][0, 0])),
             batches=np.stack([source, np.zeros_like(source), to], axis=1), note="conv by lane, sliding",
         )  # fmt: skip
         plan_product(builder, product)

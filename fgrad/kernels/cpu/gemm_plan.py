@@ -31,6 +31,7 @@ PART_BYTES = 1 << 22  # bound on partial results
 PACKED_ROWS = 1024  # more rows of A always repay packing B
 NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice as much are slower)
 LINE = 64  # bytes
+LANE_CHUNK = 32  # taps that each panel of a product by lane passes over before the next ones
 LINES_BYTES = 1 << 17  # of the result in a task of a product by lane
 PACK_RUN = 64  # of a run, in a task that packs B; a multiple of every fold
 SUM_SHARE = 4096  # elements of a task that sums parts
@@ -88,12 +89,14 @@ class Operand:
 
 @dataclass(frozen=True)
 class Product:
-    """See the module's formula.  ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride of
-    c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be dense, or
-    0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of ``out_column``;
-    ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g; ``whole``: nothing
-    may be read where rows of A beyond the last would be; ``slide``: see `TileSpec`, each record has `SLIDING_ROWS` or
-    more rows, evenly spaced, all of which are one tile; columns are adjacent, and the reduction is of one g.
+    """See the module's formula. ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride
+    of c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be
+    dense, or 0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of
+    ``out_column``; ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g;
+    ``whole``: nothing may be read where rows of A beyond the last would be; ``slide``: see `TileSpec`, each record
+    has `SLIDING_ROWS` or more rows, evenly spaced, all of which are one tile; columns are adjacent, and the
+    reduction is of one g; A's positions exist from ``inside[0]`` to ``inside[1]``, counted from where the first row
+    meets the first tap, and elsewhere are zeros.
     """
 
     dtype: np.dtype
@@ -113,6 +116,7 @@ class Product:
     turned: bool = False
     whole: bool = False
     slide: tuple[int, int, int] | None = None
+    inside: tuple[int, int] = (0, 0)
     batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
     note: str = "product"
 
@@ -145,7 +149,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
 
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
     work = all_rows * tile.columns * max(reduction, 1)  # multiply-adds for one g, panel and batch
-    wanted = -(-MIN_TASKS // (panels * len(p.batches)))
+    s_most = max(1, max(len(r.taps) for r in p.records))
+    panels_each = panels if _together(p, s_most) else 1
+    wanted = -(-MIN_TASKS // (panels // panels_each * len(p.batches)))
     splits = 1
     tall = tiles < wanted or (p.g_count > 1 and p.g_count * reduction > 8 * all_rows)
     if p.out_size and tall and work * p.g_count * panels * len(p.batches) > 2 * GRAIN_WORK:
@@ -165,8 +171,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     g_chunk = max(1, min(g_split, CHUNK_BYTES // 2 // chunk_bytes))  # the other half: A, which rows may share
     blocks = -(-tiles // block)
     # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.
-    s_most = max(1, max(len(r.taps) for r in p.records))
     s_chunk = s_most
+    if panels_each > 1:
+        s_chunk, g_chunk = LANE_CHUNK, 1
     if abs(p.a_run) * size >= LINE and block > 1 and p.a_rows == "apart":
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
         step = tile.columns if len(p.batches) == 1 else max(tile.columns, abs(p.b.run_stride or 0))
@@ -179,28 +186,37 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     tables = _record_tables(builder, p, tile, b_words)
     batches = p.batches * size
     batches[:, 1] = b_words.batches
-    extent = len(p.batches) * splits * blocks * panels
+    extent = len(p.batches) * splits * blocks * (panels // panels_each)
     args: tuple[Word, ...] = (
         p.a, b, out, _zero_row(builder, p, tile.columns * size), *tables, builder.table(batches),
-        panels, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
+        panels // panels_each, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
         p.a_g_stride * size, b_words.g_stride, tile.fold * p.a_run * size, b_words.run,
         b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.columns, p.a_rows == "lanes",
         tile.spec(p.dtype, False) if p.columns >= tile.columns else 0,
         tile.spec(p.dtype, True) if p.columns % tile.columns else 0, s_most, s_chunk,
-        *_places(builder, p, panels * tile.columns), tile.mr if p.slide is None else 1,
+        *_places(builder, p, panels * tile.columns), tile.mr if p.slide is None else 1, *p.inside,
+        panels_each,
     )  # fmt: skip
     assert not ((p.turned or p.slide) and (g_split > 1 or splits > 1 or s_chunk < s_most))
     kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
-    builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
+    builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
     if splits > 1:
         sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
         tasks = -(-p.out_size // SUM_SHARE)
         builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, "sum of parts", -(-(1 << 14) // (SUM_SHARE * splits)))
 
 
+def _together(p: Product, taps: int) -> bool:
+    """Whether a task has all panels of a product by lane, which lie side by side in memory: where it has many taps, and
+    the reduction gives tasks enough.
+    """
+    parts = MIN_TASKS * p.out_size * p.dtype.itemsize
+    return p.a_rows == "lanes" and taps > LANE_CHUNK and p.g_count >= MIN_TASKS and 0 < parts <= PART_BYTES
+
+
 def _zero_row(builder: PlanBuilder, p: Product, panel_bytes: int) -> Ptr:
     """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction, and a panel."""
-    if all(r.a_taps.ndim == 1 for r in p.records):
+    if p.slide is None and all(r.a_taps.ndim == 1 for r in p.records):
         return builder.table([0])
     reach = max(max(r.c_count, r.c_last, 1) for r in p.records) - 1
     reach *= abs(p.a_run) * p.dtype.itemsize

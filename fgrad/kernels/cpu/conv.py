@@ -179,27 +179,24 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         padded, cut = False, None
 
     last = geo.dims[-1]
-    undilated = all(d.lhs_dilation == 1 for d in geo.dims)
-    adjacent = last.lhs_stride * last.rhs_dilation == geo.features * geo.lhs_feature and last.window > 1
-    if few and not padded and undilated and (adjacent or geo.features == 1):
-        # Few features: the taps along the last dimension join them in one run (features and taps are evenly spaced).
-        run = last.window * geo.features
-        a_run = geo.lhs_feature if geo.features > 1 else last.lhs_stride * last.rhs_dilation
-        inner = np.add.outer(np.arange(last.window) * last.rhs_stride, np.arange(geo.features) * geo.rhs_feature)
-        joined = last._replace(window=1)
-        geo, inner = geo._replace(dims=(*geo.dims[:-1], joined)), inner.ravel()
-        g_count, last_run, a_run_g, b_g = 1, run, 0, 0
-    else:
-        g_count, run, last_run = blocks_of(geo.features, geo.window * min(geo.columns, 64) * dtype.itemsize)
-        a_run, a_run_g, b_g = geo.lhs_feature, run * geo.lhs_feature, run * geo.rhs_feature
-        inner = np.arange(run) * geo.rhs_feature
-    taps = _sums([np.arange(d.window) * d.rhs_stride for d in geo.dims])
-    operand = Operand(b, b_g, np.add.outer(taps, inner), geo.rhs_column, last_run)
+    tabled_border = padded and cut is None
+    g_count, run, last_run = blocks_of(geo.features, geo.window * min(geo.columns, 64) * dtype.itemsize)
+    inner, a_run, outer = np.arange(run) * geo.rhs_feature, geo.lhs_feature, geo.dims
     cut = cut or [d.phases() for d in geo.dims]
-    records = [_phase(geo, phase, run, last_run) for phase in itertools.product(*cut)]
+    phases = list(itertools.product(*cut))
+    if g_count == 1 and last.window > 1 and _joins(geo) and not tabled_border:
+        # The taps along the last dimension and the features are one run.
+        outer, inner = geo.dims[:-1], _sums([np.arange(last.window) * last.rhs_stride, inner])
+        a_run = a_run if geo.features > 1 else last.lhs_stride * last.rhs_dilation
+        records, last_run = [_joined(geo, phase) for phase in phases], len(inner)
+    else:
+        records = [_phase(geo, phase, run, last_run) for phase in phases]
+    taps = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    operand = Operand(b, run * geo.rhs_feature, np.add.outer(taps, inner), geo.rhs_column, last_run)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
-        g_count=g_count, a_g_stride=a_run_g, a_run=a_run, out_size=dense, batches=geo.batches, note="conv",
+        g_count=g_count, a_g_stride=run * geo.lhs_feature, a_run=a_run, out_size=dense, batches=geo.batches,
+        note="conv",
     )  # fmt: skip
     plan_product(builder, product)
 
@@ -300,7 +297,7 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         return plan_product(builder, replace(every, records=[_phase(geo, p, 1, 1) for p in itertools.product(*phases)]))
     rest = []
     numbers = np.arange(len(lines)).reshape([d.window for d in outer])
-    for group in itertools.product(*(d.clipped() for d in geo.dims)):
+    for group in itertools.product(*(d.clipped() for d in outer), phases[-1]):
         *around, (pixels, met) = group
         slide = _slide(last, pixels, met)
         if slide is None or any(taps.size == 0 for _, taps in around):
@@ -320,6 +317,7 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         product = replace(
             every, b=Operand(b, 0, weights, rhs_lane, last.window), records=[record], g_count=1, a_run=last.lhs_stride,
             run_step=int(met[1] - met[0]), out_size=0, slide=slide,
+            inside=(-int(index[-1][0, 0]), last.size - int(index[-1][0, 0])),
             batches=np.stack([source, np.zeros_like(source), to], axis=1), note="conv by lane, sliding",
         )  # fmt: skip
         plan_product(builder, product)
@@ -357,6 +355,24 @@ def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
             exists = (exists[:, None, :, None] & ok[None, :, None, :]).reshape(shape)
         a_taps, row_in = np.where(exists, total, NOWHERE), np.zeros_like(out)
     return Record(geo.rows * len(out), row_in, out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run)
+
+
+def _joins(geo: Geometry) -> bool:
+    """Whether taps along the last dimension continue the run of the features, or of their own where there is one."""
+    last = geo.dims[-1]
+    adjacent = geo.features == 1 or last.lhs_stride * last.rhs_dilation == geo.features * geo.lhs_feature
+    return adjacent and last.lhs_dilation == 1
+
+
+def _joined(geo: Geometry, phase) -> Record:
+    """`_phase` where the taps along the last dimension, which all its pixels meet, are part of the run."""
+    *around, (pixels, taps) = phase
+    *outer, last = geo.dims
+    first, run = int(taps[0]) if taps.size else 0, len(taps) * geo.features
+    last = last._replace(window=1, low=last.low - first * last.rhs_dilation)
+    phase = (*around, (pixels, np.zeros(min(len(taps), 1), np.int64)))
+    record = _phase(geo._replace(dims=(*outer, last)), phase, run, run)
+    return record._replace(c_first=first * geo.features)
 
 
 def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:

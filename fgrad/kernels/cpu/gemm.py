@@ -8,7 +8,8 @@ are cut into tiles of MR, and all tiles of all records are numbered through.  A 
 so that the tasks a worker takes in a row share a panel of B.  It runs its part of g in chunks small enough that B stays
 in the cache while the block's row tiles pass over it.  The tile is a function of its own (`micro`), called by address.
 In a product lane by lane (depthwise convolution) A's panels lie side by side, as B's and the result's do; there the
-panel is the fastest part of a task, so that the panels of a pixel are read and written together.  The words of ``args``
+panel is the fastest part of a task, or a task has all panels, so that those of a pixel are read and written together.
+The words of ``args``
 and of a record are in `gemm_words`.
 """
 
@@ -23,7 +24,7 @@ from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_
 
 # Numbers of a tile's words.
 (ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE, PLACES, COUNT, O_STEP) = range(len(TILE_WORDS))  # fmt: skip
+ ACCUMULATE, PLACES, COUNT, O_STEP, BEGIN, END) = range(len(TILE_WORDS))  # fmt: skip
 WORD_BYTES = 8 * len(TILE_WORDS)
 
 
@@ -70,7 +71,8 @@ def _product(proto, itemsize: int):
         b_cs, b_panel, columns, out_cs = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
         part, mr, width, by_lane = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
         whole_tile, edge_tile, s_most, s_chunk = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
-        places, turned, listed, epilogue = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
+        places, turned, listed, panels_each = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 37)
+        epilogue = ld_i64(args, 38)
         words, rows, buffer = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(MOST_TILE_BYTES)
         runs = stack_bytes(64)
         outs = rows + 24 * listed
@@ -80,6 +82,8 @@ def _product(proto, itemsize: int):
         st(words, B_GS, b_gs)
         st(words, A_CS, a_cs)
         st(words, B_CS, b_cs)
+        st(words, BEGIN, ld_i64(args, 35))
+        st(words, END, ld_i64(args, 36))
         for task in range(begin, end):
             fastest = panels if by_lane else blocks
             t = task // fastest
@@ -90,18 +94,22 @@ def _product(proto, itemsize: int):
             first_tile *= block
             batch = outer // splits
             split = outer - batch * splits
-            a_batch = a + ld_i64(batches, 3 * batch) + panel * width * itemsize * by_lane
-            b_batch = b + ld_i64(batches, 3 * batch + 1) + panel * b_panel
-            o_batch = out + ld_i64(batches, 3 * batch + 2) + split * part + panel * width * out_cs
-            lanes = min(columns - panel * width, width)
-            tile_address = whole_tile if lanes == width else edge_tile
-            st(words, LANES, lanes)
+            first_panel = panel * panels_each
             g_end = min(g_total, (split + 1) * g_split)
             for g in range(split * g_split, g_end, g_chunk):
                 st(words, G_COUNT, min(g_chunk, g_end - g))
                 st(words, G_FULL, g_total - 1 - g)
-                for s in range(0, s_most, s_chunk):
+                # All panels of a task pass over a chunk of the taps before the next chunk.
+                for chunk in range((s_most + s_chunk - 1) // s_chunk * panels_each):
+                    s = chunk // panels_each * s_chunk
+                    panel = first_panel + chunk % panels_each
                     accumulate = 1 if g > split * g_split or s > 0 else 0
+                    a_batch = a + ld_i64(batches, 3 * batch) + panel * width * itemsize * by_lane
+                    b_batch = b + ld_i64(batches, 3 * batch + 1) + panel * b_panel
+                    o_batch = out + ld_i64(batches, 3 * batch + 2) + split * part + panel * width * out_cs
+                    lanes = min(columns - panel * width, width)
+                    tile_address = whole_tile if lanes == width else edge_tile
+                    st(words, LANES, lanes)
                     record = records
                     record_first = 0
                     for tile in range(first_tile, min(first_tile + block, tiles)):
@@ -175,7 +183,7 @@ def _product(proto, itemsize: int):
                                 st(runs, 2, lanes)
                                 st(runs, 3, 0)
                                 st(runs, 4, outs)
-                            call_kernel(epilogue, args + 8 * 36, runs, 0, worker)
+                            call_kernel(epilogue, args + 8 * 39, runs, 0, worker)
 
     return kernel
 
@@ -187,27 +195,31 @@ def _pack(proto):
         to, source, batches, offsets = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
         panels, g_total, g_stride, s_count = ld_i64(args, 4), ld_i64(args, 5), ld_i64(args, 6), ld_i64(args, 7)
         c_full, c_last, width, columns = ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10), ld_i64(args, 11)
-        stride = ld_i64(args, 12)
+        stride, fold, piece = ld_i64(args, 12), ld_i64(args, 13), ld_i64(args, 14)
+        pieces = (c_full + piece - 1) // piece
         for task in range(begin, end):
-            t = task // s_count
-            s = task - t * s_count
+            run = task // pieces
+            c_first = (task - run * pieces) * piece
+            t = run // s_count
+            s = run - t * s_count
             g = t % g_total
             t //= g_total
             panel = t % panels
             start = source + ld_i64(batches, t // panels) + g * g_stride + panel * width * stride
-            c_count = c_full if g < g_total - 1 else c_last
+            c_end = min(c_full if g < g_total - 1 else c_last, c_first + piece)
             lanes = min(columns - panel * width, width)
-            first = to + task * c_full * width * itemsize
+            first = to + run * c_full * width * itemsize
             if lanes < width:
-                fill_zero(first, c_count * width * itemsize)
-            if stride == itemsize:
-                for c in range(c_count):
+                fill_zero(first + c_first * width * itemsize, max(c_end - c_first, 0) * width * itemsize)
+            if stride == itemsize and fold == 1:
+                for c in range(c_first, c_end):
                     copy_bytes(first + c * width * itemsize, start + ld_i64(offsets, s * c_full + c), lanes * itemsize)
             else:
                 for k in range(lanes):
-                    column = start + k * stride
-                    for c in range(c_count):
-                        st(first, c * width + k, ld(column + ld_i64(offsets, s * c_full + c), 0, proto))
+                    column, at = start + k * stride, first + k * fold * itemsize
+                    for i in range(fold):
+                        for c in range(c_first, c_end, fold):
+                            st(at, c * width + i, ld(column + ld_i64(offsets, s * c_full + c + i), 0, proto))
 
     return kernel
 

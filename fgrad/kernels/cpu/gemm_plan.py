@@ -29,10 +29,13 @@ TASK_WORK = 1 << 19  # multiply-adds of a task where there are enough: some 10 m
 GRAIN_WORK = 1 << 17  # and the least worth another thread
 MIN_TASKS = 16  # the reduction is split until there are so many
 PART_BYTES = 1 << 22  # bound on partial results
+PACKED_ROWS = 1024  # more rows of A always repay packing B
 NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice as much are slower)
 LINE = 64  # bytes
 LEAST_RUN = 64  # bytes of adjacent results that repay an epilogue (LeNet's first layer, 24: slower by a fifth)
+LANE_CHUNK = 32  # taps that each panel of a product by lane passes over before the next ones
 LINES_BYTES = 1 << 17  # of the result in a task of a product by lane
+PACK_RUN = 64  # of a run, in a task that packs B; a multiple of every fold
 SUM_SHARE = 4096  # elements of a task that sums parts
 
 
@@ -88,12 +91,14 @@ class Operand:
 
 @dataclass(frozen=True)
 class Product:
-    """See the module's formula.  ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride of
-    c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be dense, or
-    0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of ``out_column``;
-    ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g; ``whole``: nothing
-    may be read where rows of A beyond the last would be; ``slide``: see `TileSpec`, each record has `SLIDING_ROWS` or
-    more rows, evenly spaced, all of which are one tile; columns are adjacent, and the reduction is of one g.
+    """See the module's formula. ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride
+    of c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be
+    dense, or 0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of
+    ``out_column``; ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g;
+    ``whole``: nothing may be read where rows of A beyond the last would be; ``slide``: see `TileSpec`, each record
+    has `SLIDING_ROWS` or more rows, evenly spaced, all of which are one tile; columns are adjacent, and the
+    reduction is of one g; A's positions exist from ``inside[0]`` to ``inside[1]``, counted from where the first row
+    meets the first tap, and elsewhere are zeros.
     """
 
     dtype: np.dtype
@@ -113,6 +118,7 @@ class Product:
     turned: bool = False
     whole: bool = False
     slide: tuple[int, int, int] | None = None
+    inside: tuple[int, int] = (0, 0)
     batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
     note: str = "product"
 
@@ -123,11 +129,13 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     reduction = max(len(r.taps) * r.c_count for r in p.records)
     rows = [r.rows for r in p.records]
     if p.slide is None:
-        tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole)
+        tile, _ = gemm_tiles.choose(
+            rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, _folds(p, sum(rows))
+        )
         tile = tile._replace(turned=p.turned)
     else:
-        tile = gemm_tiles.sliding(p.slide, max(rows), size)
-    panels = -(-p.columns // tile.lanes)
+        tile = gemm_tiles.sliding(p.slide, max(rows), p.columns, size)
+    panels = -(-p.columns // tile.columns)
     all_rows = sum(r.rows for r in p.records)
     tiles = sum(-(-r.rows // tile.mr) for r in p.records)
 
@@ -135,15 +143,17 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         b, run = p.b.base, p.b.run_stride or 0
         taps = p.b.offsets[:, 0] if p.b.offsets.size else np.zeros(1, np.int64)
         b_words = _BWords(
-            p.b.g_stride * size, p.run_step * run * size, tile.lanes * size, p.batches[:, 1] * size, taps * size,
+            p.b.g_stride * size, p.run_step * run * size, tile.columns * size, p.batches[:, 1] * size, taps * size,
             run * size,
         )  # fmt: skip
     else:
         b, b_words = _pack(builder, p, tile, panels)
 
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
-    work = all_rows * tile.lanes * max(reduction, 1)  # multiply-adds for one g, panel and batch
-    wanted = -(-MIN_TASKS // (panels * len(p.batches)))
+    work = all_rows * tile.columns * max(reduction, 1)  # multiply-adds for one g, panel and batch
+    s_most = max(1, max(len(r.taps) for r in p.records))
+    panels_each = panels if _together(p, s_most) else 1
+    wanted = -(-MIN_TASKS // (panels // panels_each * len(p.batches)))
     splits = 1
     tall = tiles < wanted or (p.g_count > 1 and p.g_count * reduction > 8 * all_rows)
     if p.out_size and tall and work * p.g_count * panels * len(p.batches) > 2 * GRAIN_WORK:
@@ -151,11 +161,11 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     g_split = -(-p.g_count // splits)
     splits = -(-p.g_count // g_split)
     # Row tiles of a task: enough to be worth a task; where the reduction is chunked, all of them share a chunk of B.
-    tile_work = tile.mr * tile.lanes * max(reduction, 1) * g_split
+    tile_work = tile.mr * tile.columns * max(reduction, 1) * g_split
     block = min(tiles, max(1, TASK_WORK // tile_work, -(-tiles * panels * splits * len(p.batches) // 4096)))
     if p.a_rows == "lanes":  # the panels of a block follow each other: what they share of its lines stays in the cache
         block = max(1, min(block, LINES_BYTES // (tile.mr * p.columns * size)))
-    chunk_bytes = max(reduction, 1) * tile.lanes * size
+    chunk_bytes = max(reduction, 1) * tile.columns * size
     if splits > 1:
         block = -(-tiles // -(-wanted // splits))
     if g_split > 1:
@@ -163,11 +173,12 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     g_chunk = max(1, min(g_split, CHUNK_BYTES // 2 // chunk_bytes))  # the other half: A, which rows may share
     blocks = -(-tiles // block)
     # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.
-    s_most = max(1, max(len(r.taps) for r in p.records))
     s_chunk = s_most
+    if panels_each > 1:
+        s_chunk, g_chunk = LANE_CHUNK, 1
     if abs(p.a_run) * size >= LINE and block > 1 and p.a_rows == "apart":
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
-        step = tile.lanes if len(p.batches) == 1 else max(tile.lanes, abs(p.b.run_stride or 0))
+        step = tile.columns if len(p.batches) == 1 else max(tile.columns, abs(p.b.run_stride or 0))
         s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max(r.c_count for r in p.records))))
         g_chunk = g_chunk if s_chunk == s_most else 1
 
@@ -177,29 +188,37 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     tables = _record_tables(builder, p, tile, b_words)
     batches = p.batches * size
     batches[:, 1] = b_words.batches
-    extent = len(p.batches) * splits * blocks * panels
+    extent = len(p.batches) * splits * blocks * (panels // panels_each)
     args: tuple[Word, ...] = (
-        p.a, b, out, _zero_row(builder, p, tile.lanes * size), *tables, builder.table(batches),
-        panels, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
-        p.a_g_stride * size, b_words.g_stride, p.a_run * size, b_words.run,
-        b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.lanes, p.a_rows == "lanes",
-        tile.spec(p.dtype, False) if p.columns >= tile.lanes else 0,
-        tile.spec(p.dtype, True) if p.columns % tile.lanes else 0, s_most, s_chunk,
-        *_places(builder, p, panels * tile.lanes), tile.mr if p.slide is None else 1,
-        *_epilogue_words(builder, p, splits),
+        p.a, b, out, _zero_row(builder, p, tile.columns * size), *tables, builder.table(batches),
+        panels // panels_each, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
+        p.a_g_stride * size, b_words.g_stride, tile.fold * p.a_run * size, b_words.run,
+        b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.columns, p.a_rows == "lanes",
+        tile.spec(p.dtype, False) if p.columns >= tile.columns else 0,
+        tile.spec(p.dtype, True) if p.columns % tile.columns else 0, s_most, s_chunk,
+        *_places(builder, p, panels * tile.columns), tile.mr if p.slide is None else 1, *p.inside,
+        panels_each, *_epilogue_words(builder, p, splits),
     )  # fmt: skip
     assert not ((p.turned or p.slide) and (g_split > 1 or splits > 1 or s_chunk < s_most))
     kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
-    builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
+    builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
     if splits > 1:
         sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
         tasks = -(-p.out_size // SUM_SHARE)
         builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, "sum of parts", -(-(1 << 14) // (SUM_SHARE * splits)))
 
 
+def _together(p: Product, taps: int) -> bool:
+    """Whether a task has all panels of a product by lane, which lie side by side in memory: where it has many taps, and
+    the reduction gives tasks enough.
+    """
+    parts = MIN_TASKS * p.out_size * p.dtype.itemsize
+    return p.a_rows == "lanes" and taps > LANE_CHUNK and p.g_count >= MIN_TASKS and 0 < parts <= PART_BYTES
+
+
 def _zero_row(builder: PlanBuilder, p: Product, panel_bytes: int) -> Ptr:
     """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction, and a panel."""
-    if all(r.a_taps.ndim == 1 for r in p.records):
+    if p.slide is None and all(r.a_taps.ndim == 1 for r in p.records):
         return builder.table([0])
     reach = max(max(r.c_count, r.c_last, 1) for r in p.records) - 1
     reach *= abs(p.a_run) * p.dtype.itemsize
@@ -229,6 +248,16 @@ class _BWords(NamedTuple):
     neighbour: int
 
 
+def _folds(p: Product, rows: int) -> tuple[int, ...]:
+    """How many neighbours of the run a tile may take at once: all runs are cut without a rest, A's lie adjacent, and
+    so many rows share B that it is packed.
+    """
+    if p.a_run != 1 or p.a_rows != "apart" or rows <= PACKED_ROWS or p.places is not None:
+        return (1,)
+    runs = [p.b.offsets.shape[1], *(run for r in p.records for run in (r.c_first, r.c_count, r.c_last))]
+    return tuple(fold for fold in (1, 2, 4) if not any(run % fold for run in runs))
+
+
 def _in_place(p: Product, tile: gemm_tiles.Tile, rows: int) -> bool:
     """Whether B is read where it lies: columns adjacent, runs affine, whole vectors (or masked loads); and too few rows
     of A to repay the packing, which makes B aligned and its rows adjacent (unaligned loads cost a third of the speed).
@@ -236,20 +265,20 @@ def _in_place(p: Product, tile: gemm_tiles.Tile, rows: int) -> bool:
     run = p.b.run_stride
     if (p.b.column != 1 and p.columns > 1) or run is None:
         return False
-    if p.columns % tile.lanes and not gemm_tiles.host().masks:
+    if p.columns % tile.columns and not gemm_tiles.host().masks:
         return False
-    return rows <= (1024 if abs(run) * p.dtype.itemsize <= 1024 else 96)
+    return rows <= (PACKED_ROWS if abs(run) * p.dtype.itemsize <= 1024 else 96)
 
 
 def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) -> tuple[Ptr, _BWords]:
     starts, which = np.unique(p.batches[:, 1], return_inverse=True)  # batches may share B
-    b = pack(builder, p.dtype.itemsize, p.b, p.columns, tile.lanes, p.g_count, starts)
-    row = tile.lanes * p.dtype.itemsize
+    b = pack(builder, p.dtype.itemsize, p.b, p.columns, tile.columns, p.g_count, starts, tile.fold)
+    row = tile.columns * p.dtype.itemsize
     s_count, c_count = p.b.offsets.shape
     g_stride = s_count * c_count * row
     panel = p.g_count * g_stride
     taps = np.arange(max(s_count, 1)) * (c_count * row)
-    return b, _BWords(g_stride, p.run_step * row, panel, which.ravel() * (panels * panel), taps, row)
+    return b, _BWords(g_stride, tile.fold * p.run_step * row, panel, which.ravel() * (panels * panel), taps, row)
 
 
 def pack(
@@ -260,17 +289,21 @@ def pack(
     width: int,
     g_count: int = 1,
     starts: np.ndarray = ONE_START,
+    fold: int = 1,
 ) -> Ptr:
-    """A copy [start][panel][g][s][c][width] of B, whose elements have ``size`` bytes; zeros fill up the last panel."""
+    """A copy [start][panel][g][s][c / fold][width][fold] of B, whose elements have ``size`` bytes; zeros fill up the
+    last panel.
+    """
     s_count, c_count = b.offsets.shape
     panels = -(-columns // width)
     to = builder.temp(len(starts) * panels * g_count * s_count * c_count * width * size)
     args = (
         to, b.base, builder.table(starts * size), builder.table(b.offsets * size),
-        panels, g_count, b.g_stride * size, s_count, c_count, b.last_run, width, columns, b.column * size,
+        panels, g_count, b.g_stride * size, s_count, c_count, b.last_run, width, columns, b.column * size, fold,
+        PACK_RUN,
     )  # fmt: skip
-    tasks = len(starts) * panels * g_count * s_count
-    builder.step(f"gemm_pack_{size}", args, tasks, "pack", (1 << 13) // max(c_count * width, 1))
+    tasks = len(starts) * panels * g_count * s_count * -(-c_count // PACK_RUN)
+    builder.step(f"gemm_pack_{size}", args, tasks, "pack", (1 << 13) // max(min(c_count, PACK_RUN) * width, 1))
     return to
 
 
@@ -285,7 +318,8 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
         by_row = r.a_taps.ndim == 2
         records.append(
             (tiles, 0, 0, r.rows, per, r.in_stride * size, r.out_stride * size, n_rows, n_taps, per if by_row else 1,
-             int(by_row), n_b, r.c_first * b.neighbour, len(r.taps), r.c_count, r.c_last)
+             int(by_row), n_b, r.c_first * b.neighbour, len(r.taps), r.c_count // tile.fold,
+             r.c_last // tile.fold)
         )  # fmt: skip
         rows.append(np.stack([r.row_in, r.row_out], axis=1).ravel() * size)
         taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size).ravel())

@@ -19,6 +19,7 @@ ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
 #: The same of products lane by lane; 9 are the taps of a 3x3 window, whose gradient has a row for each.
 LANE_ROWS = {4: (1, 6), 2: (1, 9), 1: (1, 9)}
 SLIDING_ROWS = 6
+SLIDING_BYTES = 1 << 10  # of a pixel that a sliding tile works on at a time
 SLIDING_TAPS = range(2, 8)
 MOST_ROWS = max(itertools.chain(*ROWS.values(), *LANE_ROWS.values()))
 MOST_TILE_BYTES = 31 * 64  # all registers but one
@@ -36,21 +37,26 @@ class Tile(NamedTuple):
     a_rows: ARows = "apart"
     turned: bool = False
     slide: tuple[int, int, int] | None = None
+    fold: int = 1
+    parts: int = 1
 
     @property
-    def lanes(self) -> int:
-        return self.nv * self.vl
+    def columns(self) -> int:
+        return self.parts * self.nv * self.vl // self.fold
 
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
         mr = self.mr if self.slide is None else SLIDING_ROWS
-        return TileSpec(dtype.name, mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, edge)
+        return TileSpec(dtype.name, mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, self.fold, edge)
 
 
-def sliding(slide: tuple[int, int, int], rows: int, itemsize: int) -> Tile:
-    """A tile of a whole line of ``rows`` pixels, of which its function takes `SLIDING_ROWS` at a time."""
+def sliding(slide: tuple[int, int, int], rows: int, columns: int, itemsize: int) -> Tile:
+    """A tile of a whole line of ``rows`` pixels, of which its function takes `SLIDING_ROWS` at a time, and all columns
+    of those, NV vectors at a time, up to `SLIDING_BYTES`: weights and inputs stay in the L1 cache.
+    """
     machine = host()
-    nv = 2 if 2 * (SLIDING_ROWS + slide[0] + 1) < machine.registers else 1
-    return Tile(machine.bits, rows, nv, machine.lanes(itemsize), "lanes", slide=slide)
+    nv, vl = 2 if 2 * (SLIDING_ROWS + slide[0] + 1) < machine.registers else 1, machine.lanes(itemsize)
+    parts = min(columns, SLIDING_BYTES // itemsize) // (nv * vl)
+    return Tile(machine.bits, rows, nv, vl, "lanes", slide=slide, parts=max(parts, 1))
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ class TiledKernel:
         tile = self.tile
         if tile.slide is not None:
             return f"slide_{self.dtype}_{tile.bits}_{SLIDING_ROWS}x{tile.nv}"
-        return f"{'lanes' if tile.a_rows == 'lanes' else 'gemm'}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
+        label = f"{'lanes' if tile.a_rows == 'lanes' else 'gemm'}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
+        return label if tile.fold == 1 else f"{label}_fold{tile.fold}"
 
     def address(self) -> int:
         from fgrad.kernels.cpu import library  # loads LLVM
@@ -104,31 +111,39 @@ def host() -> Host:
 
 
 def choose(
-    rows: Sequence[int], lanes: int, reduction: int, itemsize: int, a_rows: ARows = "apart", whole: bool = False
+    rows: Sequence[int],
+    columns: int,
+    reduction: int,
+    itemsize: int,
+    a_rows: ARows = "apart",
+    whole: bool = False,
+    folds: Sequence[int] = (1,),
 ) -> tuple[Tile, float]:
-    """The tile with the least estimated time for problems of ``rows[r]`` rows, each ``lanes`` wide, and that time in
-    cycles.  ``whole``: no tile reaches beyond the last row.
+    """The tile with the least estimated time for problems of ``rows[r]`` rows of ``columns``, and that time in cycles.
+    ``whole``: no tile reaches beyond the last row; ``folds``: what the tile may fold.
 
     A tile takes, for every step of the reduction, the most of: MR*NV/2 cycles (two FMA ports), MR+NV (measured: one
     load a cycle beside the FMAs), 3 (latency), and where B does not stay in the L1 cache a row of B and a line of A at
-    32 bytes a cycle; and 30 + 10*MR cycles around it.  Lane by lane the loads are MR*NV + NV, two a cycle, and each row
-    costs a look at the table of taps.
+    32 bytes a cycle; and 30 + 10*MR cycles around it, and what folds.  Lane by lane the loads are MR*NV + NV, two a
+    cycle, and each row costs a look at the table of taps.
     """
     machine = host()
     vl = machine.lanes(itemsize)
-    vectors = max(math.ceil(lanes / vl), 1)
     best, best_cost = None, math.inf
     by_lane = a_rows == "lanes"
     for nv, choices in (LANE_ROWS if by_lane else ROWS).items():
-        for mr in choices:
+        for mr, fold in itertools.product(choices, folds):
             if mr * nv + nv + 1 > machine.registers - 1 or (whole and any(m % mr for m in rows)):
                 continue
-            tiles = sum(-(-m // mr) for m in rows) * -(-vectors // nv)
+            if fold > vl or (nv > 1 and (nv - 1) * vl >= columns * fold):  # a vector of nothing but empty columns
+                continue
+            panels = max(-(-columns // (nv * vl // fold)), 1)
+            tiles = sum(-(-m // mr) for m in rows) * panels
             row_bytes = nv * vl * itemsize
-            from_l2 = (row_bytes + 64) / 32 if reduction * row_bytes > L1_BYTES else 0
+            from_l2 = (row_bytes + 64) / 32 if reduction // fold * row_bytes > L1_BYTES else 0
             step = mr + max(mr * nv + nv, 3) / 2 if by_lane else max(mr * nv / 2, mr + nv, 3, from_l2) + 0.3
-            cost = tiles * (step * max(reduction, 1) + 30 + 10 * mr)
+            cost = tiles * (step * max(reduction, 1) / fold + 30 + mr * (10 + 2 * (fold - 1) * nv // fold))
             if cost < best_cost:
-                best, best_cost = Tile(machine.bits, mr, nv, vl, a_rows), cost
+                best, best_cost = Tile(machine.bits, mr, nv, vl, a_rows, fold=fold), cost
     assert best is not None
     return best, best_cost

@@ -8,7 +8,13 @@
 
 All strides and table entries are bytes.  A table entry of `ZERO_ROW` makes row i read ``zero + c*a_cs`` instead: that
 is how padding costs no copy of the input.  Rows of A that are "adjacent" are one element apart, and the table is row
-0's.  The accumulators stay in registers over the three loops.  Explicit vector
+0's.
+
+Few columns leave few FMAs to a load of A.  A tile with a ``fold`` F takes F neighbours of the run at once: a step
+broadcasts the group A[i](c .. c+F-1) over a vector, whose lanes hold (column, c mod F), c fastest, as B's do; so a
+vector has VL/F columns, and at the end each F neighbouring lanes are added up.
+
+The accumulators stay in registers over the three loops.  Explicit vector
 types keep LLVM from preferring 256-bit registers on AVX-512; `llvm.fmuladd` is one FMA where the host has it.
 
 A tile is a function of its own, emitted as LLVM IR and compiled in some 30 ms when a plan first chooses its shape; the
@@ -110,6 +116,32 @@ class _Emitter:
         low, high = ([mixed(*rows[k : k + 2], p) for k in (0, 2)] for p in ((0, 4, 1, 5), (2, 6, 3, 7)))
         return [mixed(*pair, p) for pair in (low, high) for p in ((0, 1, 4, 5), (2, 3, 6, 7))]
 
+    def broadcast(self, pointer, offset, fold: int):
+        """The ``fold`` elements at ``offset`` bytes behind ``pointer``, over and over."""
+        b = self.builder
+        if fold == 1:
+            return self.splat(b.load(self.at(pointer, offset, self.element), typ=self.element))
+        part = _Emitter(b, self.dtype, fold)
+        group = part.load(self.at(pointer, offset, part.vector), None)
+        mask = ir.Constant(ir.VectorType(I32, self.lanes), [lane % fold for lane in range(self.lanes)])
+        return b.shuffle_vector(group, ir.Constant(part.vector, ir.Undefined), mask)
+
+    def folded(self, vectors, fold: int):
+        """Each ``fold`` neighbouring lanes of the vectors, one behind the other, added up: vectors of a part as many
+        lanes in all, and an emitter for them.
+        """
+        e = self
+        while fold > 1:
+            pairs = list(zip(vectors[::2], vectors[1::2])) or [(vectors[0], ir.Constant(e.vector, ir.Undefined))]
+            lanes = e.lanes if len(vectors) > 1 else e.lanes // 2
+            mask = ir.VectorType(I32, lanes)
+            even, odd = (ir.Constant(mask, list(range(first, 2 * lanes, 2))) for first in (0, 1))
+            e = _Emitter(self.builder, self.dtype, lanes)
+            shuffle = self.builder.shuffle_vector
+            vectors = [e.add(shuffle(x, y, even), shuffle(x, y, odd)) for x, y in pairs]
+            fold //= 2
+        return vectors, e
+
     def multiply_add(self, x, y, z):
         if self.is_float:
             function = self._intrinsic(f"llvm.fmuladd.{self.suffix}", self.vector, [self.vector] * 3)
@@ -120,8 +152,8 @@ class _Emitter:
         return self.builder.fadd(x, y) if self.is_float else self.builder.add(x, y)
 
 
-def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, masks, acc) -> None:
-    """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count."""
+def _reduce_run(e: _Emitter, spec: TileSpec, rows, b_start, count, a_cs, b_cs, masks, acc) -> None:
+    """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count (of a fold: groups c)."""
     b = e.builder
     head, body, tail = (b.append_basic_block(f"run.{part}") for part in ("head", "body", "tail"))
     entry = b.block
@@ -132,10 +164,10 @@ def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, mask
     b.position_at_end(body)
     vectors = e.row(b_start, b_offset, masks)
     for pointer, row in zip(rows, acc):
-        if lanes:
+        if spec.a_rows == "lanes":
             factors = e.row(pointer, a_offset, masks)
         else:
-            factors = [e.splat(b.load(e.at(pointer, a_offset, e.element), typ=e.element))] * len(masks)
+            factors = [e.broadcast(pointer, a_offset, spec.fold)] * len(masks)
         for factor, vector, slot in zip(factors, vectors, row):
             b.store(e.multiply_add(factor, vector, b.load(slot, typ=e.vector)), slot)
     steps = ((left, count, b.sub(left, I64(1))), (a_offset, I64(0), b.add(a_offset, a_cs)),
@@ -147,17 +179,27 @@ def _reduce_run(e: _Emitter, lanes: bool, rows, b_start, count, a_cs, b_cs, mask
     b.position_at_end(tail)
 
 
-def _reduce_slide(e: _Emitter, slide, start, b_start, a_cs, b_cs, masks, acc) -> None:
-    """``acc[i][v] += A(i row_step + c tap_step)[v] * B(c)[v]`` for all c: each position of A is loaded once."""
-    b, (taps, row_step, tap_step) = e.builder, slide
-    weights = [e.row(b_start, b.mul(b_cs, I64(c)), masks) for c in range(taps)]
-    meets: dict[int, list[tuple[int, int]]] = {}
-    for i in range(len(acc)):
+def _meetings(spec: TileSpec) -> dict[int, list[tuple[int, int]]]:
+    """Position of A -> the (row, tap) that meet it, of a sliding tile."""
+    assert spec.slide is not None
+    taps, row_step, tap_step = spec.slide
+    found: dict[int, list[tuple[int, int]]] = {}
+    for i in range(spec.mr):
         for c in range(taps):
-            meets.setdefault(i * row_step + c * tap_step, []).append((i, c))
-    for position in sorted(meets):
-        vectors = e.row(start, b.mul(a_cs, I64(position)), masks)
-        for i, c in meets[position]:
+            found.setdefault(i * row_step + c * tap_step, []).append((i, c))
+    return dict(sorted(found.items()))
+
+
+def _reduce_slide(e: _Emitter, spec: TileSpec, starts, b_start, b_cs, masks, acc) -> None:
+    """``acc[i][v] += A(i row_step + c tap_step)[v] * B(c)[v]`` for all c: each position of A is loaded once, from
+    ``starts``.
+    """
+    b = e.builder
+    assert spec.slide is not None
+    weights = [e.row(b_start, b.mul(b_cs, I64(c)), masks) for c in range(spec.slide[0])]
+    for position, meets in _meetings(spec).items():
+        vectors = e.row(starts[position], I64(0), masks)
+        for i, c in meets:
             for x, weight, slot in zip(vectors, weights[c], acc[i]):
                 b.store(e.multiply_add(x, weight, b.load(slot, typ=e.vector)), slot)
 
@@ -172,50 +214,80 @@ def tile_text(spec: TileSpec) -> str:
 
 
 def _write_slide(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
-    """All pixels of a line, MR at a time; the last ones overlap those before, so that none lies beyond the line."""
+    """All pixels of a line, MR at a time; the last ones overlap those before, so that none lies beyond the line.  Of MR
+    pixels all columns of the panel are written, NV vectors at a time, before the next are read: memory is visited in
+    its order.  Pixels at the line's ends, which meet its border, have code of their own, which reads zeros there.
+    """
     e = _Emitter(builder, spec.dtype, spec.vl)
-    w, word, masks = _words(e, args, spec)
+    w, word = _words(builder, args)
     info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
     first, out = word(info, I64(0)), word(info, I64(2))
     acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
     last = builder.sub(w["count"], I64(spec.mr))
     assert spec.slide is not None
-    row_step = spec.slide[1]
+    row_step, width, positions = spec.slide[1], spec.nv * spec.vl, list(_meetings(spec))
+    steps = {position: builder.mul(w["a_cs"], I64(position)) for position in positions}
+    parts = builder.sdiv(builder.add(w["lanes"], I64(width - 1)), I64(width))
     with cgutils.for_range(builder, builder.sdiv(builder.add(w["count"], I64(spec.mr - 1)), I64(spec.mr))) as block:
         pixel = builder.mul(block.index, I64(spec.mr))
         pixel = builder.select(builder.icmp_signed("<", pixel, last), pixel, last)
-        start = builder.add(first, builder.mul(pixel, builder.mul(w["a_cs"], I64(row_step))))
-        for slot in (slot for row in acc for slot in row):
-            builder.store(e.zeros, slot)
-        with cgutils.for_range(builder, w["s_count"]) as line:
-            at = builder.inttoptr(builder.add(start, word(table, line.index)), BYTES)
-            b_start = builder.inttoptr(builder.add(w["b"], word(b_table, line.index)), BYTES)
-            _reduce_slide(e, spec.slide, at, b_start, w["a_cs"], w["b_cs"], masks, acc)
-        for i, row in enumerate(acc):
-            base = builder.add(out, builder.mul(builder.add(pixel, I64(i)), w["o_step"]))
-            for v, slot in enumerate(row):
-                pointer = e.at(builder.inttoptr(base, BYTES), I64(v * spec.vl * e.itemsize), e.vector)
-                e.store(builder.load(slot, typ=e.vector), pointer, masks[v])
+        place = builder.mul(pixel, I64(row_step))
+        start = builder.add(first, builder.mul(place, w["a_cs"]))
+        to = builder.add(out, builder.mul(pixel, w["o_step"]))
+
+        def exists(position: int):
+            at = builder.add(place, I64(position))
+            above = builder.icmp_signed(">=", at, w["begin"])
+            return builder.and_(above, builder.icmp_signed("<", at, w["end"]))
+
+        def write(exist) -> None:
+            with cgutils.for_range(builder, parts) as part:
+                offset = builder.mul(part.index, I64(width * e.itemsize))
+                masks = _masks(e, builder.sub(w["lanes"], builder.mul(part.index, I64(width))), spec.nv, spec.edge)
+                for slot in (slot for row in acc for slot in row):
+                    builder.store(e.zeros, slot)
+                with cgutils.for_range(builder, w["s_count"]) as line:
+                    at = builder.add(builder.add(start, offset), word(table, line.index))
+                    starts = {position: builder.add(at, step) for position, step in steps.items()}
+                    for position, flag in exist.items():
+                        starts[position] = builder.select(flag, starts[position], w["zero"])
+                    starts = {position: builder.inttoptr(address, BYTES) for position, address in starts.items()}
+                    b_start = builder.add(builder.add(w["b"], offset), word(b_table, line.index))
+                    _reduce_slide(e, spec, starts, builder.inttoptr(b_start, BYTES), w["b_cs"], masks, acc)
+                for i, row in enumerate(acc):
+                    base = builder.add(builder.add(to, offset), builder.mul(w["o_step"], I64(i)))
+                    for v, slot in enumerate(row):
+                        pointer = e.at(builder.inttoptr(base, BYTES), I64(v * spec.vl * e.itemsize), e.vector)
+                        e.store(builder.load(slot, typ=e.vector), pointer, masks[v])
+
+        with builder.if_else(builder.and_(exists(positions[0]), exists(positions[-1]))) as (inside, border):
+            with inside:
+                write({})
+            with border:
+                write({position: exists(position) for position in positions})
     builder.ret_void()
 
 
-def _words(e: _Emitter, args, spec: TileSpec):
-    """The words by name, a function that reads one from a table, and the mask of each vector of a row (or None)."""
-    builder = e.builder
+def _words(builder: ir.IRBuilder, args):
+    """The words by name, and a function that reads one from a table."""
 
     def word(base, index):
         return builder.load(builder.gep(base, [index], source_etype=I64), typ=I64)
 
-    w = {name: word(args, I64(i)) for i, name in enumerate(TILE_WORDS)}
-    masks = [None] * spec.nv
-    if spec.edge:
-        masks = [e.first_lanes(builder.sub(w["lanes"], I64(v * spec.vl))) for v in range(spec.nv)]
-    return w, word, masks
+    return {name: word(args, I64(i)) for i, name in enumerate(TILE_WORDS)}, word
+
+
+def _masks(e: _Emitter, lanes, vectors: int, edge: bool):
+    """The mask of each vector of a row of which ``lanes`` exist, or None where all do."""
+    if not edge:
+        return [None] * vectors
+    return [e.first_lanes(e.builder.sub(lanes, I64(v * e.lanes))) for v in range(vectors)]
 
 
 def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     e = _Emitter(builder, spec.dtype, spec.vl)
-    w, word, masks = _words(e, args, spec)
+    w, word = _words(builder, args)
+    masks = _masks(e, w["lanes"], spec.nv, spec.edge and spec.fold == 1)  # where B is folded, its last panel is full
     info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
     starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
     acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
@@ -235,7 +307,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                 address = builder.add(builder.add(starts[0], a_g), word(table, builder.add(line, indices[0])))
                 first = builder.inttoptr(address, BYTES)
                 pointers = [builder.gep(first, [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
-                _reduce_run(e, False, pointers, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
+                _reduce_run(e, spec, pointers, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
             else:
                 pointers, none = [], I1(1)
                 for start, index in zip(starts, indices):
@@ -245,7 +317,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                     none = builder.and_(none, is_zero)
                     pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
                 run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-                _reduce_run(e, spec.a_rows == "lanes", pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
+                _reduce_run(e, spec, pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:
@@ -253,12 +325,16 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         builder.ret_void()
         return
 
+    sums = [e.folded(row, spec.fold) for row in vectors]
+    o = sums[0][1]
+    masks = _masks(o, w["lanes"], len(sums[0][0]), spec.edge)
+
     def write(add: bool) -> None:
-        for out, row in zip(outs, vectors):
+        for out, (row, _) in zip(outs, sums):
             base = builder.inttoptr(out, BYTES)
             for v, value in enumerate(row):
-                pointer = e.at(base, I64(v * spec.vl * e.itemsize), e.vector)
-                e.store(e.add(value, e.load(pointer, masks[v])) if add else value, pointer, masks[v])
+                pointer = o.at(base, I64(v * o.lanes * o.itemsize), o.vector)
+                o.store(o.add(value, o.load(pointer, masks[v])) if add else value, pointer, masks[v])
 
     with builder.if_else(builder.icmp_signed("!=", w["accumulate"], I64(0))) as (then, otherwise):
         with then:

@@ -292,7 +292,7 @@ def flops_of(launch: Launch) -> int:
     """For one run of all its steps; of a loop, for all iterations (one, where a while loop decides)."""
     if isinstance(launch, Group):
         size = math.prod(launch.shape)
-        return size * (sum(n[0] == "map" for n in launch.nodes) + (launch.fold is not None))
+        return size * (sum(n[0] == "map" for n in launch.nodes) + len(launch.folds))
     if isinstance(launch, KernelCall):
         return _kernel_flops(launch)
     if isinstance(launch, Loop):
@@ -391,9 +391,10 @@ def _user_lines(launch: Launch) -> tuple[Source, ...]:
 
 def _why(launch: Launch) -> str:
     if isinstance(launch, Group):
-        n = len(launch.names) - (launch.fold is not None)
-        if launch.fold is not None and n:
-            return f"fused: {n} element-wise over one shape, and the reduction takes its operand from registers"
+        n = len(launch.names) - len(launch.folds)
+        if launch.folds and n:
+            takes = "reduction takes its operand" if len(launch.folds) == 1 else "reductions take their operands"
+            return f"fused: {n} element-wise over one shape, and the {takes} from registers"
         return f"fused: {n} element-wise over one shape; what is between them stays in registers" if n > 1 else ""
     if isinstance(launch, HostCall):
         return f"in Python: {launch.reason}"
@@ -408,7 +409,7 @@ def _why(launch: Launch) -> str:
 def _stored(launch: Launch, launches: Sequence[Launch], inside: bool) -> tuple[str, ...]:
     """For each result: who reads it, and why that is another kernel.  ``inside`` a loop or branch?"""
     if isinstance(launch, Group):
-        results = [b for _, b in launch.results] + ([launch.fold[3]] if launch.fold else [])
+        results = [*(b for _, b in launch.results), *(fold.out for fold in launch.folds)]
     elif isinstance(launch, KernelCall | HostCall):
         results = launch.outs
     else:
@@ -435,9 +436,10 @@ def _reader(maker: Launch, b: Buffer, reader: Launch) -> str:
     who = f"{' '.join(reader.names)} over {list(reader.shape)}"
     if not isinstance(maker, Group):
         return f"{who} is emitted code, and nothing is fused behind a library kernel"
-    if maker.fold is not None and b is maker.fold[3]:
+    folded = [fold.out for fold in maker.folds]
+    if b in folded:
         return f"{who} needs the finished reduction"
-    if maker.fold is not None and any(v.buffer is maker.fold[3] for v in reader.loads):
+    if any(v.buffer in folded for v in reader.loads):
         return f"{who} needs the reduction of this kernel first"
     if reader.shape != maker.shape:
         return f"{who} has another loop shape"

@@ -27,6 +27,7 @@ from fgrad.compiler.schedule import (
     Loop,
     Member,
     Moving,
+    Reduced,
     Schedule,
     Value,
     View,
@@ -149,7 +150,7 @@ class _Fuser:
 
     def mergeable(self, a: Group, b: Group) -> bool:
         """Whether a (earlier) may run at b's position: nothing up to b reads what it stores."""
-        return a.fold is None and a.first_read > b.position and a.streams + b.streams <= MAX_STREAMS
+        return not a.folds and a.first_read > b.position and a.streams + b.streams <= MAX_STREAMS
 
     def merge(self, a: Group, b: Group) -> None:
         renumber: list[int] = []
@@ -209,15 +210,16 @@ class _Fuser:
     def fold(self, eqn: Eqn) -> None:
         v = self.read(eqn.invars[0])
         aval = eqn.invars[0].aval
-        if isinstance(v, Member) and v.group.fold is None and v.group.shape == aval.shape:
-            group = v.group
+        axes, combine = eqn.params["axes"], eqn.primitive.cpu.combine
+        if isinstance(v, Member) and v.group.shape == aval.shape and all(f.axes == axes for f in v.group.folds):
+            group = v.group  # with the reductions over these axes that it has already
             node = v.node
         else:
             group = self.new_group(aval.shape)
             node = self.operand(group, v)
         out = eqn.outvars[0].aval
         buffer = Buffer(out.dtype, out.shape, group.position + 0.5)
-        group.fold = (node, eqn.primitive.cpu.combine, eqn.params["axes"], buffer)
+        group.folds.append(Reduced(node, combine, axes, buffer))
         group.names.append(eqn.primitive.name)
         group.sources.append(eqn.source)
         self.env[eqn.outvars[0]] = View(buffer, buffer.layout)
@@ -395,7 +397,7 @@ class _Fuser:
             else:
                 handlers[type(eqn.primitive.cpu)](eqn)
         outputs = [self.output(j, a) for j, a in enumerate(jaxpr.outvars)]
-        launches = [x for x in self.launches if not isinstance(x, Group) or x.results or x.fold]
+        launches = [x for x in self.launches if not isinstance(x, Group) or x.results or x.folds]
         return Schedule(launches, [v.buffer if isinstance(v, View) else _UNUSED for v in inputs], outputs)
 
     def output(self, j: int, a: Atom) -> Buffer | int:

@@ -69,9 +69,18 @@ class Member:
 Value = Const | View | Member
 
 
+class Reduced(NamedTuple):
+    """``out[kept] = combine over axes of node``, a reduction of a group."""
+
+    node: int
+    combine: str
+    axes: tuple[int, ...]
+    out: Buffer
+
+
 @dataclass(eq=False)
 class Group:
-    """Element-wise nodes over one loop shape, at most one reduction of one of them, and the values to store."""
+    """Element-wise nodes over one loop shape, reductions of some of them over the same axes, and the values to store."""
 
     shape: tuple[int, ...]
     position: int
@@ -80,7 +89,7 @@ class Group:
     dtypes: list[np.dtype] = field(default_factory=list)
     index: dict[tuple, int] = field(default_factory=dict)
     results: list[tuple[int, Buffer]] = field(default_factory=list)
-    fold: tuple[int, str, tuple[int, ...], Buffer] | None = None
+    folds: list[Reduced] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     sources: list[Source | None] = field(default_factory=list)  # the user's lines, as names
     first_read: float = float("inf")  # earliest schedule position that reads a stored result
@@ -107,6 +116,11 @@ class Group:
         buffer = Buffer(self.dtypes[node], self.shape, self.position + 0.5, made_by=self)
         self.results.append((node, buffer))
         return buffer
+
+    @property
+    def outs(self) -> list[Buffer]:
+        """All it writes, the reductions' results first."""
+        return [*(fold.out for fold in self.folds), *(b for _, b in self.results)]
 
     @property
     def streams(self) -> int:

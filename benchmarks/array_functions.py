@@ -7,6 +7,8 @@ fgrad and JAX run jitted functions, PyTorch its own functions eagerly, NumPy (sh
 Results are compared before anything is timed.  GB/s counts each operand and each result once.
 """
 
+# ruff: noqa: B023, E731 -- a row is timed before the loop that makes it goes on
+
 from __future__ import annotations
 
 import argparse
@@ -49,10 +51,10 @@ def reductions() -> Iterator[Row]:
 
             name = f"sum {list(shape)} over {axes}"
             yield Row(name, total, lambda x, axes=axes: x.sum(axes), (_uniform(*shape),), tolerance=1e-3)
-        both = lambda np_, lax, nn: lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2)))  # noqa: E731
-        var = lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2), correction=0))  # noqa: E731
+        both = lambda np_, lax, nn: lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2)))
+        var = lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2), correction=0))
         yield Row(f"mean and var {list(shape)} over (0, 1, 2)", both, var, (_uniform(*shape),), tolerance=1e-4)
-        biggest = lambda np_, lax, nn: lambda x: x.max((0, 1, 2))  # noqa: E731
+        biggest = lambda np_, lax, nn: lambda x: x.max((0, 1, 2))
         yield Row(f"max {list(shape)} over (0, 1, 2)", biggest, lambda x: x.amax((0, 1, 2)), (_uniform(*shape),))
 
 
@@ -72,7 +74,7 @@ def rows() -> Iterator[Row]:
             size = f"[{n},{k}]"
             yield Row(f"softmax {size}", lambda np_, lax, nn: nn.softmax, lambda x: torch.softmax(x, 1), x)
             yield Row(f"log_softmax {size}", lambda np_, lax, nn: nn.log_softmax, lambda x: torch.log_softmax(x, 1), x)
-            logsumexp = lambda np_, lax, nn: lambda x: nn.logsumexp(x, axis=1)  # noqa: E731
+            logsumexp = lambda np_, lax, nn: lambda x: nn.logsumexp(x, axis=1)
             yield Row(f"logsumexp {size}", logsumexp, lambda x: torch.logsumexp(x, 1), x)
             yield Row(f"layer norm {size}", layer_norm, lambda x, k=k: torch.nn.functional.layer_norm(x, (k,)), x)
 
@@ -89,16 +91,13 @@ def functions() -> Iterator[Row]:
                 (_uniform(1 << 18, dtype=dtype, low=low),), getattr(np, name), tolerance,
             )  # fmt: skip
         x = (_uniform(1 << 18, dtype=dtype),)
-        for name, theirs in (
-            ("erf", torch.erf), ("erfc", torch.erfc), ("logistic", torch.sigmoid),
-        ):  # fmt: skip
-            both = lambda np_, lax, nn, name=name: getattr(lax, name)  # noqa: E731
+        for name, theirs in (("erf", torch.erf), ("erfc", torch.erfc), ("logistic", torch.sigmoid)):
+            both = lambda np_, lax, nn, name=name: getattr(lax, name)
             yield Row(f"{name} {dtype}", both, theirs, x, None, tolerance)
-        for name, theirs in (
-            ("softplus", torch.nn.functional.softplus), ("gelu", lambda x: torch.nn.functional.gelu(x, approximate="tanh")),
-            ("silu", torch.nn.functional.silu),
-        ):  # fmt: skip
-            both = lambda np_, lax, nn, name=name: getattr(nn, name)  # noqa: E731
+        gelu = lambda x: torch.nn.functional.gelu(x, approximate="tanh")
+        softplus, silu = torch.nn.functional.softplus, torch.nn.functional.silu
+        for name, theirs in (("softplus", softplus), ("gelu", gelu), ("silu", silu)):
+            both = lambda np_, lax, nn, name=name: getattr(nn, name)
             yield Row(f"{name} {dtype}", both, theirs, x, None, 10 * tolerance)
 
 
@@ -112,16 +111,14 @@ def orders() -> Iterator[Row]:
         x = (_uniform(*shape),)
         size = str(list(shape))
         yield Row(f"sort {size}", on("sort", axis=-1), lambda x: torch.sort(x, -1)[0], x, lambda x: np.sort(x, -1))
-        stable = lambda x: np.argsort(x, -1, kind="stable")  # noqa: E731
-        yield Row(
-            f"argsort {size}", on("argsort", axis=-1), lambda x: torch.argsort(x, -1, stable=True), x, stable
-        )
+        stable = lambda x: np.argsort(x, -1, kind="stable")
+        yield Row(f"argsort {size}", on("argsort", axis=-1), lambda x: torch.argsort(x, -1, stable=True), x, stable)
         for axis in range(len(shape)):
-            total = lambda x, axis=axis: np.cumsum(x, axis)  # noqa: E731
+            total = lambda x, axis=axis: np.cumsum(x, axis)
             name = f"cumsum {size} along {axis}"
             yield Row(name, on("cumsum", axis=axis), lambda x, axis=axis: torch.cumsum(x, axis), x, total, 1e-2)
-        largest = lambda x: np.maximum.accumulate(x, -1)  # noqa: E731
-        cummax = lambda np_, lax, nn: lambda x: lax.cummax(x, axis=x.ndim - 1)  # noqa: E731
+        largest = lambda x: np.maximum.accumulate(x, -1)
+        cummax = lambda np_, lax, nn: lambda x: lax.cummax(x, axis=x.ndim - 1)
         yield Row(f"cummax {size}", cummax, lambda x: torch.cummax(x, -1)[0], x, largest)
         product = (_uniform(*shape, low=0.99, high=1.01),)
         name = f"cumprod {size}"
@@ -152,12 +149,12 @@ def places() -> Iterator[Row]:
             lambda x, i, u: x.index_add(0, i, u), (x, i, u), add_at, 1e-4,
         )  # fmt: skip
     x, i = _uniform(4096, 100), rng.integers(0, 100, (4096, 1)).astype(np.int64)
-    along = lambda np_, lax, nn: lambda x, i: np_.take_along_axis(x, i, 1)  # noqa: E731
+    along = lambda np_, lax, nn: lambda x, i: np_.take_along_axis(x, i, 1)
     yield Row(
         "take_along_axis [4096,100]", along, lambda x, i: torch.gather(x, 1, i), (x, i),
         lambda x, i: np.take_along_axis(x, i, 1),
     )  # fmt: skip
-    hot = lambda np_, lax, nn: lambda i: nn.one_hot(i[:, 0], 100)  # noqa: E731
+    hot = lambda np_, lax, nn: lambda i: nn.one_hot(i[:, 0], 100)
     eye = np.eye(100, dtype=np.float32)
     yield Row(
         "one_hot [4096] of 100", hot, lambda i: torch.nn.functional.one_hot(i[:, 0], 100).float(), (i,),
@@ -214,7 +211,9 @@ def main() -> None:
             for name, values in results.items():
                 for ours, value in zip(results["fgrad"], values, strict=True):
                     scale = row.tolerance * max(1.0, float(np.abs(ours).max(initial=0)))
-                    np.testing.assert_allclose(ours, value, rtol=row.tolerance, atol=scale, err_msg=f"{row.name} {name}")
+                    np.testing.assert_allclose(
+                        ours, value, rtol=row.tolerance, atol=scale, err_msg=f"{row.name} {name}"
+                    )
             timings = interleaved(calls, rounds=options.rounds, seconds=options.seconds, settle=options.seconds / 4)
             mine = timings["fgrad"].median
             moved = sum(x.nbytes for x in (*row.args, *results["fgrad"]))

@@ -27,12 +27,23 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.compiler.fuse import MAX_STREAMS
 from fgrad.compiler.lower import Line, plan_of, what_of
 from fgrad.compiler.program import Program
-from fgrad.compiler.schedule import Branch, Buffer, Copies, Group, HostCall, KernelCall, Launch, Loop, View, reads
+from fgrad.compiler.schedule import (
+    MAX_STREAMS,
+    Branch,
+    Buffer,
+    Copies,
+    Group,
+    HostCall,
+    KernelCall,
+    Launch,
+    Loop,
+    View,
+    distinct_bytes,
+    reads,
+)
 from fgrad.core.jaxpr import Source
-from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 # kernels that move what another one computes with
@@ -317,22 +328,17 @@ def _kernel_flops(call: KernelCall) -> int:
 
 
 # --- traffic ---------------------------------------------------------------------------------------------------------
-def _distinct(layout: Layout) -> int:
-    """Bytes of the elements a layout reaches: a broadcast axis counts one."""
-    return math.prod(n if s else min(n, 1) for n, s in zip(layout.shape, layout.strides)) * layout.dtype.itemsize
-
-
 def _bytes(views: Sequence[View]) -> int:
-    return sum(_distinct(v.layout) for v in views)
+    return sum(distinct_bytes(v.layout) for v in views)
 
 
 def _traffic(launch: Any) -> list[tuple[int, int]]:
     """(bytes read, bytes written) of each step."""
     plans, operands, results = plan_of(launch)
     if isinstance(launch, Copies):
-        moved = [_distinct(target) for _, target in launch.parts]
+        moved = [distinct_bytes(target) for _, target in launch.parts]
         filled = [launch.out.nbytes] * (len(plans) - len(moved))
-        return [*((0, n) for n in filled), *((_distinct(v.layout), n) for (v, _), n in zip(launch.parts, moved))]
+        return [*((0, n) for n in filled), *((distinct_bytes(v.layout), n) for (v, _), n in zip(launch.parts, moved))]
     out = []
     for plan in plans:
         written: set[int] = set()
@@ -340,7 +346,7 @@ def _traffic(launch: Any) -> list[tuple[int, int]]:
             out.append(_step_traffic(step, plan, operands, results, written))
     if isinstance(launch, KernelCall) and launch.eqn.primitive.name == "gather":
         read, wrote = out[-1]
-        whole, picked = _distinct(operands[0].layout), launch.outs[0].nbytes
+        whole, picked = distinct_bytes(operands[0].layout), launch.outs[0].nbytes
         out[-1] = read - whole + min(whole, picked), wrote
     return out
 
@@ -349,7 +355,7 @@ def _step_traffic(
     step: Step, plan: KernelPlan, operands: Sequence[View], results: Sequence[Buffer], written: set[int]
 ) -> tuple[int, int]:
     pointers = {(a.kind, a.index) for a in step.args if isinstance(a, Ptr)}
-    read = sum(_distinct(operands[i].layout) for kind, i in pointers if kind == "in")
+    read = sum(distinct_bytes(operands[i].layout) for kind, i in pointers if kind == "in")
     wrote = sum(results[i].nbytes for kind, i in pointers if kind == "out")
     for kind, i in pointers:
         if kind == "tmp" and i in written:

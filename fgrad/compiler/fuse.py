@@ -14,7 +14,9 @@ from dataclasses import replace
 import numpy as np
 
 from fgrad.compiler.in_place import updated_in_place
+from fgrad.compiler.recompute import economised
 from fgrad.compiler.schedule import (
+    MAX_STREAMS,
     Branch,
     Buffer,
     Carry,
@@ -39,7 +41,6 @@ from fgrad.kernels.layout import Layout
 from fgrad.primitives.arithmetic import mul_p
 
 _UNUSED = Buffer(np.dtype(np.bool_), (), -1, "in")  # in place of a body's input that is a known scalar
-MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
 
 
 def _structural(value: np.ndarray) -> bool:
@@ -153,17 +154,8 @@ class _Fuser:
         return not a.folds and a.first_read > b.position and a.streams + b.streams <= MAX_STREAMS
 
     def merge(self, a: Group, b: Group) -> None:
-        renumber: list[int] = []
-        for node, dtype in zip(a.nodes, a.dtypes):
-            if node[0] == "load":
-                new = b.load(a.loads[node[1]])
-            elif node[0] == "map":
-                new = b.add((*node[:3], tuple(renumber[i] for i in node[3])), dtype)
-            else:
-                new = b.add(node, dtype)
-            renumber.append(new)
-        for i, at in enumerate(renumber):
-            self.moved[(a, i)] = (b, at)
+        renumber = b.copy_from(a, range(len(a.nodes)))
+        self.moved.update(((a, i), (b, at)) for i, at in renumber.items())
         for stored, buffer in a.results:
             buffer.at, buffer.made_by = b.position + 0.5, b
             b.results.append((renumber[stored], buffer))
@@ -398,7 +390,7 @@ class _Fuser:
                 handlers[type(eqn.primitive.cpu)](eqn)
         outputs = [self.output(j, a) for j, a in enumerate(jaxpr.outvars)]
         launches = [x for x in self.launches if not isinstance(x, Group) or x.results or x.folds]
-        return Schedule(launches, [v.buffer if isinstance(v, View) else _UNUSED for v in inputs], outputs)
+        return Schedule(economised(launches), [v.buffer if isinstance(v, View) else _UNUSED for v in inputs], outputs)
 
     def output(self, j: int, a: Atom) -> Buffer | int:
         value = self.read(a)

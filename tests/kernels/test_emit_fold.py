@@ -125,7 +125,9 @@ def test_the_same_bits_for_any_number_of_threads(axes, monkeypatch):
     x = np.random.default_rng(2).standard_normal((3000, 200)).astype(np.float32)
     out = Layout.contiguous(np.float32, tuple(n for a, n in enumerate(x.shape) if a not in axes))
     program = from_plan(
-        emit.fold_plan(x.shape, [layout_of(x)], [("load", 0)], [emit.Reduce(0, "add", out)], axes), [layout_of(x)], [out]
+        emit.fold_plan(x.shape, [layout_of(x)], [("load", 0)], [emit.Reduce(0, "add", out)], axes),
+        [layout_of(x)],
+        [out],
     )
     results = []
     for threads in (1, 2):
@@ -214,7 +216,12 @@ def test_fused_expression_with_an_extra_result(shape, axes):
     out, work = np.empty(kept, np.float32), x.copy()
     nodes = [("load", 0), ("load", 1), ("map", times, (), (0, 1)), ("map", square, (), (2,))]
     plan = emit.fold_plan(
-        shape, [layout_of(x), layout_of(wide)], nodes, [emit.Reduce(3, "add", layout_of(out))], axes, [(layout_of(x), 2)]
+        shape,
+        [layout_of(x), layout_of(wide)],
+        nodes,
+        [emit.Reduce(3, "add", layout_of(out))],
+        axes,
+        [(layout_of(x), 2)],
     )
     run_plan(plan, [work, wide], [out, work])
     np.testing.assert_array_equal(work, x * b)

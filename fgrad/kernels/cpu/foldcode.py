@@ -21,8 +21,8 @@ FLUSH = 16  # additions to a first-level accumulator before it is added to the s
 
 @dataclass(frozen=True)
 class FoldSpec(Spec):
-    """``kept`` and ``reduced`` axes outside the innermost one; ``sizes`` that are part of the code (the columns, if they
-    are few; in the short form the extents of the reduced axes); the expression, what is folded of it, and extra
+    """``kept`` and ``reduced`` axes outside the innermost one; ``sizes`` that are part of the code (the columns, if
+    they are few; in the short form the extents of the reduced axes); the expression, what is folded of it, and extra
     results with the node each of them stores.
     """
 
@@ -131,13 +131,13 @@ class _Writer:
 
     def _short(self, kept: list[str], group: bool) -> None:
         """A row of few elements, one after another, in code without loops: so rows side by side make vectors."""
-        totals = [fold.start for fold in self.folds]
+        totals: list[Pair] = [fold.start for fold in self.folds]
         for place in itertools.product(*(range(n) for n in self.spec.sizes)):
             *outer, column = map(str, place)
             coordinates = [*kept, *outer]
             starts = [x.offset("0", coordinates, 0) for x in self.every]
             pairs = self._evaluate(coordinates, starts, column, {}, group)
-            totals = [fold.combine(self.s, *both) for fold, *both in zip(self.folds, totals, pairs)]
+            totals = [fold.combine(self.s, total, pair) for fold, total, pair in zip(self.folds, totals, pairs)]
         for fold, total in zip(self.folds, totals):
             fold.store(total, self.chunk, kept, "0", group)
 

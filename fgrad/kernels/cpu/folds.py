@@ -64,7 +64,7 @@ def fold_plan(
     ``ins`` and ``nodes`` are those of `emit.map_plan`; ``combine`` of each fold is add, mul, max, min (NaN wins), and,
     or (of bools and integers, bitwise), argmax or argmin (over one axis; the first of equals, and the first NaN wins).
     Its ``out`` is ``Ptr("out", j)`` and has the kept axes in order; the result is converted to its dtype.  ``extra``
-    are element-wise results (layout of loop_shape, node) written by the same loop, in ``Ptr("out", len(folds))`` and on.
+    are element-wise results (layout of loop_shape, node) written by the same loop, from ``Ptr("out", len(folds))`` on.
     Sums of integers wrap in their own dtype; a reduction over no elements gives the identity (0, 1, -inf, ...).
 
     >>> from fgrad.kernels.cpu.driver import from_plan
@@ -103,7 +103,7 @@ class _Result(NamedTuple):
     """A fold of a node (for arg folds with a node of its index), held in a dtype, and where it goes."""
 
     node: int
-    index: int | None
+    place: int | None
     combine: str
     held: np.dtype
     out: Layout
@@ -111,7 +111,7 @@ class _Result(NamedTuple):
 
     def partial(self) -> list[np.dtype]:
         """What a chunk of the reduction leaves behind."""
-        return [self.held] if self.index is None else [self.held, INDEX]
+        return [self.held] if self.place is None else [self.held, INDEX]
 
 
 def _steps(
@@ -167,7 +167,7 @@ def _steps(
     for j, r in enumerate(results):
         if chunks == 1:
             final = result(r.out.dtype, r.pointer, r.out.offset, 1 + j, 0)
-            targets = [final, None] if r.index is None else [None, final]
+            targets: list[Operand | None] = [final, None] if r.place is None else [None, final]
         else:
             targets = [None, None]
             for i, dtype in enumerate(r.partial()):
@@ -175,7 +175,7 @@ def _steps(
                 temps.append(chunks * count * dtype.itemsize)
                 partials.append((Layout.contiguous(dtype, (chunks, *kept_shape)), pointer))
                 targets[i] = result(dtype, pointer, 0, 0, count)
-        folds.append(Folded(r.combine, r.node, r.index, r.held.name, *targets))
+        folds.append(Folded(r.combine, r.node, r.place, r.held.name, *targets))
     operands = []
     for k, (layout, pointer) in enumerate(streams, first):
         step = nest.step_of(column.strides[k])
@@ -199,7 +199,7 @@ def _steps(
         return steps
     again, k = [], 0
     for r in results:
-        again.append(r._replace(node=k, index=None if r.index is None else k + 1))
+        again.append(r._replace(node=k, place=None if r.place is None else k + 1))
         k += len(r.partial())
     loads = [("load", k) for k in range(len(partials))]
     return steps + _steps((chunks, *kept_shape), (0,), partials, loads, again, (), temps)

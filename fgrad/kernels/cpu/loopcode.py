@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fgrad.kernels.cpu import nest
-from fgrad.kernels.cpu.body import Iota, Node, Spec, evaluate
 from fgrad.kernels.cpu.accumulators import accumulator, identity
+from fgrad.kernels.cpu.body import Iota, Node, Spec, evaluate
 from fgrad.kernels.cpu.nest import Axis
 from fgrad.kernels.cpu.productcode import Access, Product, ProductWriter
 from fgrad.kernels.cpu.scalar import Scalar
@@ -288,7 +288,7 @@ class _Writer:
                 self.s.store(self.s.cast(value, out), self.address(fold.out, index), group=True)
 
     def halves(self, combine: str, values: Access, n: int, width: int, row: int, column: int) -> None:
-        """Combines halves of ``n`` rows of ``width`` values, ``row`` and ``column`` elements apart, until one is left."""
+        """Combines halves of ``n`` rows of ``width`` values, ``row`` and ``column`` elements apart, to one row."""
         held = dtype_of(values.dtype)
         if n == 0:
             with self.nest([Axis(width, ())], True) as index:

@@ -84,6 +84,8 @@ def functions() -> Iterator[Row]:
 
     for dtype in ("float32", "float64"):
         tolerance = 1e-5 if dtype == "float32" else 1e-13
+        wide = (_uniform(1 << 18, dtype=dtype),)
+        yield Row(f"x * 2 {dtype}", lambda np_, lax, nn: lambda x: x * 2, lambda x: x * 2, wide, lambda x: x * 2)
         for name in ("exp", "log", "tanh", "log1p", "expm1"):
             low = 0.01 if name.startswith("log") else -3.0
             yield Row(

@@ -23,10 +23,12 @@ FLUSH = 16  # additions to a first-level accumulator before it is added to the s
 class FoldSpec(Spec):
     """``kept`` and ``reduced`` axes outside the innermost one; ``sizes`` that are part of the code (the columns, if
     they are few; in the short form the extents of the reduced axes); the expression, what is folded of it, and extra
-    results with the node each of them stores.
+    results with the node each of them stores.  ``long``: a sum has enough terms for two levels.  ``apart``: the elements
+    from one row of the short form to the next, of folds, extra results and inputs; LLVM gathers by known strides only.
     """
 
     form: str
+    long: bool
     kept: int
     reduced: int
     sizes: tuple[int, ...]
@@ -35,6 +37,7 @@ class FoldSpec(Spec):
     folds: tuple[Folded, ...]
     extras: tuple[Operand, ...]
     stored: tuple[int, ...]
+    apart: tuple[int, ...] = ()
 
     def write(self, s: Scalar) -> None:
         _Writer(self, s).write()
@@ -47,7 +50,7 @@ class _Writer:
         self.unroll = 1 if heavy else UNROLL
         self.narrow = spec.form == "column" and bool(spec.sizes)
         count = spec.sizes[0] if self.narrow else {"column": BLOCK, "row": LANES, "short": 1}[spec.form]
-        self.folds = [Folding(s, folded, count, self.narrow, spec.form != "short") for folded in spec.folds]
+        self.folds = [Folding(s, folded, count, self.narrow, spec.long) for folded in spec.folds]
         self.two_levels = any(fold.two_levels for fold in self.folds)
 
     # ---- the nest
@@ -67,6 +70,9 @@ class _Writer:
         self.extras = [Stream(code, operand, outer) for operand in spec.extras]
         self.ins = [Stream(code, operand, outer) for operand in spec.ins]
         self.every = self.extras + self.ins
+        outs = [out for fold in self.folds for out, _, _ in fold.outs]
+        for stream, stride in zip([*outs, *self.every], spec.apart):
+            stream.strides[0] = str(stride)
         self.taken = code.array("i64", 1)  # rows (columns) since the last flush
 
         with code.loop("%begin", "%end") as tile:
@@ -121,11 +127,16 @@ class _Writer:
         with code.loop(*self.outer_range) as outer:
             coordinates, starts = self._outer(outer)
             for low, high, step in self._steps(*self.inner_range, LANES, lanes):
-                with code.loop(low, high, step) as block:
-                    blocks = step // LANES
-                    width = lanes if blocks > 1 else code.minimum(code.sub(high, block), lanes)
-                    firsts = [code.add(block, str(u * LANES)) for u in range(blocks)]
-                    self._lanes(width, [(coordinates, starts, first) for first in firsts])
+                if step > LANES:
+                    whole = high
+                else:  # the last block may be shorter, and its width is unknown
+                    whole = code.add(low, code.op(f"and i64 {code.sub(high, low)}, {-LANES}"))
+                with code.loop(low, whole, step) as block:
+                    firsts = [code.add(block, str(u * LANES)) for u in range(step // LANES)]
+                    self._lanes(lanes, [(coordinates, starts, first) for first in firsts])
+                if step == LANES:
+                    with code.when(code.op(f"icmp slt i64 {whole}, {high}")):
+                        self._lanes(code.sub(high, whole), [(coordinates, starts, whole)])
         for fold in self.folds:
             fold.store(fold.halves(fold.sum(fold.vector, "0")), self.chunk, self.kept, "0")
 

@@ -29,7 +29,7 @@ import numpy as np
 from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.accumulators import INDEX, LANES, Folded, accumulator
 from fgrad.kernels.cpu.body import Mapped, dtype_of_node, operand_args, read_nodes
-from fgrad.kernels.cpu.foldcode import BLOCK, UNROLL, FoldSpec
+from fgrad.kernels.cpu.foldcode import BLOCK, FLUSH, UNROLL, FoldSpec
 from fgrad.kernels.cpu.nest import Axis, Operand
 from fgrad.kernels.layout import Layout, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
@@ -184,13 +184,18 @@ def _steps(
         operands.append(Operand(layout.dtype.name, step))
 
     sizes: tuple[int, ...] = ()
+    apart: tuple[int, ...] = ()
     if form == "short":
         sizes = tuple(axis.extent for axis in (*reduced, column))
+        near = max(map(abs, kept[0].strides[1:])) <= 4 * SHORT
+        if len(kept) == 1 and near and weight > 2:  # a gather costs more than one rule saves
+            apart = kept[0].strides[1 : first + len(streams)]
     elif form == "column" and column.extent <= NARROW:
         sizes = (column.extent,)
+    long = form == "column" or math.prod(axis.extent for axis in (*reduced, column)) > FLUSH * UNROLL * LANES
     spec = FoldSpec(
-        form, len(kept), len(reduced), sizes, tuple(operands[len(extras) :]), read, tuple(folds),
-        tuple(operands[: len(extras)]), tuple(n for *_, n in extras),
+        form, long, len(kept), len(reduced), sizes, tuple(operands[len(extras) :]), read, tuple(folds),
+        tuple(operands[: len(extras)]), tuple(n for *_, n in extras), apart,
     )  # fmt: skip
     grain = max(1, 65536 // (max(elements, 1) * weight))
     note = f"{' '.join(r.combine for r in results)}{list(shape)} over {list(axes)}"

@@ -6,7 +6,19 @@ product does or has one value for each feature.  Then the product's tiles pass t
 
 from __future__ import annotations
 
-from fgrad.compiler.schedule import Branch, Buffer, Epilogue, Group, HostCall, KernelCall, Launch, Loop, Schedule, reads
+from fgrad.compiler.schedule import (
+    Branch,
+    Buffer,
+    Epilogue,
+    Group,
+    HostCall,
+    KernelCall,
+    Launch,
+    Loop,
+    Schedule,
+    reads,
+    written,
+)
 from fgrad.core.backends import Kernel
 from fgrad.kernels.cpu.epilogue import place_of
 
@@ -29,7 +41,7 @@ def _join(call: KernelCall, launches: list[Launch]) -> None:
     if product.kind != "tmp" or not isinstance(group, Group) or not _is_epilogue(group, product):
         return
     between = launches[at + 1 : readers[0]]
-    made = {b for launch in between for b in _writes(launch)}
+    made = {b for launch in between for b in written(launch)}
     others = [v for v in group.loads if v.buffer is not product]
     if not any(v.buffer in made for v in others):
         place = at
@@ -47,7 +59,7 @@ def _join(call: KernelCall, launches: list[Launch]) -> None:
 
 
 def _is_epilogue(group: Group, product: Buffer) -> bool:
-    if group.fold is not None or group.shape != product.shape or any(node[0] == "iota" for node in group.nodes):
+    if group.folds or group.shape != product.shape or any(node[0] == "iota" for node in group.nodes):
         return False
     for view in group.loads:
         place = place_of(view.layout, product.layout)
@@ -57,13 +69,3 @@ def _is_epilogue(group: Group, product: Buffer) -> bool:
         if place == "here" and view.buffer.kind == "in":
             return False
     return product.layout.size > 0
-
-
-def _writes(launch: Launch) -> list[Buffer]:
-    if isinstance(launch, Group):
-        return [*(b for _, b in launch.results), *([launch.fold[3]] if launch.fold else [])]
-    if isinstance(launch, Loop):
-        return [outer for _, outer in launch.same] + [m.whole for m in launch.moving] + [
-            b for c in launch.carry for b in (c.odd, c.even)
-        ] + [whole for _, whole in launch.updated]  # fmt: skip
-    return launch.outs if isinstance(launch, KernelCall | HostCall | Branch) else [launch.out]

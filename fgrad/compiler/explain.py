@@ -27,12 +27,23 @@ from typing import Any
 
 import numpy as np
 
-from fgrad.compiler.fuse import MAX_STREAMS
 from fgrad.compiler.lower import Line, plan_of, what_of
 from fgrad.compiler.program import Program
-from fgrad.compiler.schedule import Branch, Buffer, Copies, Group, HostCall, KernelCall, Launch, Loop, View, reads
+from fgrad.compiler.schedule import (
+    MAX_STREAMS,
+    Branch,
+    Buffer,
+    Copies,
+    Group,
+    HostCall,
+    KernelCall,
+    Launch,
+    Loop,
+    View,
+    distinct_bytes,
+    reads,
+)
 from fgrad.core.jaxpr import Source
-from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 # kernels that move what another one computes with
@@ -292,7 +303,7 @@ def flops_of(launch: Launch) -> int:
     """For one run of all its steps; of a loop, for all iterations (one, where a while loop decides)."""
     if isinstance(launch, Group):
         size = math.prod(launch.shape)
-        return size * (sum(n[0] == "map" for n in launch.nodes) + (launch.fold is not None))
+        return size * (sum(n[0] == "map" for n in launch.nodes) + len(launch.folds))
     if isinstance(launch, KernelCall):
         return _kernel_flops(launch) + (flops_of(launch.epilogue.group) if launch.epilogue else 0)
     if isinstance(launch, Loop):
@@ -317,22 +328,17 @@ def _kernel_flops(call: KernelCall) -> int:
 
 
 # --- traffic ---------------------------------------------------------------------------------------------------------
-def _distinct(layout: Layout) -> int:
-    """Bytes of the elements a layout reaches: a broadcast axis counts one."""
-    return math.prod(n if s else min(n, 1) for n, s in zip(layout.shape, layout.strides)) * layout.dtype.itemsize
-
-
 def _bytes(views: Sequence[View]) -> int:
-    return sum(_distinct(v.layout) for v in views)
+    return sum(distinct_bytes(v.layout) for v in views)
 
 
 def _traffic(launch: Any) -> list[tuple[int, int]]:
     """(bytes read, bytes written) of each step."""
     plans, operands, results = plan_of(launch)
     if isinstance(launch, Copies):
-        moved = [_distinct(target) for _, target in launch.parts]
+        moved = [distinct_bytes(target) for _, target in launch.parts]
         filled = [launch.out.nbytes] * (len(plans) - len(moved))
-        return [*((0, n) for n in filled), *((_distinct(v.layout), n) for (v, _), n in zip(launch.parts, moved))]
+        return [*((0, n) for n in filled), *((distinct_bytes(v.layout), n) for (v, _), n in zip(launch.parts, moved))]
     out = []
     for plan in plans:
         written: set[int] = set()
@@ -340,7 +346,7 @@ def _traffic(launch: Any) -> list[tuple[int, int]]:
             out.append(_step_traffic(step, plan, operands, results, written))
     if isinstance(launch, KernelCall) and launch.eqn.primitive.name == "gather":
         read, wrote = out[-1]
-        whole, picked = _distinct(operands[0].layout), launch.outs[0].nbytes
+        whole, picked = distinct_bytes(operands[0].layout), launch.outs[0].nbytes
         out[-1] = read - whole + min(whole, picked), wrote
     return out
 
@@ -349,7 +355,7 @@ def _step_traffic(
     step: Step, plan: KernelPlan, operands: Sequence[View], results: Sequence[Buffer], written: set[int]
 ) -> tuple[int, int]:
     pointers = {(a.kind, a.index) for a in step.args if isinstance(a, Ptr)}
-    read = sum(_distinct(operands[i].layout) for kind, i in pointers if kind == "in")
+    read = sum(distinct_bytes(operands[i].layout) for kind, i in pointers if kind == "in")
     wrote = sum(results[i].nbytes for kind, i in pointers if kind == "out")
     for kind, i in pointers:
         if kind == "tmp" and i in written:
@@ -395,9 +401,10 @@ def _user_lines(launch: Launch) -> tuple[Source, ...]:
 
 def _why(launch: Launch) -> str:
     if isinstance(launch, Group):
-        n = len(launch.names) - (launch.fold is not None)
-        if launch.fold is not None and n:
-            return f"fused: {n} element-wise over one shape, and the reduction takes its operand from registers"
+        n = len(launch.names) - len(launch.folds)
+        if launch.folds and n:
+            takes = "reduction takes its operand" if len(launch.folds) == 1 else "reductions take their operands"
+            return f"fused: {n} element-wise over one shape, and the {takes} from registers"
         return f"fused: {n} element-wise over one shape; what is between them stays in registers" if n > 1 else ""
     if isinstance(launch, HostCall):
         return f"in Python: {launch.reason}"
@@ -415,7 +422,7 @@ def _why(launch: Launch) -> str:
 def _stored(launch: Launch, launches: Sequence[Launch], inside: bool) -> tuple[str, ...]:
     """For each result: who reads it, and why that is another kernel.  ``inside`` a loop or branch?"""
     if isinstance(launch, Group):
-        results = [b for _, b in launch.results] + ([launch.fold[3]] if launch.fold else [])
+        results = [*(b for _, b in launch.results), *(fold.out for fold in launch.folds)]
     elif isinstance(launch, KernelCall | HostCall):
         results = launch.outs
     else:
@@ -441,12 +448,13 @@ def _reader(maker: Launch, b: Buffer, reader: Launch) -> str:
         return f"a {'loop' if isinstance(reader, Loop) else 'branch'}, which has kernels of its own, reads it"
     who = f"{' '.join(reader.names)} over {list(reader.shape)}"
     if not isinstance(maker, Group):
-        if reader.fold is not None:
+        if reader.folds:
             return f"{who} ends in a reduction of the finished result"
         return f"{who} is emitted code of its own: the kernel does not hold all that it reads"
-    if maker.fold is not None and b is maker.fold[3]:
+    folded = [fold.out for fold in maker.folds]
+    if b in folded:
         return f"{who} needs the finished reduction"
-    if maker.fold is not None and any(v.buffer is maker.fold[3] for v in reader.loads):
+    if any(v.buffer in folded for v in reader.loads):
         return f"{who} needs the reduction of this kernel first"
     if reader.shape != maker.shape:
         return f"{who} has another loop shape"

@@ -14,7 +14,9 @@ from dataclasses import replace
 import numpy as np
 
 from fgrad.compiler.in_place import updated_in_place
+from fgrad.compiler.recompute import economised
 from fgrad.compiler.schedule import (
+    MAX_STREAMS,
     Branch,
     Buffer,
     Carry,
@@ -27,6 +29,7 @@ from fgrad.compiler.schedule import (
     Loop,
     Member,
     Moving,
+    Reduced,
     Schedule,
     Value,
     View,
@@ -38,7 +41,6 @@ from fgrad.kernels.layout import Layout
 from fgrad.primitives.arithmetic import mul_p
 
 _UNUSED = Buffer(np.dtype(np.bool_), (), -1, "in")  # in place of a body's input that is a known scalar
-MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
 
 
 def _structural(value: np.ndarray) -> bool:
@@ -149,20 +151,11 @@ class _Fuser:
 
     def mergeable(self, a: Group, b: Group) -> bool:
         """Whether a (earlier) may run at b's position: nothing up to b reads what it stores."""
-        return a.fold is None and a.first_read > b.position and a.streams + b.streams <= MAX_STREAMS
+        return not a.folds and a.first_read > b.position and a.streams + b.streams <= MAX_STREAMS
 
     def merge(self, a: Group, b: Group) -> None:
-        renumber: list[int] = []
-        for node, dtype in zip(a.nodes, a.dtypes):
-            if node[0] == "load":
-                new = b.load(a.loads[node[1]])
-            elif node[0] == "map":
-                new = b.add((*node[:3], tuple(renumber[i] for i in node[3])), dtype)
-            else:
-                new = b.add(node, dtype)
-            renumber.append(new)
-        for i, at in enumerate(renumber):
-            self.moved[(a, i)] = (b, at)
+        renumber = b.copy_from(a, range(len(a.nodes)))
+        self.moved.update(((a, i), (b, at)) for i, at in renumber.items())
         for stored, buffer in a.results:
             buffer.at, buffer.made_by = b.position + 0.5, b
             b.results.append((renumber[stored], buffer))
@@ -209,15 +202,16 @@ class _Fuser:
     def fold(self, eqn: Eqn) -> None:
         v = self.read(eqn.invars[0])
         aval = eqn.invars[0].aval
-        if isinstance(v, Member) and v.group.fold is None and v.group.shape == aval.shape:
-            group = v.group
+        axes, combine = eqn.params["axes"], eqn.primitive.cpu.combine
+        if isinstance(v, Member) and v.group.shape == aval.shape and all(f.axes == axes for f in v.group.folds):
+            group = v.group  # with the reductions over these axes that it has already
             node = v.node
         else:
             group = self.new_group(aval.shape)
             node = self.operand(group, v)
         out = eqn.outvars[0].aval
         buffer = Buffer(out.dtype, out.shape, group.position + 0.5)
-        group.fold = (node, eqn.primitive.cpu.combine, eqn.params["axes"], buffer)
+        group.folds.append(Reduced(node, combine, axes, buffer))
         group.names.append(eqn.primitive.name)
         group.sources.append(eqn.source)
         self.env[eqn.outvars[0]] = View(buffer, buffer.layout)
@@ -395,8 +389,8 @@ class _Fuser:
             else:
                 handlers[type(eqn.primitive.cpu)](eqn)
         outputs = [self.output(j, a) for j, a in enumerate(jaxpr.outvars)]
-        launches = [x for x in self.launches if not isinstance(x, Group) or x.results or x.fold]
-        return Schedule(launches, [v.buffer if isinstance(v, View) else _UNUSED for v in inputs], outputs)
+        launches = [x for x in self.launches if not isinstance(x, Group) or x.results or x.folds]
+        return Schedule(economised(launches), [v.buffer if isinstance(v, View) else _UNUSED for v in inputs], outputs)
 
     def output(self, j: int, a: Atom) -> Buffer | int:
         value = self.read(a)

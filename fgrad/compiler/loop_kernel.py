@@ -55,9 +55,9 @@ def _qualifies(schedule: Schedule) -> bool:
 def _nodes(launch: Launch) -> int | None:
     """What compiling it costs, in nodes; None for what is not written into a loop's kernel."""
     if isinstance(launch, Group):
-        if launch.fold is not None and launch.fold[1].startswith("arg"):
+        if any(fold.combine.startswith("arg") for fold in launch.folds):
             return None
-        most = MOST_MAPPED if launch.fold is None else MOST_ELEMENTS
+        most = MOST_ELEMENTS if launch.folds else MOST_MAPPED
         return len(launch.nodes) if math.prod(launch.shape) <= most else None
     if isinstance(launch, Copies):
         small = launch.out.layout.size <= MOST_MAPPED and launch.out.dtype.kind != "c"
@@ -118,7 +118,7 @@ def _with_sums(schedule: Schedule) -> list[Launch | Sum]:
 def _adds(group: Group) -> bool:
     """Whether it computes a + b and nothing else."""
     return (
-        group.fold is None
+        not group.folds
         and len(group.results) == 1
         and [node[0] for node in group.nodes] == ["load", "load", "map"]
         and group.names == [add_p.name]
@@ -246,11 +246,8 @@ class _Writer:
     def group(self, group: Group) -> Item:
         loads = tuple(self.access(v.buffer, v.layout) for v in group.loads)
         stores = tuple((self.access(b, b.layout), node) for node, b in group.results)
-        fold = None
-        if group.fold is not None:
-            node, combine, axes, out = group.fold
-            fold = Reduction(node, combine, axes, self.access(out, out.layout))
-        return Item(group.shape, loads, read_nodes(group.nodes, lambda axis: axis), stores, fold)
+        folds = tuple(Reduction(f.node, f.combine, f.axes, self.access(f.out, f.out.layout)) for f in group.folds)
+        return Item(group.shape, loads, read_nodes(group.nodes, lambda axis: axis), stores, folds)
 
     def copies(self, launch: Copies) -> list[Item]:
         out = launch.out.layout
@@ -321,7 +318,7 @@ class _Writer:
         if column is None:
             nodes = read_nodes([("load", 0), ("load", 1), ("map", _times, (), (0, 1))], lambda axis: axis)
             fold = Reduction(2, "add", tuple(range(rank, rank + len(k))), result)
-            return [Item((*out.shape, *k), tuple(loads), nodes, (), fold)]
+            return [Item((*out.shape, *k), tuple(loads), nodes, (), (fold,))]
         rest = [a for a in range(rank) if a != column]
         long = [rank + j for j, n in enumerate(k) if n != 1]  # one axis at most
 

@@ -72,17 +72,15 @@ def plan_of(launch: Group | KernelCall | HostCall | Copies) -> tuple[list[Kernel
 
 
 def _plan_group(group: Group) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
-    from fgrad.kernels.cpu.emit import fold_plan, map_plan
+    from fgrad.kernels.cpu.emit import Reduce, fold_plan, map_plan
 
     ins = [v.layout for v in group.loads]
     nodes = tuple(group.nodes)
-    stored = [b for _, b in group.results]
     results = [(b.layout, node) for node, b in group.results]
-    if group.fold is None:
-        return [map_plan(group.shape, ins, nodes, results)], group.loads, stored
-    node, combine, axes, out = group.fold
-    plan = fold_plan(group.shape, ins, nodes, node, combine, axes, out.layout, results)
-    return [plan], group.loads, [out, *stored]
+    if not group.folds:
+        return [map_plan(group.shape, ins, nodes, results)], group.loads, group.outs
+    folds = [Reduce(fold.node, fold.combine, fold.out.layout) for fold in group.folds]
+    return [fold_plan(group.shape, ins, nodes, folds, group.folds[0].axes, results)], group.loads, group.outs
 
 
 def _plan_with_epilogue(
@@ -405,7 +403,7 @@ def _aliases(schedule: Schedule, lives: _Lifetimes, donated: frozenset[int]) -> 
 def _in_place(launch: Launch, source: Buffer, out: Buffer) -> bool:
     if isinstance(launch, Copies):
         return launch.fill is None and all(v.layout == target == out.layout for v, target in launch.parts)
-    if not isinstance(launch, Group) or launch.fold is not None:
+    if not isinstance(launch, Group) or launch.folds:
         return False
     return all(v.layout == out.layout for v in launch.loads if v.buffer is source)
 
@@ -413,7 +411,7 @@ def _in_place(launch: Launch, source: Buffer, out: Buffer) -> bool:
 def what_of(launch: Launch) -> str:
     """What a launch computes, in words."""
     if isinstance(launch, Group):
-        outs = [b for _, b in launch.results] + ([launch.fold[3]] if launch.fold else [])
+        outs = [*(b for _, b in launch.results), *(fold.out for fold in launch.folds)]
         return f"{' '.join(launch.names)} over {list(launch.shape)} -> {', '.join(map(_type, outs))}"
     if isinstance(launch, KernelCall | HostCall):
         ins = " ".join(_type(v.layout) for v in launch.ins)

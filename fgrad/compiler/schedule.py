@@ -12,6 +12,8 @@ Where a value lives while equations are read:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +21,13 @@ import numpy as np
 
 from fgrad.core.jaxpr import Eqn, Source
 from fgrad.kernels.layout import Layout
+
+MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
+
+
+def distinct_bytes(layout: Layout) -> int:
+    """Bytes of the elements a layout reaches: a broadcast axis counts one."""
+    return math.prod(n if s else min(n, 1) for n, s in zip(layout.shape, layout.strides)) * layout.dtype.itemsize
 
 
 @dataclass(eq=False)
@@ -69,9 +78,18 @@ class Member:
 Value = Const | View | Member
 
 
+class Reduced(NamedTuple):
+    """``out[kept] = combine over axes of node``, a reduction of a group."""
+
+    node: int
+    combine: str
+    axes: tuple[int, ...]
+    out: Buffer
+
+
 @dataclass(eq=False)
 class Group:
-    """Element-wise nodes over one loop shape, at most one reduction of one of them, and the values to store."""
+    """Element-wise nodes over one loop shape, reductions over the same axes of it, and the values to store."""
 
     shape: tuple[int, ...]
     position: int
@@ -80,7 +98,7 @@ class Group:
     dtypes: list[np.dtype] = field(default_factory=list)
     index: dict[tuple, int] = field(default_factory=dict)
     results: list[tuple[int, Buffer]] = field(default_factory=list)
-    fold: tuple[int, str, tuple[int, ...], Buffer] | None = None
+    folds: list[Reduced] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     sources: list[Source | None] = field(default_factory=list)  # the user's lines, as names
     first_read: float = float("inf")  # earliest schedule position that reads a stored result
@@ -107,6 +125,39 @@ class Group:
         buffer = Buffer(self.dtypes[node], self.shape, self.position + 0.5, made_by=self)
         self.results.append((node, buffer))
         return buffer
+
+    def cone(self, nodes: Iterable[int]) -> list[int]:
+        """These nodes and all that they are computed from, operands first."""
+        found: set[int] = set()
+        left = list(nodes)
+        while left:
+            node = left.pop()
+            if node not in found:
+                found.add(node)
+                left += self.nodes[node][3] if self.nodes[node][0] == "map" else ()
+        return sorted(found)
+
+    def copy_from(self, other: Group, nodes: Sequence[int], known: dict[int, int] | None = None) -> dict[int, int]:
+        """Adds nodes of another group of the same shape, operands first; where each of them is now.  ``known``: where
+        some of them are already.
+        """
+        at = dict(known or {})
+        for i in nodes:
+            node, dtype = other.nodes[i], other.dtypes[i]
+            if i in at:
+                continue
+            if node[0] == "load":
+                at[i] = self.load(other.loads[node[1]])
+            elif node[0] == "map":
+                at[i] = self.add((*node[:3], tuple(at[j] for j in node[3])), dtype)
+            else:
+                at[i] = self.add(node, dtype)
+        return at
+
+    @property
+    def outs(self) -> list[Buffer]:
+        """All it writes, the reductions' results first."""
+        return [*(fold.out for fold in self.folds), *(b for _, b in self.results)]
 
     @property
     def streams(self) -> int:
@@ -240,6 +291,16 @@ def reads(launch: Launch) -> list[Buffer]:
     if isinstance(launch, Branch):
         return [launch.chosen.buffer, *outside]
     return [*outside, *(m.whole for m in launch.moving), *(c.first.buffer for c in launch.carry)]
+
+
+def written(launch: Launch) -> list[Buffer]:
+    """The buffers a launch writes, of those that nothing wrote before."""
+    if isinstance(launch, Group | KernelCall | HostCall | Branch):
+        return launch.outs
+    if isinstance(launch, Copies):
+        return [launch.out]
+    moved = [m.whole for m in launch.moving if m.inner.kind != "in"]
+    return [*moved, *(b for c in launch.carry for b in (c.odd, c.even)), *(outer for _, outer in launch.updated)]
 
 
 Launch = Group | KernelCall | HostCall | Copies | Loop | Branch

@@ -1,7 +1,8 @@
 """Passes from jaxpr to jaxpr: inlining, common subexpressions, folding dilate/pad/undilate into the convolution that
-reads or feeds them (rev and transpose need no pass: they are strided views to every kernel), and sums into scatters.
+reads or feeds them (rev and transpose need no pass: they are strided views to every kernel), sums into scatters, and
+sums that follow from others (`sums`).
 
-Each pass returns a well-typed jaxpr (fgrad.core.check); none changes a result.
+Each pass returns a well-typed jaxpr (fgrad.core.check); none changes a result but by rounding.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from fgrad.compiler.control import simplify_control
 from fgrad.compiler.layout import channels_last
+from fgrad.compiler.sums import reuse_sums
 from fgrad.core.array import ConcreteArray
 from fgrad.core.backends import Alias, Inline, ScalarMap
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Var, is_effectful
@@ -33,7 +35,8 @@ def simplify(closed: ClosedJaxpr) -> ClosedJaxpr:
     opened = simplify_control(closed, simplify)
     if opened is not closed:  # what moved out of a loop may be an equal expression, or dead
         closed = dce(common_subexpressions(opened))
-    return channels_last(dce(fold_into_scatters(fold_into_convolutions(closed))))
+    closed = dce(reuse_sums(fold_into_scatters(fold_into_convolutions(closed))))
+    return channels_last(dce(common_subexpressions(closed)))
 
 
 def inline(closed: ClosedJaxpr) -> ClosedJaxpr:

@@ -55,6 +55,8 @@ def run_fold(combine, array, axes, out_dtype=None, tile_by_tile=False):
     """``combine`` over the axes of an array."""
     kept = tuple(n for a, n in enumerate(array.shape) if a not in axes)
     out = np.empty(kept, out_dtype or array.dtype)
-    plan = emit.fold_plan(array.shape, [layout_of(array)], [("load", 0)], 0, combine, axes, layout_of(out))
+    plan = emit.fold_plan(
+        array.shape, [layout_of(array)], [("load", 0)], [emit.Reduce(0, combine, layout_of(out))], axes
+    )
     run_plan(plan, [array], [out], tile_by_tile)
     return out

@@ -299,7 +299,7 @@ def test_planning_does_not_load_llvm():
         from fgrad.kernels.cpu import emit
         x = Layout.contiguous(np.float32, (3,))
         emit.map_plan((3,), [x], [("load", 0)], [(x, 0)])
-        emit.fold_plan((3,), [x], [("load", 0)], 0, "add", (0,), Layout.contiguous(np.float32, ()))
+        emit.fold_plan((3,), [x], [("load", 0)], [emit.Reduce(0, "add", Layout.contiguous(np.float32, ()))], (0,))
         assert "llvmlite" not in sys.modules and "numba" not in sys.modules
     """
     run_python(textwrap.dedent(code), {})

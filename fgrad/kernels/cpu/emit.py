@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.body import Mapped, Node, Spec, Stream, evaluate, operand_args, read_nodes
-from fgrad.kernels.cpu.folds import fold_plan
+from fgrad.kernels.cpu.folds import Reduce, fold_plan
 from fgrad.kernels.cpu.irtext import unravel
 from fgrad.kernels.cpu.nest import Axis, Operand
 from fgrad.kernels.cpu.scalar import Scalar
@@ -23,7 +23,7 @@ from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
-__all__ = ["MapSpec", "fold_plan", "map_plan"]
+__all__ = ["MapSpec", "Reduce", "fold_plan", "map_plan"]
 
 SHORT = 32  # iterations of an innermost loop that is not worth unrolling
 TRANSPOSED_TILE = (64, 64)  # rows x columns where one operand is contiguous along rows and another along columns

@@ -5,11 +5,14 @@ Three loop forms, chosen by which axis is contiguous in memory and by its extent
     column   innermost axis kept: an accumulator per column, rows are added to it (bias gradients)
     row      innermost axis reduced: `LANES` accumulators, blocks of the row are added to them, at the end they are
              folded pairwise (sums of long rows)
-    short    few elements to reduce: one accumulator (softmax over ten classes)
+    short    few elements to reduce: one after another, rows side by side in a vector (softmax over ten classes)
 
 Accumulators live in a small array that the innermost loop walks, so no fold is a chain of dependent operations, every
-loop vectorises without licence to reorder, and the order of additions is the same on every processor.  Float sums have
-two levels: after `FLUSH` steps the accumulators are added to a second array and cleared.
+loop vectorises without licence to reorder, and the order of additions is the same on every processor.  Of few columns
+their number is part of the code, and LLVM keeps them in registers.  Float sums have two levels: after `FLUSH` steps the
+accumulators are added to a second array and cleared.
+
+Folds over the same axes share one kernel: the mean and the mean square of a batch are one pass over memory.
 
 Long reductions are cut into chunks by shape (never by the number of threads); each chunk writes a partial result to a
 temporary and a second fold combines them.  float16 and bfloat16 accumulate in float32, partial results included.
@@ -24,166 +27,191 @@ from typing import NamedTuple
 import numpy as np
 
 from fgrad.kernels.cpu import nest
+from fgrad.kernels.cpu.accumulators import INDEX, LANES, Folded, accumulator
 from fgrad.kernels.cpu.body import Mapped, dtype_of_node, operand_args, read_nodes
-from fgrad.kernels.cpu.foldcode import BLOCK, INDEX, LANES, UNROLL, FoldSpec, accumulator
+from fgrad.kernels.cpu.foldcode import BLOCK, FLUSH, UNROLL, FoldSpec
 from fgrad.kernels.cpu.nest import Axis, Operand
 from fgrad.kernels.layout import Layout, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 COMBINES = ("add", "mul", "max", "min", "and", "or", "argmax", "argmin")
 
-SHORT = 16  # up to this many elements a row is folded with one accumulator
+SHORT = 16  # up to this many elements are folded one after another
+NARROW = 64  # up to this many columns their number is part of the code
 TILE = 16384  # elements
 MOST_STEPS = 4096  # additions to one accumulator before a result must become a partial one
 ENOUGH_TILES = 32  # for every thread to have several
+
+
+class Reduce(NamedTuple):
+    """``out[kept] = combine over the axes of node``."""
+
+    node: int
+    combine: str
+    out: Layout
 
 
 def fold_plan(
     loop_shape: tuple[int, ...],
     ins: Sequence[Layout],
     nodes: Sequence[tuple],
-    value: int,
-    combine: str,
+    folds: Sequence[Reduce],
     axes: tuple[int, ...],
-    out: Layout,
     extra: Sequence[tuple[Layout, int]] = (),
 ) -> KernelPlan:
     """Steps that compute ``out[kept] = combine over axes of node_value(ins[...][i])`` for i in ``loop_shape``.
 
-    ``ins`` and ``nodes`` are those of `emit.map_plan`; ``combine`` is add, mul, max, min (NaN wins), and, or (of bools
-    and integers, bitwise), argmax or argmin (over one axis; the first of equals, and the first NaN wins).  ``out`` is
-    ``Ptr("out", 0)`` and has the kept axes in order; the result is converted to its dtype.  ``extra`` are element-wise
-    results (layout of loop_shape, node) written by the same loop, ``Ptr("out", 1)`` and on.
+    ``ins`` and ``nodes`` are those of `emit.map_plan`; ``combine`` of each fold is add, mul, max, min (NaN wins), and,
+    or (of bools and integers, bitwise), argmax or argmin (over one axis; the first of equals, and the first NaN wins).
+    Its ``out`` is ``Ptr("out", j)`` and has the kept axes in order; the result is converted to its dtype.  ``extra``
+    are element-wise results (layout of loop_shape, node) written by the same loop, from ``Ptr("out", len(folds))`` on.
     Sums of integers wrap in their own dtype; a reduction over no elements gives the identity (0, 1, -inf, ...).
 
     >>> from fgrad.kernels.cpu.driver import from_plan
     >>> x, y = Layout.contiguous(np.float32, (2, 3)), Layout.contiguous(np.float32, (3,))
-    >>> plan = fold_plan((2, 3), [x], [("load", 0)], 0, "add", (0,), y)
-    >>> from_plan(plan, [x], [y])(np.arange(6, dtype=np.float32).reshape(2, 3))[0]
-    array([3., 5., 7.], dtype=float32)
+    >>> plan = fold_plan((2, 3), [x], [("load", 0)], [Reduce(0, "add", y), Reduce(0, "max", y)], (0,))
+    >>> from_plan(plan, [x], [y, y])(np.arange(6, dtype=np.float32).reshape(2, 3))
+    (array([3., 5., 7.], dtype=float32), array([3., 4., 5.], dtype=float32))
     """
     loop_shape = tuple(loop_shape)
-    if combine not in COMBINES:
-        raise ValueError(f"fold_plan: combine must be one of {COMBINES}, got {combine!r}. Choose one of them.")
     kept = tuple(n for a, n in enumerate(loop_shape) if a not in axes)
-    if out.shape != kept or any(layout.shape != loop_shape for layout in [*ins, *(e for e, _ in extra)]):
-        raise ValueError(
-            f"fold_plan: inputs must have the loop's shape and out the kept axes', got {loop_shape} without {axes} = "
-            f"{kept}, out {out.shape}, inputs {[x.shape for x in ins]}. Broadcast the inputs."
-        )
-    nodes = list(nodes)
-    index = None
-    if combine.startswith("arg"):
-        if len(axes) != 1:
-            raise ValueError(f"fold_plan: {combine} takes one axis, got {axes}. Reshape the others into it.")
-        index = len(nodes)
-        nodes.append(("iota", axes[0], "int64"))
-        value_dtype = dtype_of_node(nodes, value, [layout.dtype for layout in ins])
-    else:
-        value_dtype = out.dtype
-    fold = _Fold(loop_shape, tuple(axes), combine, accumulator(value_dtype))
+    nodes, dtypes = list(nodes), [layout.dtype for layout in ins]
+    results = []
+    for j, (node, combine, out) in enumerate(folds):
+        if combine not in COMBINES:
+            raise ValueError(f"fold_plan: combine must be one of {COMBINES}, got {combine!r}. Choose one of them.")
+        if out.shape != kept or any(layout.shape != loop_shape for layout in [*ins, *(e for e, _ in extra)]):
+            raise ValueError(
+                f"fold_plan: inputs must have the loop's shape and out the kept axes', got {loop_shape} without {axes} "
+                f"= {kept}, out {out.shape}, inputs {[x.shape for x in ins]}. Broadcast the inputs."
+            )
+        index, held = None, out.dtype
+        if combine.startswith("arg"):
+            if len(axes) != 1:
+                raise ValueError(f"fold_plan: {combine} takes one axis, got {axes}. Reshape the others into it.")
+            held, index = dtype_of_node(nodes, node, dtypes), len(nodes)
+            nodes.append(("iota", axes[0], "int64"))
+        results.append(_Result(node, index, combine, accumulator(held), out, Ptr("out", j)))
     sources = [(layout, Ptr("in", k)) for k, layout in enumerate(ins)]
-    extras = [(layout, Ptr("out", 1 + j), node) for j, (layout, node) in enumerate(extra)]
+    extras = [(layout, Ptr("out", len(results) + j), node) for j, (layout, node) in enumerate(extra)]
     temps: list[int] = []
-    steps = fold.steps(sources, nodes, value, index, (out, Ptr("out", 0)), extras, temps)
+    steps = _steps(loop_shape, tuple(axes), sources, nodes, results, extras, temps)
     return KernelPlan(tuple(steps), tuple(temps))
 
 
-class _Fold(NamedTuple):
-    """A fold of ``shape`` over ``axes``; its partial results are folded by another one."""
+class _Result(NamedTuple):
+    """A fold of a node (for arg folds with a node of its index), held in a dtype, and where it goes."""
 
-    shape: tuple[int, ...]
-    axes: tuple[int, ...]
+    node: int
+    place: int | None
     combine: str
     held: np.dtype
+    out: Layout
+    pointer: Ptr
 
-    def steps(
-        self,
-        ins: Sequence[tuple[Layout, Ptr]],
-        nodes: Sequence[tuple],
-        value: int,
-        index: int | None,
-        out: tuple[Layout, Ptr],
-        extras: Sequence[tuple[Layout, Ptr, int]],
-        temps: list[int],
-    ) -> list[Step]:
-        """One step, or if the fold is cut into chunks the steps that also fold their partial results.
+    def partial(self) -> list[np.dtype]:
+        """What a chunk of the reduction leaves behind."""
+        return [self.held] if self.place is None else [self.held, INDEX]
 
-        Appends the sizes of the partial results to ``temps``.
-        """
-        out_layout, out_pointer = out
-        iotas = sorted({node[1] for node in nodes if node[0] == "iota"})
-        streams = [(layout, pointer) for layout, pointer, _ in extras] + list(ins)
-        packed = contiguous_strides(out_layout.shape)
-        # the operands of the nest: the result, a packed result, extra results and inputs, loop indices
-        strides = [self._spread(out_layout.strides), self._spread(packed)]
-        strides += [layout.strides for layout, _ in streams]
-        strides += [tuple(int(a == axis) for a in range(len(self.shape))) for axis in iotas]
-        form, kept, reduced, column = _nest(self.shape, strides, self.axes, range(2, 2 + len(streams)), len(extras))
-        loops = [*kept, *reduced, column]
 
-        def iota_axis(axis: int) -> int | None:
-            k = 2 + len(streams) + iotas.index(axis)
-            return next((a for a, loop in enumerate(loops) if loop.strides[k]), None)
+def _steps(
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    ins: Sequence[tuple[Layout, Ptr]],
+    nodes: Sequence[tuple],
+    results: Sequence[_Result],
+    extras: Sequence[tuple[Layout, Ptr, int]],
+    temps: list[int],
+) -> list[Step]:
+    """One step, or if the reduction is cut into chunks the steps that also fold their partial results.
 
-        read = read_nodes(nodes, iota_axis)
-        weight = 1 + sum(isinstance(node, Mapped) for node in read)
-        words, chunks, tiles, elements = _cut(form, kept, reduced, column, max(TILE // weight, 2048))
-        args: list[int | Ptr] = list(words)
+    Appends the sizes of the partial results to ``temps``.
+    """
+    iotas = sorted({node[1] for node in nodes if node[0] == "iota"})
+    streams = [(layout, pointer) for layout, pointer, _ in extras] + list(ins)
+    kept_shape = results[0].out.shape
 
-        # results: the final one, or one partial result (two for arg folds) a chunk
-        targets: list[tuple[np.dtype, Ptr, int, int, int] | None]
-        if chunks == 1:
-            final = (out_layout.dtype, out_pointer, out_layout.offset, 0, 0)
-            targets = [None, final] if index is not None else [final, None]
-        else:
-            first = len(temps)
-            count = chunks * math.prod(out_layout.shape)
-            temps.append(count * self.held.itemsize)
-            targets = [(self.held, Ptr("tmp", first), 0, 1, math.prod(out_layout.shape)), None]
-            if index is not None:
-                temps.append(count * INDEX.itemsize)
-                targets[1] = (INDEX, Ptr("tmp", first + 1), 0, 1, math.prod(out_layout.shape))
-        results: list[Operand | None] = []
-        for target in targets:
-            if target is None:
-                results.append(None)
-                continue
-            dtype, pointer, offset, k, chunk_stride = target
-            step = nest.step_of(column.strides[k])
-            along = [axis.strides[k] for axis in (*kept, column)]
-            args += [*operand_args(pointer, dtype.itemsize, offset, along, step), chunk_stride]
-            results.append(Operand(dtype.name, step))
-        operands = []
-        for k, (layout, pointer) in enumerate(streams, 2):
-            step = nest.step_of(column.strides[k])
-            along = [axis.strides[k] for axis in loops]
-            args += operand_args(pointer, layout.dtype.itemsize, layout.offset, along, step)
-            operands.append(Operand(layout.dtype.name, step))
-
-        spec = FoldSpec(
-            form, self.combine, len(kept), len(reduced), tuple(operands[len(extras) :]), read, value, index,
-            self.held.name, results[0], results[1], tuple(operands[: len(extras)]), tuple(n for *_, n in extras),
-        )  # fmt: skip
-        grain = max(1, 65536 // (max(elements, 1) * weight))
-        note = f"{self.combine}{list(self.shape)} over {list(self.axes)}"
-        steps = [Step(spec, tuple(args), tiles, grain, note)]
-        if chunks == 1:
-            return steps
-        shape = (chunks, *out_layout.shape)
-        partials = [(Layout.contiguous(t[0], shape), t[1]) for t in targets if t is not None]
-        again = _Fold(shape, (0,), self.combine, self.held)
-        loads = [("load", k) for k in range(len(partials))]
-        return steps + again.steps(partials, loads, 0, None if index is None else 1, out, (), temps)
-
-    def _spread(self, strides: tuple[int, ...]) -> tuple[int, ...]:
+    def spread(strides: tuple[int, ...]) -> tuple[int, ...]:
         """Strides of a result over the whole loop: 0 along reduced axes."""
         kept = iter(strides)
-        return tuple(0 if a in self.axes else next(kept) for a in range(len(self.shape)))
+        return tuple(0 if a in axes else next(kept) for a in range(len(shape)))
+
+    # the operands of the nest: a packed result, the results, extra results and inputs, loop indices
+    strides = [spread(contiguous_strides(kept_shape)), *(spread(r.out.strides) for r in results)]
+    first = len(strides)
+    strides += [layout.strides for layout, _ in streams]
+    strides += [tuple(int(a == axis) for a in range(len(shape))) for axis in iotas]
+    form, kept, reduced, column = _nest(shape, strides, axes, range(first, first + len(streams)))
+    loops = [*kept, *reduced, column]
+
+    def iota_axis(axis: int) -> int | None:
+        k = first + len(streams) + iotas.index(axis)
+        return next((a for a, loop in enumerate(loops) if loop.strides[k]), None)
+
+    read = read_nodes(nodes, iota_axis)
+    weight = 1 + sum(isinstance(node, Mapped) for node in read)
+    words, chunks, tiles, elements = _cut(form, kept, reduced, column, max(TILE // weight, 2048))
+    args: list[int | Ptr] = list(words)
+
+    # each goes to its result, or one partial result (two for arg folds) a chunk to a temporary
+    count = math.prod(kept_shape)
+    partials: list[tuple[Layout, Ptr]] = []
+    folds = []
+
+    def result(dtype: np.dtype, pointer: Ptr, offset: int, k: int, chunk_stride: int) -> Operand:
+        step = nest.step_of(column.strides[k])
+        along = [axis.strides[k] for axis in (*kept, column)]
+        args.extend([*operand_args(pointer, dtype.itemsize, offset, along, step), chunk_stride])
+        return Operand(dtype.name, step)
+
+    for j, r in enumerate(results):
+        if chunks == 1:
+            final = result(r.out.dtype, r.pointer, r.out.offset, 1 + j, 0)
+            targets: list[Operand | None] = [final, None] if r.place is None else [None, final]
+        else:
+            targets = [None, None]
+            for i, dtype in enumerate(r.partial()):
+                pointer = Ptr("tmp", len(temps))
+                temps.append(chunks * count * dtype.itemsize)
+                partials.append((Layout.contiguous(dtype, (chunks, *kept_shape)), pointer))
+                targets[i] = result(dtype, pointer, 0, 0, count)
+        folds.append(Folded(r.combine, r.node, r.place, r.held.name, *targets))
+    operands = []
+    for k, (layout, pointer) in enumerate(streams, first):
+        step = nest.step_of(column.strides[k])
+        along = [axis.strides[k] for axis in loops]
+        args += operand_args(pointer, layout.dtype.itemsize, layout.offset, along, step)
+        operands.append(Operand(layout.dtype.name, step))
+
+    sizes: tuple[int, ...] = ()
+    apart: tuple[int, ...] = ()
+    if form == "short":
+        sizes = tuple(axis.extent for axis in (*reduced, column))
+        near = max(map(abs, kept[0].strides[1:])) <= 4 * SHORT
+        if len(kept) == 1 and near and weight > 2:  # a gather costs more than one rule saves
+            apart = kept[0].strides[1 : first + len(streams)]
+    elif form == "column" and column.extent <= NARROW:
+        sizes = (column.extent,)
+    long = form == "column" or math.prod(axis.extent for axis in (*reduced, column)) > FLUSH * UNROLL * LANES
+    spec = FoldSpec(
+        form, long, len(kept), len(reduced), sizes, tuple(operands[len(extras) :]), read, tuple(folds),
+        tuple(operands[: len(extras)]), tuple(n for *_, n in extras), apart,
+    )  # fmt: skip
+    grain = max(1, 65536 // (max(elements, 1) * weight))
+    note = f"{' '.join(r.combine for r in results)}{list(shape)} over {list(axes)}"
+    steps = [Step(spec, tuple(args), tiles, grain, note)]
+    if chunks == 1:
+        return steps
+    again, k = [], 0
+    for r in results:
+        again.append(r._replace(node=k, place=None if r.place is None else k + 1))
+        k += len(r.partial())
+    loads = [("load", k) for k in range(len(partials))]
+    return steps + _steps((chunks, *kept_shape), (0,), partials, loads, again, (), temps)
 
 
 def _nest(
-    shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], axes: tuple[int, ...], real: range, n_extras: int
+    shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], axes: tuple[int, ...], real: range
 ) -> tuple[str, list[Axis], list[Axis], Axis]:
     """The form, the outer kept axes, the outer reduced axes (the last one a plain loop in the column form), the column.
 
@@ -192,7 +220,7 @@ def _nest(
     none = Axis(1, (0,) * len(strides))
     # axes of one element are left out, so the operand that moves along most of the others decides their order
     by_rank = sorted(real, key=lambda k: -sum(s != 0 for s, n in zip(strides[k], shape) if n != 1))
-    loops = nest.merged(nest.ordered(nest.axes_of(shape, strides, axes), [*by_rank, 0]))
+    loops = nest.merged(nest.ordered(nest.axes_of(shape, strides, axes), [*by_rank, 1]))
     column = none
     if loops:
         column = max(reversed(loops), key=lambda axis: sum(axis.strides[k] in (0, 1) for k in real))

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fgrad.kernels.cpu import nest
+from fgrad.kernels.cpu.accumulators import accumulator, identity
 from fgrad.kernels.cpu.body import Iota, Node, Spec, evaluate
-from fgrad.kernels.cpu.foldcode import accumulator, identity
 from fgrad.kernels.cpu.nest import Axis
 from fgrad.kernels.cpu.productcode import Access, Product, ProductWriter
 from fgrad.kernels.cpu.scalar import Scalar
@@ -50,13 +50,13 @@ class Reduction(NamedTuple):
 
 @dataclass(frozen=True)
 class Item:
-    """A loop nest over ``shape``: element-wise nodes, stores of some (access, node), and perhaps a reduction."""
+    """A loop nest over ``shape``: element-wise nodes, stores of some (access, node), and reductions of others."""
 
     shape: tuple[int, ...]
     loads: tuple[Access | Indexed, ...]
     nodes: tuple[Node, ...]
     stores: tuple[tuple[Access, int], ...]
-    fold: Reduction | None = None
+    folds: tuple[Reduction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,8 @@ class _Writer:
             self.update(item)
         elif isinstance(item, Product):
             ProductWriter(self.s, item, self.address).write()
-        elif item.fold is not None:
-            self.fold(item, item.fold)
+        elif item.folds:
+            self.folds(item)
         else:
             self.element_wise(item, item.stores)
 
@@ -255,44 +255,53 @@ class _Writer:
                 value = self.combine(item.kind, old, value)
             s.store(value if inside is None else s.select(inside, value, old), address, group=True)
 
-    def fold(self, item: Item, fold: Reduction) -> None:
-        """All values into an array of kept and reduced axes; then its halves are combined until one value is left.
+    def folds(self, item: Item) -> None:
+        """All values into an array of kept and reduced axes, for each fold; then each array is folded.
 
-        What an operand walks through one by one is innermost in the array too, be it kept (columns) or reduced (rows).
+        What an operand walks through one by one is innermost in the arrays too, be it kept (columns) or reduced (rows).
         """
-        held = accumulator(dtype_of(fold.out.dtype))
-        kept = [a for a in range(len(item.shape)) if a not in fold.axes]
-        n, width = (math.prod(item.shape[a] for a in axes) for axes in (fold.axes, kept))
+        reduced = item.folds[0].axes
+        kept = [a for a in range(len(item.shape)) if a not in reduced]
+        n, width = (math.prod(item.shape[a] for a in axes) for axes in (reduced, kept))
         near = [x.array if isinstance(x, Indexed) else x for x in item.loads]
         unit = [a for x in near for a in range(len(item.shape)) if x.strides[a] == 1 and item.shape[a] > 1]
-        by_rows = sum(a in fold.axes for a in unit) > sum(a in kept for a in unit)
+        by_rows = sum(a in reduced for a in unit) > sum(a in kept for a in unit)
         row, column = (1, n) if by_rows else (width, 1)  # strides of the reduced and the kept axes as a whole
         strides = [0] * len(item.shape)
-        for axes, step in ((fold.axes, row), (kept, column)):
+        for axes, step in ((reduced, row), (kept, column)):
             for a in reversed(axes):
                 strides[a] = step
                 step *= item.shape[a]
-        self.local.append(self.code.array(memory_type(held), max(n * width, 1)))
-        every = Access(len(self.local) - 1, held.name, tuple(strides), 0)
-        self.element_wise(item, [(every, fold.node), *item.stores])
+        every = []
+        for fold in item.folds:
+            held = accumulator(dtype_of(fold.out.dtype))
+            self.local.append(self.code.array(memory_type(held), max(n * width, 1)))
+            every.append(Access(len(self.local) - 1, held.name, tuple(strides), 0))
+        self.element_wise(item, [*zip(every, [fold.node for fold in item.folds]), *item.stores])
+        for fold, values in zip(item.folds, every):
+            self.halves(fold.combine, values, n, width, row, column)
+            shape = tuple(item.shape[a] for a in kept)
+            packed = values._replace(strides=tuple(strides[a] for a in kept))
+            with self.nest([Axis(m, ()) for m in shape], True) as index:
+                value = self.s.load(dtype_of(values.dtype), self.address(packed, index), group=True)
+                out = dtype_of(fold.out.dtype)
+                self.s.store(self.s.cast(value, out), self.address(fold.out, index), group=True)
+
+    def halves(self, combine: str, values: Access, n: int, width: int, row: int, column: int) -> None:
+        """Combines halves of ``n`` rows of ``width`` values, ``row`` and ``column`` elements apart, to one row."""
+        held = dtype_of(values.dtype)
         if n == 0:
             with self.nest([Axis(width, ())], True) as index:
-                self.s.store(identity(fold.combine, held), self.address(every, index, [1]), group=True)
+                self.s.store(identity(combine, held), self.address(values, index, [1]), group=True)
         while n > 1:
             half = -(-n // 2)
             # columns lie together, so that half of them is one run
-            extents, steps = ([width, n - half], [column, row]) if by_rows else ([(n - half) * width], [1])
+            extents, steps = ([width, n - half], [column, row]) if row == 1 else ([(n - half) * width], [1])
             with self.nest([Axis(m, ()) for m in extents], True) as index:
-                low, high = (self.address(every._replace(offset=o), index, steps) for o in (0, half * row))
-                values = (self.s.load(held, address, group=True) for address in (low, high))
-                self.s.store(self.combine(fold.combine, *values), low, group=True)
+                low, high = (self.address(values._replace(offset=o), index, steps) for o in (0, half * row))
+                both = (self.s.load(held, address, group=True) for address in (low, high))
+                self.s.store(self.combine(combine, *both), low, group=True)
             n = half
-        shape = tuple(item.shape[a] for a in kept)
-        packed = every._replace(strides=tuple(strides[a] for a in kept))
-        with self.nest([Axis(m, ()) for m in shape], True) as index:
-            value = self.s.load(held, self.address(packed, index), group=True)
-            out = dtype_of(fold.out.dtype)
-            self.s.store(self.s.cast(value, out), self.address(fold.out, index), group=True)
 
     def combine(self, name: str, a: Value, b: Value) -> Value:
         s = self.s

@@ -34,7 +34,7 @@ from fgrad.kernels.cpu.value import (
     memory_type,
     register_type,
 )
-from fgrad.kernels.cpu.vecmath import VECTOR_FUNCTIONS
+from fgrad.kernels.cpu.vecmath import VECTOR_FUNCTIONS, vectorised
 
 # functions of the C library by number of arguments; the float32 ones have an "f" appended
 UNARY = (
@@ -417,8 +417,7 @@ class Scalar:
         """A function of floats by its name in C's library, without suffix.
 
         exp exp2 expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh cbrt erf erfc lgamma of
-        one argument; atan2 pow nextafter of two.  Some have a version of our own that vectorises in float32 (see
-        vecmath.py).
+        one argument; atan2 pow nextafter of two.  Some have a version of our own that vectorises (see vecmath.py).
         """
         dtype = self._floats(name, *xs)
         if name == "nextafter" and len(xs) == 2:
@@ -428,8 +427,9 @@ class Scalar:
                 f"call: no libm function of {len(xs)} arguments, got {name!r}. Choose from {sorted(LIBM)}."
             )
         kind = register_type(dtype)
-        if kind == "float" and name in VECTOR_FUNCTIONS:
-            return self._fit(dtype, VECTOR_FUNCTIONS[name](self, Value(FLOAT, xs[0].ref)).ref)
+        if name in VECTOR_FUNCTIONS:
+            wide = DOUBLE if kind == "double" else FLOAT
+            return self._fit(dtype, vectorised(self, name, Value(wide, xs[0].ref)).ref)
         symbol = name if kind == "double" else name + "f"
         return self._fit(dtype, self.code.call(kind, symbol, *((kind, x.ref) for x in xs)))
 

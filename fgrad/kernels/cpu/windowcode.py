@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fgrad.kernels.cpu.accumulators import identity
 from fgrad.kernels.cpu.body import Spec
-from fgrad.kernels.cpu.foldcode import identity
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, literal, memory_type
 

@@ -94,8 +94,10 @@ class Jaxpr:
         self.invars = tuple(invars)
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
-        self.effectful = any([is_effectful(e) for e in self.eqns])
-        self.axes: frozenset[Any] = frozenset().union(*[axes_of(e.params) for e in self.eqns])
+        inner = [sub.jaxpr for e in self.eqns for sub in subjaxprs(e.params)]
+        self.effectful = any([e.primitive.effectful for e in self.eqns]) or any([j.effectful for j in inner])
+        named = [e.params["axis_name"] for e in self.eqns if "axis_name" in e.params]
+        self.axes: frozenset[Any] = frozenset(named).union(*[j.axes for j in inner])
 
     def __repr__(self) -> str:
         from fgrad.core.pretty import format_jaxpr
@@ -214,13 +216,15 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
     return [read(v) for v in jaxpr.outvars]
 
 
-def subjaxprs(params: dict[str, Any]) -> Iterator[ClosedJaxpr]:
+def subjaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
     """The jaxprs an equation's parameters hold."""
+    found: list[ClosedJaxpr] = []  # a list: most have none, and every pass asks every equation
     for p in params.values():
         if isinstance(p, ClosedJaxpr):
-            yield p
+            found.append(p)
         elif isinstance(p, tuple):
-            yield from (q for q in p if isinstance(q, ClosedJaxpr))
+            found += [q for q in p if isinstance(q, ClosedJaxpr)]
+    return found
 
 
 def is_effectful(eqn: Eqn) -> bool:

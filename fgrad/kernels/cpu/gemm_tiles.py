@@ -98,9 +98,9 @@ def _detect() -> Host:
 
 
 def host() -> Host:
-    """The CPU's vectors, with the width that `fgrad.config.vector_bits` may force."""
+    """The CPU's vectors, with the width that `fgrad.config.cpu_vector_bits` may force."""
     found = _detect()
-    return found._replace(bits=config.vector_bits() or found.bits)
+    return found._replace(bits=config.cpu_vector_bits() or found.bits)
 
 
 def choose(

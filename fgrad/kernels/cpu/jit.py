@@ -1,7 +1,8 @@
 """The one LLVM engine of the process: specs of emitted kernels in, addresses of machine code out.
 
-Compiled objects are kept on disk under `config.cache_dir`, named by a hash of everything that determines
-them (`Emitted.identity`, processor, features, LLVM's version), so a second process compiles nothing.
+Compiled objects are kept on disk (`objects`), named by a hash of everything that determines them: `Emitted.identity`,
+the processor and its features, LLVM's version and this file, which chooses LLVM's passes.  So a second process compiles
+nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import ctypes.util
 import hashlib
 import os
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -19,21 +19,21 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from fgrad import config
+from fgrad.kernels.cpu import objects
 from fgrad.kernels.cpu.body import Emitted
 from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.scalar import LIBM
 
-_MAGIC = b"fgrad-object-1\n"
-
 
 def address(spec: Emitted) -> int:
     """The address of the kernel of a spec, compiled at most once in this process."""
-    found = _addresses.get(spec)
+    key = spec, config.cpu_vector_bits()
+    found = _addresses.get(key)
     if found is None:
         with _lock:
-            found = _addresses.get(spec)
+            found = _addresses.get(key)
             if found is None:
-                found = _addresses[spec] = _get_engine().load(spec)
+                found = _addresses[key] = _get_engine().load(spec)
     return found
 
 
@@ -51,7 +51,7 @@ def assembly(spec: Emitted) -> str:
 
 
 _lock = threading.RLock()
-_addresses: dict[Emitted, int] = {}
+_addresses: dict[tuple[Emitted, int | None], int] = {}
 _engine: _Engine | None = None
 
 
@@ -92,6 +92,8 @@ class _Engine:
         )
         empty = llvm.parse_assembly(f'target triple = "{target.triple}"')
         self._jit = llvm.create_mcjit_compiler(empty, self.machine)
+        passes = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+        self._compiler = (self.cpu, self.features, llvmlite.__version__, str(llvm.llvm_version_info), passes)
         self._layout = f'target datalayout = "{self.machine.target_data}"\ntarget triple = "{target.triple}"\n'
         # level 3 and SLP make these loops no faster and compiling slower (16 and 24 ms a kernel)
         self._options = llvm.create_pipeline_tuning_options(speed_level=2)
@@ -107,7 +109,7 @@ class _Engine:
 
     @property
     def _vector_bits(self) -> int | None:
-        return config.vector_bits() or self.widest
+        return config.cpu_vector_bits() or self.widest
 
     def optimised(self, text: str) -> llvm.ModuleRef:
         module = llvm.parse_assembly(text)
@@ -117,15 +119,15 @@ class _Engine:
 
     def load(self, spec: Emitted) -> int:
         identity = self._layout + spec.identity(self.native_half, self._vector_bits)
-        what = "\0".join((identity, self.cpu, self.features, llvmlite.__version__, str(llvm.llvm_version_info)))
+        what = "\0".join((identity, *self._compiler))
         digest = hashlib.sha256(what.encode()).hexdigest()
         symbol = f"{KERNEL}_{digest[:32]}"  # kernels share one symbol table
-        path = config.cache_dir() / spec.folder / f"{digest}.o"
-        code = _read(path)
+        code = objects.read(spec.folder, digest)
         if code is None:
-            text = self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}(")
-            code = self.machine.emit_object(self.optimised(text))
-            _write(path, code)
+            module = self.optimised(self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}("))
+            _check_resolved(module)
+            code = self.machine.emit_object(module)
+            objects.write(spec.folder, digest, code)
         held = llvm.ObjectFileRef.from_data(code)
         self._jit.add_object_file(held)
         self._kept.append(held)
@@ -133,6 +135,13 @@ class _Engine:
         found = self._jit.get_function_address(symbol)
         assert found, spec
         return found
+
+
+def _check_resolved(module: llvm.ModuleRef) -> None:
+    """LLVM ends the process when code that it loads refers to what it does not know."""
+    for function in module.functions:
+        name = function.name
+        assert not function.is_declaration or name.startswith("llvm.") or llvm.address_of_symbol(name), name
 
 
 def _add_libm() -> None:
@@ -149,27 +158,3 @@ def _add_libm() -> None:
                 pointer = ctypes.cast(function, ctypes.c_void_p).value
                 assert pointer is not None
                 llvm.add_symbol(symbol, pointer)
-
-
-def _read(path: Path) -> bytes | None:
-    """The object in a cache file, or None if it is absent, unreadable or damaged."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    head, digest, code = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-    return code if head == _MAGIC and hashlib.sha256(code).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Stores an object so that readers see all of it or nothing; a folder that cannot be written is left alone."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + hashlib.sha256(code).digest() + code)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

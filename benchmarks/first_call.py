@@ -4,7 +4,8 @@
 
 cold: nothing is cached for this program, but fgrad's library kernels and register tiles are there, as they are once any
 program has run on the machine; warm: another process has run the same program; and a call with another batch size in
-the process that has run the first.  JAX keeps nothing on disk unless told to, so its first call is always cold.
+the process that has run the first.  JAX keeps nothing on disk unless told to, so its first call is always cold.  Python
+keeps the bytecode of both, as of any package that pip has installed.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ for batch in (64, 48):
 
 def seconds(library: str, cache: Path) -> list[float]:
     env = {**os.environ, "FGRAD_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     text = CHILD.format(here=str(HERE), library=library)
     return [float(x) for x in subprocess.check_output([sys.executable, "-c", text], env=env, text=True).split()]
 

@@ -38,9 +38,13 @@ class Line(NamedTuple):
     """A line of a program's text: an instruction with the launch it belongs to, or the head of a loop or branch."""
 
     depth: int
-    text: str
+    head: str
     launch: Launch | None = None
     step: Step | HostStep | None = None
+
+    @property
+    def text(self) -> str:  # written when it is read: a program has hundreds, and few readers
+        return self.head if self.step is None or self.launch is None else _describe(self.launch, self.step)
 
 
 @dataclass
@@ -259,7 +263,7 @@ class _Writer:
         if b not in self.place:
             self.place[b] = self.constant(b) if b.kind == "const" else Ptr("in", b.index)
         base = self.place[b]
-        return base._replace(offset=base.offset + offset)
+        return Ptr(base.kind, base.index, base.offset + offset)
 
     def constant(self, b: Buffer) -> Ptr:
         assert b.value is not None
@@ -300,7 +304,7 @@ class _Writer:
                 return a._replace(index=first_table + a.index) if a.kind == "tab" else a
 
             steps += [step._replace(args=tuple(map(resolve, step.args))) for step in plan.steps]
-        self.lines += [Line(depth, _describe(leaf.launch, step), leaf.launch, step) for step in steps]  # type: ignore
+        self.lines += [Line(depth, "", leaf.launch, step) for step in steps]  # type: ignore
         if isinstance(leaf.launch, Loop):
             self.lines += [Line(depth + 1, what, x) for x in leaf.launch.launches for what in [what_of(x)]]
         return steps

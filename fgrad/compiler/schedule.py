@@ -12,6 +12,7 @@ Where a value lives while equations are read:
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ class Buffer:
     made_by: Group | None = None  # the group that stores it, where one does
     value: np.ndarray | None = None
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         return Layout.contiguous(self.dtype, self.shape)
 

@@ -87,17 +87,27 @@ class Jaxpr:
     ``axes``: the names of vmapped axes that collectives in it refer to (by their parameter ``axis_name``).
     """
 
-    __slots__ = ("axes", "constvars", "effectful", "eqns", "invars", "outvars")
+    __slots__ = ("_axes", "_effectful", "constvars", "eqns", "invars", "outvars")
 
     def __init__(self, constvars: Sequence[Var], invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Atom]):
         self.constvars = tuple(constvars)
         self.invars = tuple(invars)
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
-        inner = [sub.jaxpr for e in self.eqns for sub in subjaxprs(e.params)]
-        self.effectful = any([e.primitive.effectful for e in self.eqns]) or any([j.effectful for j in inner])
-        named = [e.params["axis_name"] for e in self.eqns if "axis_name" in e.params]
-        self.axes: frozenset[Any] = frozenset(named).union(*[j.axes for j in inner])
+        self._effectful: bool | None = None  # found when asked for: most jaxprs are steps between two passes
+        self._axes: frozenset[Any] | None = None
+
+    @property
+    def effectful(self) -> bool:
+        if self._effectful is None:
+            self._effectful = any([is_effectful(e) for e in self.eqns])
+        return self._effectful
+
+    @property
+    def axes(self) -> frozenset[Any]:
+        if self._axes is None:
+            self._axes = frozenset().union(*[axes_of(e.params) for e in self.eqns])
+        return self._axes
 
     def __repr__(self) -> str:
         from fgrad.core.pretty import format_jaxpr

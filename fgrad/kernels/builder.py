@@ -71,7 +71,7 @@ def _cast(s, x, dtype: str):
 
 def advance(base: Ptr, nbytes: int) -> Ptr:
     """The address ``nbytes`` after another."""
-    return base._replace(offset=base.offset + nbytes)
+    return Ptr(base.kind, base.index, base.offset + nbytes)
 
 
 def start(base: Ptr, layout: Layout) -> Ptr:

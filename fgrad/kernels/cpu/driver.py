@@ -118,12 +118,12 @@ class _Frame:
 
     def __init__(self, program: Executable, workers: int) -> None:
         arena, scratch = _aligned(program._arena_bytes), _aligned(program._scratch * workers)
-        bases = {"arena": arena.ctypes.data, "scratch": scratch.ctypes.data}
         assembly = program._assembly
+        bases = {"arena": arena.ctypes.data, "scratch": scratch.ctypes.data, "tab": assembly.tables.ctypes.data}
         args = assembly.args.copy()
         for word, pointer in assembly.fixed:
-            base = assembly.tables[pointer.index].ctypes.data if pointer.kind == "tab" else bases[pointer.kind]
-            args[word] = base + pointer.offset
+            start = assembly.table_starts[pointer.index] if pointer.kind == "tab" else 0
+            args[word] = bases[pointer.kind] + start + pointer.offset
         code = assembly.code.copy()
         code[:, 1] = args.ctypes.data + 8 * code[:, 1]
         counter = np.zeros(ALIGNMENT // 8, np.int64)
@@ -173,9 +173,8 @@ class Executable:
         self._arena_bytes = arena_bytes
         self._scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
         self._assembly = Assembly(steps, tables)
-        self._tables_nbytes = sum([table.nbytes for table in tables])
         self._most_kept = most_kept
-        self._frames = [_Frame(self, 1)]
+        self._frames: list[_Frame] = []
         self._loop = _loops.serial
 
     def __call__(self, *arrays: np.ndarray, outs: tuple[np.ndarray, ...] | None = None) -> tuple[np.ndarray, ...]:
@@ -201,7 +200,7 @@ class Executable:
     @property
     def nbytes(self) -> int:
         """Memory held between calls: idle frames (one for each call at the same time so far) and tables."""
-        return self._tables_nbytes + sum([frame.nbytes for frame in list(self._frames)])
+        return self._assembly.tables.nbytes + sum([frame.nbytes for frame in list(self._frames)])
 
     def _take_frame(self, threads: int) -> _Frame:
         """An idle frame (popping from a list is atomic), or a new one."""

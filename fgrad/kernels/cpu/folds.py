@@ -27,7 +27,7 @@ from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.body import Mapped, dtype_of_node, operand_args, read_nodes
 from fgrad.kernels.cpu.foldcode import BLOCK, INDEX, LANES, UNROLL, FoldSpec, accumulator
 from fgrad.kernels.cpu.nest import Axis, Operand
-from fgrad.kernels.layout import Layout, contiguous_strides
+from fgrad.kernels.layout import Layout, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 COMBINES = ("add", "mul", "max", "min", "and", "or", "argmax", "argmin")
@@ -153,13 +153,13 @@ class _Fold(NamedTuple):
             step = nest.step_of(column.strides[k])
             along = [axis.strides[k] for axis in (*kept, column)]
             args += [*operand_args(pointer, dtype.itemsize, offset, along, step), chunk_stride]
-            results.append(Operand(dtype.name, step))
+            results.append(Operand(dtype_name(dtype), step))
         operands = []
         for k, (layout, pointer) in enumerate(streams, 2):
             step = nest.step_of(column.strides[k])
             along = [axis.strides[k] for axis in loops]
             args += operand_args(pointer, layout.dtype.itemsize, layout.offset, along, step)
-            operands.append(Operand(layout.dtype.name, step))
+            operands.append(Operand(dtype_name(layout.dtype), step))
 
         spec = FoldSpec(
             form, self.combine, len(kept), len(reduced), tuple(operands[len(extras) :]), read, value, index,

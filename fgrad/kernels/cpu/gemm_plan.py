@@ -20,7 +20,7 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.tile_spec import ARows
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Word
 
 CHUNK_BYTES = 1 << 19  # of B worked on at a time: under half an L2 cache
@@ -186,7 +186,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         *_places(builder, p, panels * tile.lanes), tile.mr if p.slide is None else 1,
     )  # fmt: skip
     assert not ((p.turned or p.slide) and (g_split > 1 or splits > 1 or s_chunk < s_most))
-    kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
+    kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block, 1))
     if splits > 1:
         sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
@@ -324,9 +324,10 @@ def plan_in_compute_dtype(plan: Callable, ins: Sequence[Layout], outs: Sequence[
     is exact modulo 2^n.  uint32 and uint64 have the products of int32 and int64, bit for bit, and need no cast.
     """
     (result,) = outs
-    if result.dtype.name not in COMPUTE:
+    name = dtype_name(result.dtype)
+    if name not in COMPUTE:
         raise TypeError(f"product: dtype must be one of {sorted(COMPUTE)}, got {result.dtype}. Convert the operands.")
-    compute = np.dtype(COMPUTE[result.dtype.name])
+    compute = np.dtype(COMPUTE[name])
     builder = PlanBuilder()
     operands = [builder.converted(Ptr("in", i), _as_signed(layout), compute) for i, layout in enumerate(ins)]
     pointers, layouts = zip(*operands)
@@ -341,4 +342,5 @@ def plan_in_compute_dtype(plan: Callable, ins: Sequence[Layout], outs: Sequence[
 
 
 def _as_signed(layout: Layout) -> Layout:
-    return replace(layout, dtype=np.dtype(SAME_BITS.get(layout.dtype.name, layout.dtype)))
+    signed = SAME_BITS.get(dtype_name(layout.dtype))
+    return layout if signed is None else replace(layout, dtype=np.dtype(signed))

@@ -13,6 +13,7 @@ import numpy as np
 
 from fgrad import config
 from fgrad.kernels.cpu.tile_spec import ARows, TileSpec
+from fgrad.kernels.layout import dtype_name
 
 #: Rows a tile may have, by its number of vectors (a few, so that few kernels are ever compiled).
 ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
@@ -43,7 +44,7 @@ class Tile(NamedTuple):
 
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
         mr = self.mr if self.slide is None else SLIDING_ROWS
-        return TileSpec(dtype.name, mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, edge)
+        return TileSpec(dtype_name(dtype), mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, edge)
 
 
 def sliding(slide: tuple[int, int, int], rows: int, itemsize: int) -> Tile:

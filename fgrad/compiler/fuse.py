@@ -67,7 +67,7 @@ def _on_host(eqn: Eqn) -> str:
     moves = isinstance(kind, backends.Alias | ForLoop | WhileLoop | backends.Branch)
     if moves or (isinstance(kind, IndexMap) and kind.view is not None):
         return ""
-    return "complex numbers" if any(v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)) else ""
+    return "complex numbers" if any([v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)]) else ""
 
 
 class _Fuser:

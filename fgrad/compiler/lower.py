@@ -293,8 +293,6 @@ class _Writer:
             self.scratch = max(self.scratch, plan.scratch)
 
             def resolve(a, temps=temps, first_table=first_table):
-                if not isinstance(a, Ptr):
-                    return a
                 if a.kind == "in":
                     return self.pointer(leaf.operands[a.index].buffer, a.offset)
                 if a.kind == "out":
@@ -303,7 +301,9 @@ class _Writer:
                     return Ptr("arena", 0, temps[a.index] + a.offset)
                 return a._replace(index=first_table + a.index) if a.kind == "tab" else a
 
-            steps += [step._replace(args=tuple(map(resolve, step.args))) for step in plan.steps]
+            for step in plan.steps:
+                args = [resolve(a) if isinstance(a, Ptr) else a for a in step.args]
+                steps.append(step._replace(args=tuple(args)))
         self.lines += [Line(depth, "", leaf.launch, step) for step in steps]  # type: ignore
         if isinstance(leaf.launch, Loop):
             self.lines += [Line(depth + 1, what, x) for x in leaf.launch.launches for what in [what_of(x)]]

@@ -20,7 +20,9 @@ from fgrad.kernels.plan import HostStep, Instruction, Loop, Ptr, Slot, Step, Swi
 
 def as_int64(value: int) -> int:
     """The signed word with the low 64 bits of ``value`` (bit patterns may come unsigned)."""
-    value = int(value) & 0xFFFFFFFFFFFFFFFF
+    if -(1 << 63) <= value < 1 << 63:
+        return value
+    value &= 0xFFFFFFFFFFFFFFFF
     return value - (1 << 64) if value >> 63 else value
 
 

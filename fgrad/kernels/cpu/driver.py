@@ -183,7 +183,9 @@ class Executable:
             raise TypeError(f"Executable: takes {self._n_in} arrays, got {len(arrays)}. Pass every planned operand.")
         if outs is None:
             outs = tuple([empty(shape, dtype) for empty, shape, dtype in self._outs])
-        threads = min(config.num_threads(), _loops.layer.most) if self._assembly.parallel and not _loops.forked else 1
+        threads = config.num_threads() if self._assembly.parallel and not _loops.forked else 1
+        if threads > 1:
+            threads = min(threads, _loops.layer.most)
         frame = self._take_frame(threads)
         if threads == 1:
             stopped = self._loop(frame.address, arrays, outs, 1)

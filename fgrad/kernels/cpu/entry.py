@@ -2,7 +2,8 @@
 
     run(head, operands, results, threads) -> whether a host step failed
 
-A call takes some 0.1 us, a third of what ctypes needs.  It runs without the GIL, so Python's other threads go on.
+A call takes 0.2 us, where Numba's dispatcher takes 0.5 and ctypes 1.  It runs without the GIL, so Python's other
+threads go on.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import llvmlite.binding as llvm
 
 from fgrad.kernels.cpu import jit
 from fgrad.kernels.cpu.body import Emitted
@@ -77,7 +76,7 @@ def entry(loop: int) -> Callable[[int, tuple, tuple, int], bool]:
     for symbol in _C_API:
         address = ctypes.cast(getattr(ctypes.pythonapi, symbol), ctypes.c_void_p).value
         assert address is not None
-        llvm.add_symbol(symbol, address)
+        jit.add_symbol(symbol, address)
     method = _Method(b"run", jit.address(EntrySpec()), _METH_FASTCALL, None)
     _kept.append(method)  # the function refers to it
     make = ctypes.pythonapi.PyCFunction_NewEx

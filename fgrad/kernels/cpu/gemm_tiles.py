@@ -101,7 +101,8 @@ def _detect() -> Host:
 def host() -> Host:
     """The CPU's vectors, with the width that `fgrad.config.cpu_vector_bits` may force."""
     found = _detect()
-    return found._replace(bits=config.cpu_vector_bits() or found.bits)
+    bits = config.cpu_vector_bits()
+    return found if bits is None else found._replace(bits=bits)
 
 
 def choose(

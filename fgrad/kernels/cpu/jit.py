@@ -1,8 +1,7 @@
 """The one LLVM engine of the process: specs of emitted kernels in, addresses of machine code out.
 
 Compiled objects are kept on disk (`objects`), named by a hash of everything that determines them: `Emitted.identity`,
-the processor and its features, LLVM's version and this file, which chooses LLVM's passes.  So a second process compiles
-nothing.
+the processor and its features, LLVM's version and its passes.  So a second process compiles nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import hashlib
 import os
 import sys
 import threading
-from pathlib import Path
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -73,6 +71,17 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+# Level 3 and SLP make these loops no faster and compiling slower (16 and 24 ms a kernel).
+_PASSES = {
+    "speed_level": 2,
+    "loop_vectorization": True,
+    "loop_interleaving": True,
+    "loop_unrolling": True,
+    "slp_vectorization": False,
+}
+_CODE = {"opt": 3, "codemodel": "jitdefault"}
+
+
 class _Engine:
     def __init__(self) -> None:
         llvm.initialize_native_target()
@@ -88,19 +97,16 @@ class _Engine:
         # as every JIT on MCJIT: x86 objects are linked in place, others are position independent
         reloc = "static" if x86 else "default"
         self.machine = target.create_target_machine(
-            cpu=self.cpu, features=self.features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
+            cpu=self.cpu, features=self.features, reloc=reloc, jit=True, **_CODE
         )
         empty = llvm.parse_assembly(f'target triple = "{target.triple}"')
         self._jit = llvm.create_mcjit_compiler(empty, self.machine)
-        passes = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        self._compiler = (self.cpu, self.features, llvmlite.__version__, str(llvm.llvm_version_info), passes)
+        versions = llvmlite.__version__, str(llvm.llvm_version_info)
+        self._compiler = (self.cpu, self.features, *versions, repr(_PASSES), repr(_CODE))
         self._layout = f'target datalayout = "{self.machine.target_data}"\ntarget triple = "{target.triple}"\n'
-        # level 3 and SLP make these loops no faster and compiling slower (16 and 24 ms a kernel)
-        self._options = llvm.create_pipeline_tuning_options(speed_level=2)
-        self._options.loop_vectorization = True
-        self._options.loop_interleaving = True
-        self._options.loop_unrolling = True
-        self._options.slp_vectorization = False
+        self._options = llvm.create_pipeline_tuning_options()
+        for option, value in _PASSES.items():
+            setattr(self._options, option, value)
         self._kept: list[object] = []
         _add_libm()
 
@@ -125,9 +131,9 @@ class _Engine:
         code = objects.read(spec.folder, digest)
         if code is None:
             module = self.optimised(self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}("))
-            _check_resolved(module)
             code = self.machine.emit_object(module)
-            objects.write(spec.folder, digest, code)
+            if _is_self_contained(module):
+                objects.write(spec.folder, digest, code)
         held = llvm.ObjectFileRef.from_data(code)
         self._jit.add_object_file(held)
         self._kept.append(held)
@@ -137,11 +143,22 @@ class _Engine:
         return found
 
 
-def _check_resolved(module: llvm.ModuleRef) -> None:
-    """LLVM ends the process when code that it loads refers to what it does not know."""
-    for function in module.functions:
-        name = function.name
-        assert not function.is_declaration or name.startswith("llvm.") or llvm.address_of_symbol(name), name
+def add_symbol(name: str, address: int) -> None:
+    """Tells LLVM where a function of this process is that compiled code may call."""
+    llvm.add_symbol(name, address)
+    _symbols.add(name)
+
+
+_symbols: set[str] = set()
+
+
+def _is_self_contained(module: llvm.ModuleRef) -> bool:
+    """Whether every process knows what the code calls: LLVM ends a process that loads it and does not.
+
+    Where Intel's vector library is installed, Numba may call that, which only Numba loads.
+    """
+    called = (function.name for function in module.functions if function.is_declaration)
+    return all(name.startswith("llvm.") or name in _symbols for name in called)
 
 
 def _add_libm() -> None:
@@ -157,4 +174,4 @@ def _add_libm() -> None:
             if function is not None:
                 pointer = ctypes.cast(function, ctypes.c_void_p).value
                 assert pointer is not None
-                llvm.add_symbol(symbol, pointer)
+                add_symbol(symbol, pointer)

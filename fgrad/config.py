@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 
 from fgrad.errors import ConfigError
 
-_overrides: dict[str, int | str] = {}
+_overrides: dict[str, int | str | None] = {}
+
+#: What forgets programs of another vector width.
+on_vectors_change: list[Callable[[], None]] = []
 
 
 def _positive_int(name: str, default: int | None, allowed: tuple[int, ...] | None = None) -> int | None:
@@ -58,7 +61,7 @@ def using_num_threads(n: int) -> Iterator[None]:
             _overrides["FGRAD_NUM_THREADS"] = before
 
 
-def _override(settings: dict[str, int], check: Callable[[], object]) -> None:
+def _override(settings: dict[str, int | None], check: Callable[[], object]) -> None:
     """Sets them all, or none if one of them cannot be."""
     before = dict(_overrides)
     _overrides.update(settings)
@@ -70,9 +73,20 @@ def _override(settings: dict[str, int], check: Callable[[], object]) -> None:
         raise
 
 
-def vector_bits() -> int | None:
+def cpu_vector_bits() -> int | None:
     """``FGRAD_CPU_VECTOR_BITS`` (128, 256 or 512), or None: as wide as the host's registers."""
     return _positive_int("FGRAD_CPU_VECTOR_BITS", None, (128, 256, 512))
+
+
+def set_cpu_vector_bits(bits: int | None) -> None:
+    """Overrides ``FGRAD_CPU_VECTOR_BITS`` for this process; None: as wide as the host's registers.
+
+    Programs that were compiled for other vectors are forgotten, as by ``fgrad.clear_caches()``.  No program mixes two
+    widths.  A width that the processor does not have is emulated with narrower vectors, slowly.
+    """
+    _override({"FGRAD_CPU_VECTOR_BITS": bits}, cpu_vector_bits)
+    for forget in on_vectors_change:
+        forget()
 
 
 def cache_limits() -> tuple[int, int]:
@@ -93,8 +107,27 @@ def set_cache_limits(*, entries: int | None = None, nbytes: int | None = None) -
 
 def cache_dir() -> pathlib.Path:
     """Where compiled kernels are kept between processes: ``FGRAD_CACHE_DIR``, or fgrad's folder in the user cache."""
-    raw = os.environ.get("FGRAD_CACHE_DIR")
+    raw = _overrides.get("FGRAD_CACHE_DIR", os.environ.get("FGRAD_CACHE_DIR"))
     if raw:
-        return pathlib.Path(raw).expanduser()
+        return pathlib.Path(str(raw)).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
     return (pathlib.Path(base) if base else pathlib.Path.home() / ".cache") / "fgrad"
+
+
+def set_cache_dir(path: str | os.PathLike[str]) -> None:
+    """Overrides ``FGRAD_CACHE_DIR`` for this process, for kernels that are compiled from now on."""
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or not isinstance(os.fspath(path), str):
+        raise ConfigError(f"FGRAD_CACHE_DIR: must be the path of a folder, got {path!r}. Give a str or a pathlib.Path.")
+    _overrides["FGRAD_CACHE_DIR"] = os.fspath(path)
+
+
+def cache_dir_bytes() -> int:
+    """Bytes that ``cache_dir`` may hold: ``FGRAD_CACHE_DIR_BYTES`` (1 GiB).  Beyond, what was used longest ago goes."""
+    value = _positive_int("FGRAD_CACHE_DIR_BYTES", 1 << 30)
+    assert value is not None
+    return value
+
+
+def set_cache_dir_bytes(nbytes: int) -> None:
+    """Overrides ``FGRAD_CACHE_DIR_BYTES`` for this process."""
+    _override({"FGRAD_CACHE_DIR_BYTES": nbytes}, cache_dir_bytes)

@@ -396,7 +396,17 @@ def test_settings(monkeypatch):
     check(errors.ConfigError,
           "FGRAD_CPU_VECTOR_BITS: must be one of (128, 256, 512), got '64'. Set it to one of (128, 256, 512) or unset "
           "it.",
-          fgrad.config.vector_bits)  # fmt: skip
+          fgrad.config.cpu_vector_bits)  # fmt: skip
+    check(errors.ConfigError,
+          "FGRAD_CPU_VECTOR_BITS: must be one of (128, 256, 512), got 100. Set it to one of (128, 256, 512) or unset "
+          "it.",
+          lambda: fgrad.config.set_cpu_vector_bits(100))  # fmt: skip
+    check(errors.ConfigError,
+          "FGRAD_CACHE_DIR_BYTES: must be a positive integer, got 0. Set it to a positive integer or unset it.",
+          lambda: fgrad.config.set_cache_dir_bytes(0))  # fmt: skip
+    check(errors.ConfigError,
+          "FGRAD_CACHE_DIR: must be the path of a folder, got 3. Give a str or a pathlib.Path.",
+          lambda: fgrad.config.set_cache_dir(3))  # fmt: skip
 
 
 def test_every_exception_is_documented_and_derives_from_a_builtin_kind():

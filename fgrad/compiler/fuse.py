@@ -37,7 +37,7 @@ from fgrad.compiler.schedule import (
 from fgrad.core import backends
 from fgrad.core.backends import Fold, ForLoop, Host, IndexMap, IndexValue, Kernel, ScalarMap, WhileLoop
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.primitives.arithmetic import mul_p
 
 _UNUSED = Buffer(np.dtype(np.bool_), (), -1, "in")  # in place of a body's input that is a known scalar
@@ -69,7 +69,7 @@ def _on_host(eqn: Eqn) -> str:
     moves = isinstance(kind, backends.Alias | ForLoop | WhileLoop | backends.Branch)
     if moves or (isinstance(kind, IndexMap) and kind.view is not None):
         return ""
-    return "complex numbers" if any(v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)) else ""
+    return "complex numbers" if any([v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)]) else ""
 
 
 class _Fuser:
@@ -123,7 +123,7 @@ class _Fuser:
 
     def operand(self, group: Group, v: Value) -> int:
         if isinstance(v, Const) and _structural(v.value):
-            return group.add(("const", v.value.item(), v.value.dtype.name), v.value.dtype)
+            return group.add(("const", v.value.item(), dtype_name(v.value.dtype)), v.value.dtype)
         if isinstance(v, Const):
             v = Const(v.value, group.shape)
         if isinstance(v, Member) and v.group is group:

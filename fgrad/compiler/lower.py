@@ -40,9 +40,13 @@ class Line(NamedTuple):
     """A line of a program's text: an instruction with the launch it belongs to, or the head of a loop or branch."""
 
     depth: int
-    text: str
+    head: str
     launch: Launch | None = None
     step: Step | HostStep | None = None
+
+    @property
+    def text(self) -> str:  # written when it is read: a program has hundreds, and few readers
+        return self.head if self.step is None or self.launch is None else _describe(self.launch, self.step)
 
 
 @dataclass
@@ -278,7 +282,7 @@ class _Writer:
         if b not in self.place:
             self.place[b] = self.constant(b) if b.kind == "const" else Ptr("in", b.index)
         base = self.place[b]
-        return base._replace(offset=base.offset + offset)
+        return Ptr(base.kind, base.index, base.offset + offset)
 
     def constant(self, b: Buffer) -> Ptr:
         assert b.value is not None
@@ -308,8 +312,6 @@ class _Writer:
             self.scratch = max(self.scratch, plan.scratch)
 
             def resolve(a, temps=temps, first_table=first_table):
-                if not isinstance(a, Ptr):
-                    return a
                 if a.kind == "in":
                     return self.pointer(leaf.operands[a.index].buffer, a.offset)
                 if a.kind == "out":
@@ -318,8 +320,10 @@ class _Writer:
                     return Ptr("arena", 0, temps[a.index] + a.offset)
                 return a._replace(index=first_table + a.index) if a.kind == "tab" else a
 
-            steps += [step._replace(args=tuple(map(resolve, step.args))) for step in plan.steps]
-        self.lines += [Line(depth, _describe(leaf.launch, step), leaf.launch, step) for step in steps]  # type: ignore
+            for step in plan.steps:
+                args = [resolve(a) if isinstance(a, Ptr) else a for a in step.args]
+                steps.append(step._replace(args=tuple(args)))
+        self.lines += [Line(depth, "", leaf.launch, step) for step in steps]  # type: ignore
         if isinstance(leaf.launch, Loop):
             self.lines += [Line(depth + 1, what, x) for x in leaf.launch.launches for what in [what_of(x)]]
         return steps

@@ -12,6 +12,7 @@ Where a value lives while equations are read:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Buffer:
     made_by: Group | None = None  # the group that stores it, where one does
     value: np.ndarray | None = None
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         return Layout.contiguous(self.dtype, self.shape)
 

@@ -140,3 +140,6 @@ def clear_caches() -> None:
         table.clear()
     for _, clear in _others.values():
         clear()
+
+
+config.on_vectors_change.append(clear_caches)

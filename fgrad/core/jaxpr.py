@@ -87,15 +87,27 @@ class Jaxpr:
     ``axes``: the names of vmapped axes that collectives in it refer to (by their parameter ``axis_name``).
     """
 
-    __slots__ = ("axes", "constvars", "effectful", "eqns", "invars", "outvars")
+    __slots__ = ("_axes", "_effectful", "constvars", "eqns", "invars", "outvars")
 
     def __init__(self, constvars: Sequence[Var], invars: Sequence[Var], eqns: Sequence[Eqn], outvars: Sequence[Atom]):
         self.constvars = tuple(constvars)
         self.invars = tuple(invars)
         self.eqns = tuple(eqns)
         self.outvars = tuple(outvars)
-        self.effectful = any([is_effectful(e) for e in self.eqns])
-        self.axes: frozenset[Any] = frozenset().union(*[axes_of(e.params) for e in self.eqns])
+        self._effectful: bool | None = None  # found when asked for: most jaxprs are steps between two passes
+        self._axes: frozenset[Any] | None = None
+
+    @property
+    def effectful(self) -> bool:
+        if self._effectful is None:
+            self._effectful = any([is_effectful(e) for e in self.eqns])
+        return self._effectful
+
+    @property
+    def axes(self) -> frozenset[Any]:
+        if self._axes is None:
+            self._axes = frozenset().union(*[axes_of(e.params) for e in self.eqns])
+        return self._axes
 
     def __repr__(self) -> str:
         from fgrad.core.pretty import format_jaxpr
@@ -214,13 +226,15 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
     return [read(v) for v in jaxpr.outvars]
 
 
-def subjaxprs(params: dict[str, Any]) -> Iterator[ClosedJaxpr]:
+def subjaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
     """The jaxprs an equation's parameters hold."""
+    found: list[ClosedJaxpr] = []  # a list: most have none, and every pass asks every equation
     for p in params.values():
         if isinstance(p, ClosedJaxpr):
-            yield p
+            found.append(p)
         elif isinstance(p, tuple):
-            yield from (q for q in p if isinstance(q, ClosedJaxpr))
+            found += [q for q in p if isinstance(q, ClosedJaxpr)]
+    return found
 
 
 def is_effectful(eqn: Eqn) -> bool:

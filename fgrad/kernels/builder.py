@@ -27,7 +27,7 @@ class PlanBuilder:
 
     def step(self, kernel: str | Addressed, args: Iterable[Word], extent: int, note: str, grain: int = 1) -> None:
         """Appends a step; a grain below 1 (from a division by large work) counts as 1."""
-        words = tuple([int(arg) if isinstance(arg, (int, np.integer)) else arg for arg in args])
+        words = tuple([int(arg) if isinstance(arg, (bool, np.integer)) else arg for arg in args])
         self._steps.append(Step(kernel, words, int(extent), max(int(grain), 1), note))
 
     def temp(self, nbytes: int) -> Ptr:
@@ -76,7 +76,7 @@ def _cast(s, x, dtype: str):
 
 def advance(base: Ptr, nbytes: int) -> Ptr:
     """The address ``nbytes`` after another."""
-    return base._replace(offset=base.offset + nbytes)
+    return Ptr(base.kind, base.index, base.offset + nbytes)
 
 
 def start(base: Ptr, layout: Layout) -> Ptr:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+
+@functools.cache
+def dtype_name(dtype: np.dtype) -> str:
+    """``dtype.name``, which NumPy spells anew each time: plans ask for it hundreds of times."""
+    return dtype.name
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -31,7 +38,8 @@ class Layout:
 
     @staticmethod
     def contiguous(dtype, shape: tuple[int, ...]) -> Layout:
-        return Layout(np.dtype(dtype), tuple(shape), contiguous_strides(tuple(shape)))
+        shape = tuple(shape)
+        return Layout(np.dtype(dtype), shape, contiguous_strides(shape))
 
     @property
     def size(self) -> int:

@@ -14,8 +14,7 @@ def dce(closed: ClosedJaxpr) -> ClosedJaxpr:
     live = {v for v in jaxpr.outvars if isinstance(v, Var)}
     kept: list[Eqn] = []
     for eqn in reversed(jaxpr.eqns):
-        effectful = is_effectful(eqn)
-        if not effectful and live.isdisjoint(eqn.outvars):
+        if live.isdisjoint(eqn.outvars) and not is_effectful(eqn):
             continue
         if eqn.primitive.prune is not None and not live.issuperset(eqn.outvars):
             eqn = eqn.primitive.prune(eqn, [v in live for v in eqn.outvars])

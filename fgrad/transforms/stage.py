@@ -43,8 +43,10 @@ def source_of(place: Place | None) -> Source | None:
     if place is None:
         return None
     code, at = place
-    lines = [line for start, end, line in code.co_lines() if start <= at < end and line is not None]
-    return Source(code.co_filename, lines[0] if lines else code.co_firstlineno, code.co_name)
+    for start, end, line in code.co_lines():
+        if start <= at < end and line is not None:
+            return Source(code.co_filename, line, code.co_name)
+    return Source(code.co_filename, code.co_firstlineno, code.co_name)
 
 
 class StagingTracer(Tracer):

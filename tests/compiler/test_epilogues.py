@@ -125,8 +125,9 @@ def test_products_in_loops_and_branches():
 
 @pytest.mark.parametrize("bits", [128, 256, 512])
 @pytest.mark.parametrize("case", CONVS)
-def test_every_vector_width(case, bits, monkeypatch):
-    monkeypatch.setattr(fgrad.config, "vector_bits", lambda: bits)
+def test_every_vector_width(case, bits, request):
+    request.addfinalizer(lambda: fgrad.config.set_cpu_vector_bits(None))
+    fgrad.config.set_cpu_vector_bits(bits)
     n, h, c, k, window, stride, padding, groups = CONVS[case]
     x, w, b = small(n, h, h, c, seed=bits), small(window, window, c // groups, k), small(k)
     operations(lambda x, w, b: bias_relu(conv(x, w, stride, padding, groups), b), x, w, b)

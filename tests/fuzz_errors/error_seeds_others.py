@@ -279,7 +279,12 @@ FILES = {
     "config.set_num_threads": [call(2)],
     "config.using_num_threads": [call(1)],
     "config.set_cache_limits": [call(entries=10, nbytes=1 << 20)],
-    **{f"config.{n}": [call()] for n in ("num_threads", "cores", "vector_bits", "cache_limits", "cache_dir")},
+    "config.set_cache_dir": [call(str(MNIST))],
+    "config.set_cache_dir_bytes": [call(1 << 28)],
+    **{
+        f"config.{n}": [call()]
+        for n in ("num_threads", "cores", "cpu_vector_bits", "cache_limits", "cache_dir", "cache_dir_bytes")
+    },
 }
 
 SEEDS = {

@@ -47,6 +47,7 @@ NOT_CALLED = {
                             "TreeMismatchError")),
     *(f"Array.{n}" for n in ("__array__", "__dlpack__", "__dlpack_device__", "__reduce__", "__deepcopy__", "__copy__")),
     "lax.RoundingMethod", "Array", "CacheInfo", "ClosedJaxpr", "clear_caches", "datasets.Mnist", "config.ConfigError",
+    "config.set_cpu_vector_bits",
 }  # fmt: skip
 
 
@@ -211,7 +212,8 @@ WRAPPED: dict[str, Callable[..., Any]] = {
         "scale_by_adam", "scale_by_learning_rate", "scale_by_schedule", "trace")},
     **{f"tree_util.{n}": registration(n) for n in (
         "register_dataclass", "register_pytree_node", "register_pytree_node_class")},
-    **{f"config.{n}": setting(n) for n in ("set_num_threads", "set_cache_limits")},
+    **{f"config.{n}": setting(n) for n in (
+        "set_num_threads", "set_cache_limits", "set_cache_dir", "set_cache_dir_bytes")},
     "config.using_num_threads": switched(config.using_num_threads),
     **{
         f"debug.{n}": switched(getattr(fgrad.debug, n))

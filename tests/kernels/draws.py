@@ -81,7 +81,7 @@ CAST_PRODUCTS = ["float16", ml_dtypes.bfloat16, "int8", "int16", "uint8", "uint1
 
 def rng_at_width(monkeypatch: pytest.MonkeyPatch, dtype: str, bits: int | None) -> np.random.Generator:
     """The numbers of one case of `PRODUCTS`, whose vector width holds until the test ends."""
-    monkeypatch.setattr(config, "vector_bits", lambda: bits)
+    monkeypatch.setattr(config, "cpu_vector_bits", lambda: bits)
     return np.random.default_rng(zlib.crc32(f"{dtype}{bits}".encode()))
 
 

@@ -1,5 +1,6 @@
 """Element-wise kernels: layouts, tiles, several results, in place, loop indices, the engine and its disk cache."""
 
+import ctypes
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from fgrad import config
 from fgrad.kernels.cpu import emit, jit
+from fgrad.kernels.cpu.body import Emitted
 from fgrad.kernels.cpu.driver import from_plan
+from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.layout import Layout
 
 
@@ -196,7 +199,7 @@ def test_loops_become_vectors():
     engine = jit._get_engine()
     text = jit.ir_text(spec.steps[0].kernel)
     assert "define void @fgrad_kernel(" in text and "fadd contract float" in text
-    lanes = (config.vector_bits() or engine.widest or 128) // 32
+    lanes = (config.cpu_vector_bits() or engine.widest or 128) // 32
     assert f"fadd contract <{lanes} x float>" in str(engine.optimised(text))
     assert "add" in jit.assembly(spec.steps[0].kernel)
 
@@ -251,8 +254,25 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     monkeypatch.setenv("FGRAD_CACHE_DIR", str(blocked))
     monkeypatch.setattr(jit, "_addresses", {})
     monkeypatch.setattr(jit, "_engine", None)
-    check_double()
+    with pytest.warns(UserWarning, match=r"kernels: cannot keep compiled code in .*file.emitted, got .* Set FGRAD_"):
+        check_double()
     assert blocked.read_text() == "not a folder"
+
+
+def test_code_that_needs_what_another_process_may_lack_is_not_kept(empty_cache):
+    class Absolute(Emitted):
+        def text(self, native_half, vector_bits):
+            return (
+                f"declare i64 @labs(i64)\ndefine void @{KERNEL}(i64 %args, i64 %begin, i64 %end, i64 %worker) {{\n"
+                "  %at = inttoptr i64 %args to ptr\n  %size = call i64 @labs(i64 %begin) nobuiltin\n"
+                "  store i64 %size, ptr %at\n  ret void\n}\n"
+            )
+
+    out = np.zeros(1, np.int64)
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(jit.address(Absolute()))
+    kernel(out.ctypes.data, -7, 0, 0)
+    assert out[0] == 7
+    assert not empty_cache.exists()
 
 
 def test_threads_compile_once(empty_cache, monkeypatch):

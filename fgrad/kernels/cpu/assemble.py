@@ -7,6 +7,7 @@ that a frame can place the arguments anywhere.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,9 @@ from fgrad.kernels.plan import HostStep, Instruction, Loop, Ptr, Slot, Step, Swi
 
 def as_int64(value: int) -> int:
     """The signed word with the low 64 bits of ``value`` (bit patterns may come unsigned)."""
-    value = int(value) & 0xFFFFFFFFFFFFFFFF
+    if -(1 << 63) <= value < 1 << 63:
+        return value
+    value &= 0xFFFFFFFFFFFFFFFF
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -27,7 +30,7 @@ class Assembly:
     """The program: ``code`` rows hold word numbers where instructions will hold addresses of arguments."""
 
     def __init__(self, steps: Sequence[Instruction], tables: Sequence[np.ndarray]) -> None:
-        self.tables = [np.ascontiguousarray(t, np.int64) for t in tables]
+        self._tables = [np.ascontiguousarray(t, np.int64).ravel() for t in tables]
         self.fixed: list[tuple[int, Ptr]] = []  # words that hold an address which a frame knows
         self.parallel = False
         self.on_host = False
@@ -40,6 +43,8 @@ class Assembly:
         self._block(steps)
         self._fill_loops()
         self.args = np.array(self._words, np.int64)
+        self.tables = np.concatenate([np.zeros(0, np.int64), *self._tables])
+        self.table_starts = list(itertools.accumulate([t.nbytes for t in self._tables], initial=0))
         self.code = np.array(self._code, np.int64).reshape(-1, 4)
         self.patches = np.array(self._patches, np.int64).reshape(-1, 4)
 
@@ -143,8 +148,8 @@ class Assembly:
                         alternating.append((word, offset, first, odd, even))
             for at, rows in ((1, steady), (3, alternating)):
                 self._words[block + at] = len(rows)
-                self.fixed.append((block + at + 1, Ptr("tab", len(self.tables))))
-                self.tables.append(np.array(rows, np.int64).ravel())
+                self.fixed.append((block + at + 1, Ptr("tab", len(self._tables))))
+                self._tables.append(np.array(rows, np.int64).ravel())
 
 
 # --- Python inside a program -----------------------------------------------------------------------------------------

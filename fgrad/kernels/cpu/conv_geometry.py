@@ -9,6 +9,7 @@ if the division leaves no remainder and 0 <= i < size, and a zero otherwise.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -76,6 +77,7 @@ class Dim(NamedTuple):
             groups.setdefault(tuple(taps[meets[:, o]].tolist()), []).append(o)
         return [(np.array(pixels), np.array(met, np.int64)) for met, pixels in groups.items()]
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - a tuple of integers, which a plan asks several times
     def extent(self) -> tuple[int, int]:
         """Smallest and one more than the largest i(o, t) of all phases; (0, 0) where nothing meets."""
         reached = [self.reads(pixels, taps) for pixels, taps in self.phases(border=True) if taps.size]

@@ -17,7 +17,7 @@ from fgrad.kernels.cpu.memory import copy_bytes, fill_zero, ld, ld_i64, st
 
 
 def build(name: str):
-    """The kernel ``name`` as a Python function for `library.compile_kernel`."""
+    """The kernel ``name`` as a Python function for `native.kernel_text`."""
     return _pad(np.dtype(f"i{name.removeprefix('conv_pad_')}").type(0))
 
 

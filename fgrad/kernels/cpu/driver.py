@@ -7,80 +7,66 @@ each have their own and never wait for one another.  `assemble` writes the progr
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import numba
 import numpy as np
-from numba import types
-from numba.np.ufunc import parallel as numba_parallel
 
 from fgrad import config
 from fgrad.kernels.cpu import library, machine
 from fgrad.kernels.cpu.assemble import Assembly, failure
+from fgrad.kernels.cpu.entry import entry
+from fgrad.kernels.cpu.threads import Layer, launch
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import Instruction, KernelPlan, Ptr, Word
+
+#: run(address of the head, operands, results, threads) -> whether a host step failed
+Run = Callable[[int, tuple, tuple, int], bool]
 
 ALIGNMENT = 64
 LARGE = 1 << 13  # bytes of a result that is worth aligning
 MOST_KEPT = 1 << 18  # bytes that a kernel run on its own keeps for its next call: there are many, and they run in turn
 
 
-@contextlib.contextmanager
-def _short_spin() -> Iterator[None]:
-    """libgomp, which reads its settings when it is loaded, waits for work by spinning a few microseconds.
-
-    Its own choice is hundreds of microseconds.  Then a waiting thread keeps a core from the process that the thread it
-    waits for has lost its core to: with one other busy process on two cores, the digits CNN's step took 64 ms in place
-    of 3.  5000 rounds cost nothing on an idle machine (1.3 ms either way; 0 rounds: 2.5 ms).  A user's own setting
-    stays.
-    """
-    if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
-        yield
-        return
-    os.environ["GOMP_SPINCOUNT"] = "5000"
-    try:
-        yield
-    finally:
-        del os.environ["GOMP_SPINCOUNT"]
-
-
 class _Loops:
-    """The two compiled loops, each at its first use, and what the threading layer needs around the parallel one."""
+    """The two loops, each at its first use, and what the threading layer needs around the parallel one."""
 
     def __init__(self) -> None:
-        self._serial = None
-        self._parallel = None
+        self._serial: Run | None = None
+        self._parallel: Run | None = None
+        self._layer: Layer | None = None
+        self._lock = threading.Lock()
         self.forked = False
         self.exclusive: threading.Lock | None = None
 
     @property
-    def serial(self):
+    def serial(self) -> Run:
         if self._serial is None:
-            self._serial = library.compile_driver(machine.run_serial, types.boolean(*[types.int64] * 3))
+            self._serial = entry(library.address("machine_serial"))
         return self._serial
 
     @property
-    def parallel(self):
-        if self._parallel is None:
-            with _short_spin():
-                loop = library.compile_driver(machine.run_parallel, types.boolean(*[types.int64] * 4), parallel=True)
-                numba_parallel._launch_threads()
-            if numba.threading_layer() == "workqueue":  # it aborts the process when entered by two threads at once
-                self.exclusive = threading.Lock()
-            self._parallel = loop
-        return self._parallel
+    def layer(self) -> Layer:
+        if self._layer is None:
+            with self._lock:
+                if self._layer is None:
+                    layer = launch()
+                    if layer.name == "workqueue":  # it aborts the process when entered by two threads at once
+                        self.exclusive = threading.Lock()
+                    self._parallel = entry(library.address("machine_parallel"))
+                    self._layer = layer
+        return self._layer
 
-    def run_parallel(self, head: int, ins: int, outs: int, threads: int, on_host: bool) -> bool:
-        loop, lock = self.parallel, self.exclusive
+    def run_parallel(self, head: int, ins: tuple, outs: tuple, threads: int, on_host: bool) -> bool:
+        loop, lock = self._parallel, self.exclusive
+        assert loop is not None  # a frame of several workers has been made
         if lock is None:
             return loop(head, ins, outs, threads)
         if on_host:  # Python code in it may wait for another thread, which may wait for the lock
-            return self.serial(head, ins, outs)
+            return self.serial(head, ins, outs, 1)
         with lock:
             return loop(head, ins, outs, threads)
 
@@ -88,6 +74,7 @@ class _Loops:
         """A child has none of its parent's worker threads (and libgomp ends it when asked for them)."""
         self.forked = True
         self.exclusive = None
+        self._lock = threading.Lock()
 
 
 _loops = _Loops()
@@ -131,23 +118,29 @@ class _Frame:
 
     def __init__(self, program: Executable, workers: int) -> None:
         arena, scratch = _aligned(program._arena_bytes), _aligned(program._scratch * workers)
-        bases = {"arena": arena.ctypes.data, "scratch": scratch.ctypes.data}
         assembly = program._assembly
+        bases = {"arena": arena.ctypes.data, "scratch": scratch.ctypes.data, "tab": assembly.tables.ctypes.data}
         args = assembly.args.copy()
         for word, pointer in assembly.fixed:
-            base = assembly.tables[pointer.index].ctypes.data if pointer.kind == "tab" else bases[pointer.kind]
-            args[word] = base + pointer.offset
+            start = assembly.table_starts[pointer.index] if pointer.kind == "tab" else 0
+            args[word] = bases[pointer.kind] + start + pointer.offset
         code = assembly.code.copy()
         code[:, 1] = args.ctypes.data + 8 * code[:, 1]
         counter = np.zeros(ALIGNMENT // 8, np.int64)
+        numbers = np.arange(workers)
+        team = np.array([numbers.ctypes.data, 0, numbers.itemsize, 0, 0, 0, 0, counter.ctypes.data], np.int64)
         patches = assembly.patches
         head = np.array(
-            [code.ctypes.data, len(code), patches.ctypes.data, len(patches), args.ctypes.data, counter.ctypes.data],
+            [
+                *(code.ctypes.data, len(code), patches.ctypes.data, len(patches), args.ctypes.data, 0),
+                *(counter.ctypes.data, team.ctypes.data),
+                *((_loops.layer.parallel_for, library.address("machine_tiles")) if workers > 1 else (0, 0)),
+            ],
             np.int64,
         )
         self.workers = workers
         self.address = head.ctypes.data
-        self._alive = (arena, scratch, args, code, counter, patches, head)
+        self._alive = (arena, scratch, args, code, counter, numbers, team, patches, head)
         self.nbytes = arena.nbytes + scratch.nbytes + args.nbytes + code.nbytes + patches.nbytes
 
 
@@ -180,9 +173,8 @@ class Executable:
         self._arena_bytes = arena_bytes
         self._scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
         self._assembly = Assembly(steps, tables)
-        self._tables_nbytes = sum([table.nbytes for table in tables])
         self._most_kept = most_kept
-        self._frames = [_Frame(self, 1)]
+        self._frames: list[_Frame] = []
         self._loop = _loops.serial
 
     def __call__(self, *arrays: np.ndarray, outs: tuple[np.ndarray, ...] | None = None) -> tuple[np.ndarray, ...]:
@@ -192,11 +184,13 @@ class Executable:
         if outs is None:
             outs = tuple([empty(shape, dtype) for empty, shape, dtype in self._outs])
         threads = config.num_threads() if self._assembly.parallel and not _loops.forked else 1
+        if threads > 1:
+            threads = min(threads, _loops.layer.most)
         frame = self._take_frame(threads)
         if threads == 1:
-            stopped = self._loop(frame.address, id(arrays), id(outs))
+            stopped = self._loop(frame.address, arrays, outs, 1)
         else:
-            stopped = _loops.run_parallel(frame.address, id(arrays), id(outs), threads, self._assembly.on_host)
+            stopped = _loops.run_parallel(frame.address, arrays, outs, threads, self._assembly.on_host)
         if self._most_kept is None or frame.nbytes <= self._most_kept:
             self._frames.append(frame)
         if stopped:
@@ -208,7 +202,7 @@ class Executable:
     @property
     def nbytes(self) -> int:
         """Memory held between calls: idle frames (one for each call at the same time so far) and tables."""
-        return self._tables_nbytes + sum([frame.nbytes for frame in list(self._frames)])
+        return self._assembly.tables.nbytes + sum([frame.nbytes for frame in list(self._frames)])
 
     def _take_frame(self, threads: int) -> _Frame:
         """An idle frame (popping from a list is atomic), or a new one."""

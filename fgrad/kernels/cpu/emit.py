@@ -20,7 +20,7 @@ from fgrad.kernels.cpu.irtext import unravel
 from fgrad.kernels.cpu.nest import Axis, Operand
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 __all__ = ["MapSpec", "Reduce", "fold_plan", "map_plan"]
@@ -68,7 +68,7 @@ def map_plan(
         return next((a for a, loop in enumerate(axes) if loop.strides[k]), None)
 
     steps = [nest.step_of(axes[-1].strides[k]) for k in range(len(layouts))]
-    operands = tuple(Operand(layout.dtype.name, step) for layout, step in zip(layouts, steps))
+    operands = tuple(Operand(dtype_name(layout.dtype), step) for layout, step in zip(layouts, steps))
     spec = MapSpec(
         len(axes), operands[len(results) :], read_nodes(nodes, iota_axis), operands[: len(results)],
         tuple(node for _, node in results), len(axes) > 1 and axes[-1].extent <= SHORT,

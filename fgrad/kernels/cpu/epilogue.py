@@ -22,7 +22,7 @@ from fgrad.kernels.builder import PlanBuilder, start
 from fgrad.kernels.cpu.body import Node, Spec, evaluate, read_nodes
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import Ptr, Word
 
 Place = Literal["here", "feature", "scalar", "product"]
@@ -86,8 +86,8 @@ class Epilogue:
             raise Unfused
         if None in places or ("feature" in places and run > features):
             raise Unfused
-        ins = tuple((layout.dtype.name, place) for layout, place in zip(self.ins, places))
-        outs = tuple((layout.dtype.name, node) for layout, node in self.results)
+        ins = tuple((dtype_name(layout.dtype), place) for layout, place in zip(self.ins, places))
+        outs = tuple((dtype_name(layout.dtype), node) for layout, node in self.results)
         spec = EpilogueSpec(ins, read_nodes(self.nodes, lambda axis: axis), outs)  # type: ignore[arg-type]
         operands = [start(p, layout) for k, (p, layout) in enumerate(zip(self.pointers, self.ins)) if k != self.product]
         return spec, out, features, *operands, *(Ptr("out", j) for j in range(len(self.results)))

@@ -31,7 +31,7 @@ from fgrad.kernels.cpu.accumulators import INDEX, LANES, Folded, accumulator
 from fgrad.kernels.cpu.body import Mapped, dtype_of_node, operand_args, read_nodes
 from fgrad.kernels.cpu.foldcode import BLOCK, FLUSH, UNROLL, FoldSpec
 from fgrad.kernels.cpu.nest import Axis, Operand
-from fgrad.kernels.layout import Layout, contiguous_strides
+from fgrad.kernels.layout import Layout, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 COMBINES = ("add", "mul", "max", "min", "and", "or", "argmax", "argmin")
@@ -162,7 +162,7 @@ def _steps(
         step = nest.step_of(column.strides[k])
         along = [axis.strides[k] for axis in (*kept, column)]
         args.extend([*operand_args(pointer, dtype.itemsize, offset, along, step), chunk_stride])
-        return Operand(dtype.name, step)
+        return Operand(dtype_name(dtype), step)
 
     for j, r in enumerate(results):
         if chunks == 1:
@@ -181,7 +181,7 @@ def _steps(
         step = nest.step_of(column.strides[k])
         along = [axis.strides[k] for axis in loops]
         args += operand_args(pointer, layout.dtype.itemsize, layout.offset, along, step)
-        operands.append(Operand(layout.dtype.name, step))
+        operands.append(Operand(dtype_name(layout.dtype), step))
 
     sizes: tuple[int, ...] = ()
     apart: tuple[int, ...] = ()

@@ -29,7 +29,7 @@ WORD_BYTES = 8 * len(TILE_WORDS)
 
 
 def build(name: str):
-    """The kernel ``name`` as a Python function for `library.compile_kernel`."""
+    """The kernel ``name`` as a Python function for `native.kernel_text`."""
     kind, *rest = name.removeprefix("gemm_").split("_")
     if kind == "pack":
         return _pack(np.dtype(f"i{rest[0]}").type(0))

@@ -21,7 +21,7 @@ from fgrad.kernels.builder import PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
 from fgrad.kernels.cpu.tile_spec import ARows
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Word
 
 CHUNK_BYTES = 1 << 19  # of B worked on at a time: under half an L2 cache
@@ -200,7 +200,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         panels_each, *_epilogue_words(builder, p, splits),
     )  # fmt: skip
     assert not ((p.turned or p.slide) and (g_split > 1 or splits > 1 or s_chunk < s_most))
-    kernel = gemm_tiles.TiledKernel(p.dtype.name, tile)
+    kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
     if splits > 1:
         sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
@@ -381,9 +381,9 @@ def plan_in_compute_dtype(
     ``epilogue``: what becomes of the result, in place of which ``outs`` then are.
     """
     result = outs[0] if epilogue is None else epilogue.layout
-    if result.dtype.name not in COMPUTE:
+    if dtype_name(result.dtype) not in COMPUTE:
         raise TypeError(f"product: dtype must be one of {sorted(COMPUTE)}, got {result.dtype}. Convert the operands.")
-    compute = np.dtype(COMPUTE[result.dtype.name])
+    compute = np.dtype(COMPUTE[dtype_name(result.dtype)])
     target = _as_signed(result)
     if target.dtype != compute:
         target = Layout.contiguous(compute, result.shape)
@@ -409,4 +409,5 @@ def plan_in_compute_dtype(
 
 
 def _as_signed(layout: Layout) -> Layout:
-    return replace(layout, dtype=np.dtype(SAME_BITS.get(layout.dtype.name, layout.dtype)))
+    signed = SAME_BITS.get(dtype_name(layout.dtype))
+    return layout if signed is None else replace(layout, dtype=np.dtype(signed))

@@ -13,6 +13,7 @@ import numpy as np
 
 from fgrad import config
 from fgrad.kernels.cpu.tile_spec import ARows, TileSpec
+from fgrad.kernels.layout import dtype_name
 
 #: Rows a tile may have, by its number of vectors (a few, so that few kernels are ever compiled).
 ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
@@ -46,7 +47,7 @@ class Tile(NamedTuple):
 
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
         mr = self.mr if self.slide is None else SLIDING_ROWS
-        return TileSpec(dtype.name, mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, self.fold, edge)
+        return TileSpec(dtype_name(dtype), mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, self.fold, edge)
 
 
 def sliding(slide: tuple[int, int, int], rows: int, columns: int, itemsize: int) -> Tile:
@@ -105,9 +106,10 @@ def _detect() -> Host:
 
 
 def host() -> Host:
-    """The CPU's vectors, with the width that `fgrad.config.vector_bits` may force."""
+    """The CPU's vectors, with the width that `fgrad.config.cpu_vector_bits` may force."""
     found = _detect()
-    return found._replace(bits=config.vector_bits() or found.bits)
+    bits = config.cpu_vector_bits()
+    return found if bits is None else found._replace(bits=bits)
 
 
 def choose(

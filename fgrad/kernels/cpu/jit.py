@@ -1,7 +1,7 @@
 """The one LLVM engine of the process: specs of emitted kernels in, addresses of machine code out.
 
-Compiled objects are kept on disk under `config.cache_dir`, named by a hash of everything that determines
-them (`Emitted.identity`, processor, features, LLVM's version), so a second process compiles nothing.
+Compiled objects are kept on disk (`objects`), named by a hash of everything that determines them: `Emitted.identity`,
+the processor and its features, LLVM's version and its passes.  So a second process compiles nothing.
 """
 
 from __future__ import annotations
@@ -11,29 +11,27 @@ import ctypes.util
 import hashlib
 import os
 import sys
-import tempfile
 import threading
-from pathlib import Path
 
 import llvmlite
 import llvmlite.binding as llvm
 
 from fgrad import config
+from fgrad.kernels.cpu import objects
 from fgrad.kernels.cpu.body import Emitted
 from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.scalar import LIBM
 
-_MAGIC = b"fgrad-object-1\n"
-
 
 def address(spec: Emitted) -> int:
     """The address of the kernel of a spec, compiled at most once in this process."""
-    found = _addresses.get(spec)
+    key = spec, config.cpu_vector_bits()
+    found = _addresses.get(key)
     if found is None:
         with _lock:
-            found = _addresses.get(spec)
+            found = _addresses.get(key)
             if found is None:
-                found = _addresses[spec] = _get_engine().load(spec)
+                found = _addresses[key] = _get_engine().load(spec)
     return found
 
 
@@ -51,7 +49,7 @@ def assembly(spec: Emitted) -> str:
 
 
 _lock = threading.RLock()
-_addresses: dict[Emitted, int] = {}
+_addresses: dict[tuple[Emitted, int | None], int] = {}
 _engine: _Engine | None = None
 
 
@@ -73,6 +71,17 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+# Level 3 and SLP make these loops no faster and compiling slower (16 and 24 ms a kernel).
+_PASSES = {
+    "speed_level": 2,
+    "loop_vectorization": True,
+    "loop_interleaving": True,
+    "loop_unrolling": True,
+    "slp_vectorization": False,
+}
+_CODE = {"opt": 3, "codemodel": "jitdefault"}
+
+
 class _Engine:
     def __init__(self) -> None:
         llvm.initialize_native_target()
@@ -88,17 +97,16 @@ class _Engine:
         # as every JIT on MCJIT: x86 objects are linked in place, others are position independent
         reloc = "static" if x86 else "default"
         self.machine = target.create_target_machine(
-            cpu=self.cpu, features=self.features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
+            cpu=self.cpu, features=self.features, reloc=reloc, jit=True, **_CODE
         )
         empty = llvm.parse_assembly(f'target triple = "{target.triple}"')
         self._jit = llvm.create_mcjit_compiler(empty, self.machine)
+        versions = llvmlite.__version__, str(llvm.llvm_version_info)
+        self._compiler = (self.cpu, self.features, *versions, repr(_PASSES), repr(_CODE))
         self._layout = f'target datalayout = "{self.machine.target_data}"\ntarget triple = "{target.triple}"\n'
-        # level 3 and SLP make these loops no faster and compiling slower (16 and 24 ms a kernel)
-        self._options = llvm.create_pipeline_tuning_options(speed_level=2)
-        self._options.loop_vectorization = True
-        self._options.loop_interleaving = True
-        self._options.loop_unrolling = True
-        self._options.slp_vectorization = False
+        self._options = llvm.create_pipeline_tuning_options()
+        for option, value in _PASSES.items():
+            setattr(self._options, option, value)
         self._kept: list[object] = []
         _add_libm()
 
@@ -107,7 +115,7 @@ class _Engine:
 
     @property
     def _vector_bits(self) -> int | None:
-        return config.vector_bits() or self.widest
+        return config.cpu_vector_bits() or self.widest
 
     def optimised(self, text: str) -> llvm.ModuleRef:
         module = llvm.parse_assembly(text)
@@ -117,15 +125,15 @@ class _Engine:
 
     def load(self, spec: Emitted) -> int:
         identity = self._layout + spec.identity(self.native_half, self._vector_bits)
-        what = "\0".join((identity, self.cpu, self.features, llvmlite.__version__, str(llvm.llvm_version_info)))
+        what = "\0".join((identity, *self._compiler))
         digest = hashlib.sha256(what.encode()).hexdigest()
         symbol = f"{KERNEL}_{digest[:32]}"  # kernels share one symbol table
-        path = config.cache_dir() / spec.folder / f"{digest}.o"
-        code = _read(path)
+        code = objects.read(spec.folder, digest)
         if code is None:
-            text = self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}(")
-            code = self.machine.emit_object(self.optimised(text))
-            _write(path, code)
+            module = self.optimised(self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}("))
+            code = self.machine.emit_object(module)
+            if _is_self_contained(module):
+                objects.write(spec.folder, digest, code)
         held = llvm.ObjectFileRef.from_data(code)
         self._jit.add_object_file(held)
         self._kept.append(held)
@@ -133,6 +141,24 @@ class _Engine:
         found = self._jit.get_function_address(symbol)
         assert found, spec
         return found
+
+
+def add_symbol(name: str, address: int) -> None:
+    """Tells LLVM where a function of this process is that compiled code may call."""
+    llvm.add_symbol(name, address)
+    _symbols.add(name)
+
+
+_symbols: set[str] = set()
+
+
+def _is_self_contained(module: llvm.ModuleRef) -> bool:
+    """Whether every process knows what the code calls: LLVM ends a process that loads it and does not.
+
+    Where Intel's vector library is installed, Numba may call that, which only Numba loads.
+    """
+    called = (function.name for function in module.functions if function.is_declaration)
+    return all(name.startswith("llvm.") or name in _symbols for name in called)
 
 
 def _add_libm() -> None:
@@ -148,28 +174,4 @@ def _add_libm() -> None:
             if function is not None:
                 pointer = ctypes.cast(function, ctypes.c_void_p).value
                 assert pointer is not None
-                llvm.add_symbol(symbol, pointer)
-
-
-def _read(path: Path) -> bytes | None:
-    """The object in a cache file, or None if it is absent, unreadable or damaged."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    head, digest, code = data[: len(_MAGIC)], data[len(_MAGIC) : len(_MAGIC) + 32], data[len(_MAGIC) + 32 :]
-    return code if head == _MAGIC and hashlib.sha256(code).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Stores an object so that readers see all of it or nothing; a folder that cannot be written is left alone."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + hashlib.sha256(code).digest() + code)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+                add_symbol(symbol, pointer)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ from fgrad.compiler.schedule import (
     KernelCall,
     Launch,
     Loop,
+    Together,
     View,
     distinct_bytes,
     reads,
@@ -274,11 +276,9 @@ def _rows(
 
 def _tile(kernel: str, launch: Launch, extent: int) -> str:
     """``8 x 16`` rows and lanes of a matrix product; else how many results a tile makes."""
-    words = kernel.split("_")
-    if kernel.startswith("gemm_") and "x" in words[-1] and words[-1][0].isdigit():
-        rows, vectors = words[-1].split("x")
-        lanes = int(words[-2]) // (8 * np.dtype(words[1]).itemsize)
-        return f"{rows} x {int(vectors) * lanes}"
+    if named := re.fullmatch(r"gemm_([a-z]+\d+)_(\d+)_(\d+)x(\d+)(?:_fold(\d+))?", kernel):
+        dtype, bits, rows, vectors, fold = named.groups()
+        return f"{rows} x {int(vectors) * int(bits) // (8 * np.dtype(dtype).itemsize * int(fold or 1))}"
     if isinstance(launch, Group):
         n = -(-math.prod(launch.shape) // max(extent, 1))
         return f"{n} element{'s' * (n != 1)}"
@@ -306,6 +306,8 @@ def flops_of(launch: Launch) -> int:
         return size * (sum(n[0] == "map" for n in launch.nodes) + len(launch.folds))
     if isinstance(launch, KernelCall):
         return _kernel_flops(launch) + (flops_of(launch.epilogue.group) if launch.epilogue else 0)
+    if isinstance(launch, Together):
+        return sum(map(flops_of, launch.groups))
     if isinstance(launch, Loop):
         return (1 if launch.length is None else launch.length) * sum(flops_of(x) for x in launch.launches)
     return 0
@@ -382,9 +384,13 @@ def _fused(launch: Launch) -> tuple[str, ...]:
         return (launch.eqn.primitive.name, *launch.epilogue.group.names)
     if isinstance(launch, KernelCall | HostCall):
         return (launch.eqn.primitive.name,)
-    if isinstance(launch, Loop):
-        return tuple(name for x in launch.launches for name in _fused(x))
+    if isinstance(launch, Loop | Together):
+        return tuple(name for x in _parts(launch) for name in _fused(x))
     return ()
+
+
+def _parts(launch: Loop | Together) -> Sequence[Launch]:
+    return launch.launches if isinstance(launch, Loop) else launch.groups
 
 
 def _user_lines(launch: Launch) -> tuple[Source, ...]:
@@ -395,7 +401,8 @@ def _user_lines(launch: Launch) -> tuple[Source, ...]:
     elif isinstance(launch, KernelCall | HostCall):
         found = [launch.eqn.source]
     else:
-        found = [line for x in launch.launches for line in _user_lines(x)] if isinstance(launch, Loop) else []
+        inner = _parts(launch) if isinstance(launch, Loop | Together) else ()
+        found = [line for x in inner for line in _user_lines(x)]
     return tuple(dict.fromkeys(line for line in found if line is not None))
 
 
@@ -406,6 +413,8 @@ def _why(launch: Launch) -> str:
             takes = "reduction takes its operand" if len(launch.folds) == 1 else "reductions take their operands"
             return f"fused: {n} element-wise over one shape, and the {takes} from registers"
         return f"fused: {n} element-wise over one shape; what is between them stays in registers" if n > 1 else ""
+    if isinstance(launch, Together):
+        return f"{len(launch.groups)} element-wise loops that do not depend on each other, their tiles side by side"
     if isinstance(launch, HostCall):
         return f"in Python: {launch.reason}"
     if isinstance(launch, Loop):
@@ -421,15 +430,18 @@ def _why(launch: Launch) -> str:
 
 def _stored(launch: Launch, launches: Sequence[Launch], inside: bool) -> tuple[str, ...]:
     """For each result: who reads it, and why that is another kernel.  ``inside`` a loop or branch?"""
+    if isinstance(launch, Together):
+        return tuple(note for group in launch.groups for note in _stored(group, launches, inside))
     if isinstance(launch, Group):
         results = [*(b for _, b in launch.results), *(fold.out for fold in launch.folds)]
     elif isinstance(launch, KernelCall | HostCall):
         results = launch.outs
     else:
         return ()
+    every = [part for x in launches for part in (x.groups if isinstance(x, Together) else [x])]
     notes = []
     for b in results:
-        said = dict.fromkeys(_reader(launch, b, x) for x in launches if any(r is b for r in reads(x)))
+        said = dict.fromkeys(_reader(launch, b, x) for x in every if any(r is b for r in reads(x)))
         if b.kind == "out":
             said[f"it is a result of the {'loop or branch around it' if inside else 'program'}"] = None
         notes.append(f"stores {b.dtype.name}{list(b.shape)}: {'; '.join(said) or 'the loop around it carries it on'}")
@@ -446,6 +458,7 @@ def _reader(maker: Launch, b: Buffer, reader: Launch) -> str:
         return f"{reader.name} copies it to where it belongs"
     if isinstance(reader, Loop | Branch):
         return f"a {'loop' if isinstance(reader, Loop) else 'branch'}, which has kernels of its own, reads it"
+    assert isinstance(reader, Group)
     who = f"{' '.join(reader.names)} over {list(reader.shape)}"
     if not isinstance(maker, Group):
         if reader.folds:

@@ -27,8 +27,11 @@ from fgrad.compiler.schedule import (
     Launch,
     Loop,
     Schedule,
+    Together,
     View,
+    reads,
 )
+from fgrad.compiler.together import together
 from fgrad.kernels import plan as program
 from fgrad.kernels.layout import Layout, as_pairs
 from fgrad.kernels.plan import HostStep, Instruction, KernelPlan, Ptr, Slot, Step, Switch
@@ -61,7 +64,9 @@ class Lowered:
     aliases: dict[int, int] = field(default_factory=dict)  # output j may overwrite input i
 
 
-def plan_of(launch: Group | KernelCall | HostCall | Copies) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+def plan_of(
+    launch: Group | Together | KernelCall | HostCall | Copies,
+) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
     """Plans over a common list of operands and results."""
     if isinstance(launch, KernelCall):
         ins = [v.layout for v in launch.ins]
@@ -72,6 +77,8 @@ def plan_of(launch: Group | KernelCall | HostCall | Copies) -> tuple[list[Kernel
         return [launch.eqn.primitive.cpu.planner(ins, outs, **params)], launch.ins, launch.outs
     if isinstance(launch, HostCall):
         return [], launch.ins, launch.outs
+    if isinstance(launch, Together):
+        return _plan_together(launch)
     return _plan_group(launch) if isinstance(launch, Group) else _plan_copies(launch)
 
 
@@ -85,6 +92,20 @@ def _plan_group(group: Group) -> tuple[list[KernelPlan], list[View], list[Buffer
         return [map_plan(group.shape, ins, nodes, results)], group.loads, group.outs
     folds = [Reduce(fold.node, fold.combine, fold.out.layout) for fold in group.folds]
     return [fold_plan(group.shape, ins, nodes, folds, group.folds[0].axes, results)], group.loads, group.outs
+
+
+def _plan_together(launch: Together) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+    from fgrad.kernels.cpu.together import one_step
+
+    steps, n_in, n_out = [], 0, 0
+    for group in launch.groups:
+        ((plan,), operands, results) = _plan_group(group)
+        (step,) = plan.steps
+        first = {"in": n_in, "out": n_out}
+        args = [a._replace(index=a.index + first[a.kind]) if isinstance(a, Ptr) else a for a in step.args]
+        steps.append(step._replace(args=tuple(args)))
+        n_in, n_out = n_in + len(operands), n_out + len(results)
+    return [KernelPlan((one_step(steps, f"{len(steps)} maps"),))], launch.loads, launch.outs
 
 
 def _plan_with_epilogue(
@@ -161,7 +182,7 @@ class _Arena:
         return offset
 
 
-_Leaves = Group | KernelCall | HostCall | Copies | Loop
+_Leaves = Group | Together | KernelCall | HostCall | Copies | Loop
 
 
 @dataclass(eq=False)
@@ -210,7 +231,7 @@ class _Lifetimes:
         self.last[b] = self.now
 
     def nodes(self, schedule: Schedule) -> list[_Node]:
-        return [self.node(launch) for launch in with_epilogues(schedule)]
+        return [self.node(launch) for launch in together(with_epilogues(schedule))]
 
     def node(self, launch: Launch) -> _Node:
         self.launch_at[self.now] = launch
@@ -407,6 +428,8 @@ def _aliases(schedule: Schedule, lives: _Lifetimes, donated: frozenset[int]) -> 
 def _in_place(launch: Launch, source: Buffer, out: Buffer) -> bool:
     if isinstance(launch, Copies):
         return launch.fill is None and all(v.layout == target == out.layout for v, target in launch.parts)
+    if isinstance(launch, Together):  # no other one of the groups may read it
+        return all(_in_place(g, source, out) and out in g.outs for g in launch.groups if source in reads(g))
     if not isinstance(launch, Group) or launch.folds:
         return False
     return all(v.layout == out.layout for v in launch.loads if v.buffer is source)
@@ -417,6 +440,8 @@ def what_of(launch: Launch) -> str:
     if isinstance(launch, Group):
         outs = [*(b for _, b in launch.results), *(fold.out for fold in launch.folds)]
         return f"{' '.join(launch.names)} over {list(launch.shape)} -> {', '.join(map(_type, outs))}"
+    if isinstance(launch, Together):
+        return "; ".join(map(what_of, launch.groups))
     if isinstance(launch, KernelCall | HostCall):
         ins = " ".join(_type(v.layout) for v in launch.ins)
         names = launch.epilogue.group.names if isinstance(launch, KernelCall) and launch.epilogue else []

@@ -194,6 +194,21 @@ class KernelCall:
 
 
 @dataclass(eq=False)
+class Together:
+    """Element-wise groups, none of which reads what another one writes, as one launch."""
+
+    groups: list[Group]
+
+    @property
+    def loads(self) -> list[View]:
+        return [v for group in self.groups for v in group.loads]
+
+    @property
+    def outs(self) -> list[Buffer]:
+        return [b for group in self.groups for b in group.outs]
+
+
+@dataclass(eq=False)
 class HostCall:
     """The equation's reference, in Python; ``reason`` says why there is no kernel."""
 
@@ -281,7 +296,7 @@ class Branch:
 
 def reads(launch: Launch) -> list[Buffer]:
     """The buffers a launch reads."""
-    if isinstance(launch, Group):
+    if isinstance(launch, Group | Together):
         return [v.buffer for v in launch.loads]
     if isinstance(launch, KernelCall | HostCall):
         return [v.buffer for v in launch.ins]
@@ -296,7 +311,7 @@ def reads(launch: Launch) -> list[Buffer]:
 
 def written(launch: Launch) -> list[Buffer]:
     """The buffers a launch writes, of those that nothing wrote before."""
-    if isinstance(launch, Group | KernelCall | HostCall | Branch):
+    if isinstance(launch, Group | Together | KernelCall | HostCall | Branch):
         return launch.outs
     if isinstance(launch, Copies):
         return [launch.out]
@@ -304,4 +319,4 @@ def written(launch: Launch) -> list[Buffer]:
     return [*moved, *(b for c in launch.carry for b in (c.odd, c.even)), *(outer for _, outer in launch.updated)]
 
 
-Launch = Group | KernelCall | HostCall | Copies | Loop | Branch
+Launch = Group | Together | KernelCall | HostCall | Copies | Loop | Branch

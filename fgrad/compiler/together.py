@@ -1,0 +1,40 @@
+"""Element-wise launches that do not depend on each other become one: the update of all parameters is one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fgrad.compiler.schedule import Buffer, Group, Launch, Together, reads, written
+
+SMALL = 1 << 16  # bytes of a temporary that may live longer than alone
+MOST = 128  # launches in one
+
+
+def together(launches: Iterable[Launch]) -> list[Launch]:
+    """The launches; of neighbours that are element-wise and independent, one `Together`."""
+    out: list[Launch] = []
+    run: list[Group] = []
+    made: set[Buffer] = set()
+
+    def close() -> None:
+        out.extend([Together(list(run))] if len(run) > 1 else run)
+        run.clear()
+        made.clear()
+
+    for launch in launches:
+        joins = isinstance(launch, Group) and _can_join(launch)
+        if not joins or len(run) == MOST or made.intersection(reads(launch)):
+            close()
+        if joins:
+            assert isinstance(launch, Group)
+            run.append(launch)
+            made.update(written(launch))
+        else:
+            out.append(launch)
+    close()
+    return out
+
+
+def _can_join(group: Group) -> bool:
+    """Memory that another launch of the run could have had stays taken: little, or that of the program's results."""
+    return not group.folds and all(b.kind == "out" or b.nbytes <= SMALL for b in written(group))

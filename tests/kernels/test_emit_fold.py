@@ -228,6 +228,26 @@ def test_fused_expression_with_an_extra_result(shape, axes):
     np.testing.assert_array_equal(out, ((x * b) ** 2).sum(axes))
 
 
+@pytest.mark.parametrize("shape", [(6, 10), (300, 70), (3000, 16), (3, 70_000)])
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("kinds", [("add", "max", "add"), ("mul", "add")])
+def test_folds_side_by_side(shape, axes, kinds):
+    """Folds of x, x**2, x, ... in one kernel are bit for bit what each is alone, whichever form the loop takes."""
+    x = draw_array(np.dtype(np.float32), shape) / 8
+    nodes = [("load", 0), ("map", square, (), (0,))]
+    kept = tuple(n for a, n in enumerate(shape) if a not in axes)
+    outs = [np.empty(kept, np.float32) for _ in kinds]
+    folds = [emit.Reduce(j % 2, kind, layout_of(out)) for j, (kind, out) in enumerate(zip(kinds, outs))]
+    run_plan(emit.fold_plan(shape, [layout_of(x)], nodes, folds, axes), [x], outs)
+    for fold, got in zip(folds, outs):
+        alone = np.empty(kept, np.float32)
+        run_plan(emit.fold_plan(shape, [layout_of(x)], nodes, [fold], axes), [x], [alone])
+        np.testing.assert_array_equal(got, alone)
+        values = (x**2 if fold.node else x).astype(np.float64)
+        want = getattr(np, {"add": "sum", "mul": "prod"}.get(fold.combine, fold.combine))(values, axis=axes)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * float(np.abs(values).sum(axes).max()))
+
+
 @pytest.mark.parametrize("shape", [(6, 10), (300, 70), (2, 50_000)])
 def test_loop_indices_in_the_expression(shape):
     x = draw_array(np.dtype(np.int64), shape)

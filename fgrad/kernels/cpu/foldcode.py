@@ -23,9 +23,8 @@ FLUSH = 16  # additions to a first-level accumulator before it is added to the s
 class FoldSpec(Spec):
     """``kept`` and ``reduced`` axes outside the innermost one; ``sizes`` that are part of the code (the columns, if
     they are few; in the short form the extents of the reduced axes); the expression, what is folded of it, and extra
-    results with the node each of them stores.  ``long``: a sum has enough terms for two levels.  ``apart``: the
-    elements from one row of the short form to the next, of folds, extra results and inputs; LLVM gathers by known
-    strides only.
+    results with the node each of them stores.  ``long``: a sum has enough terms for two levels.  ``apart``: elements
+    from one row of the short form to the next, of folds, extra results and inputs; LLVM gathers by known strides only.
     """
 
     form: str

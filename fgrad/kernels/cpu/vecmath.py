@@ -2,7 +2,7 @@
 a time.
 
 Subnormals, infinities, NaN and signed zeros included, float32 is within 2 units in the last place of the true value
-(erfc within 3), float64 within 4; docs/differences.md has the measured maxima.  Nothing needs fused multiply-add, and
+(erfc within 5), float64 within 4; docs/numerics.md has the measured maxima.  Nothing needs fused multiply-add, and
 nothing breaks where LLVM fuses: what must be exact is a product of few bits.
 """
 

@@ -131,6 +131,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
             rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, _folds(p, sum(rows))
         )
         tile = tile._replace(turned=p.turned)
+        if p.a_rows == "apart" and all(r.a_taps.ndim == 1 for r in p.records):
+            tile = tile._replace(a_rows="together")
     else:
         tile = gemm_tiles.sliding(p.slide, max(rows), p.columns, size)
     panels = -(-p.columns // tile.columns)

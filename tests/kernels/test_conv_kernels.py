@@ -7,6 +7,7 @@ import pytest
 from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width
 
 from fgrad import config
+from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv import plan_conv
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.layout import Layout
@@ -20,7 +21,7 @@ def spec(rng, n):
 
 
 def check(lhs, rhs, params):
-    """The result against the reference's; the notes of the steps."""
+    """The result against the reference's; the notes and kernels of the steps."""
     (x, x_layout, x_view), (w, w_layout, w_view) = lhs, rhs
     expected = conv_general_dilated(x_view, w_view, **params)
     out = Layout.contiguous(expected.dtype, expected.shape)
@@ -29,7 +30,7 @@ def check(lhs, rhs, params):
     given = np.full(expected.shape, 99, expected.dtype)  # every element must be written
     (result,) = program(x, w, outs=(given,))
     np.testing.assert_array_equal(result, expected, err_msg=f"{x_layout} {w_layout} {params}")
-    return {step.note for step in plan.steps}
+    return {step.note for step in plan.steps} | {step.kernel_name for step in plan.steps}
 
 
 def draw(rng, dtype, *, few_terms=False, depthwise=False):
@@ -120,7 +121,7 @@ LAYERS = [(3, 28, 1, 6, 5, 2, 1), (2, 14, 6, 16, 5, 0, 1), (4, 8, 16, 32, 3, 1, 
 
 
 def check_layer(rng, layer, order, dtype=np.float32):
-    """Forward, and dX and dW in the form their transpose rules give them; the notes of the steps."""
+    """Forward, and dX and dW in the form their transpose rules give them; the notes and kernels of the steps."""
     n, size, c, k, r, pad, stride = layer
     out = (size + 2 * pad - r) // stride + 1
     channels_last = order == "NHWC"
@@ -170,6 +171,43 @@ def test_random_narrow_layers(monkeypatch, dtype, bits):
         notes |= check_layer(rng, layer, "NHWC" if rng.random() < 0.8 else "NCHW", np.dtype(dtype))
     assert {"conv", "conv over the window"} < notes
     assert {"conv by pixel", "conv by tap"} & notes
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_one_vector_of_features_folds_the_run(monkeypatch, dtype, bits):
+    """So many pixels share few columns that neighbours of the run are multiplied at once."""
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    k = gemm_tiles.host().lanes(np.dtype(dtype).itemsize)
+    used = set()
+    for c, r, stride in ((k, 3, 1), (4, 3, 2), (2, 5, 1), (12, 1, 1), (6, 4, 3)):
+        used |= check_layer(rng, (6, 17 * stride, c, k, r, r // 2, stride), "NHWC", np.dtype(dtype))
+    assert any("_fold" in name for name in used) == (k > 1)
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_depthwise_weight_gradients(monkeypatch, dtype, bits):
+    """Of so many images and pixels that a task takes all channels of some pixels, and of fewer."""
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    swapped = (3, 0, 1, 2)
+    for n, channels in ((17, 70), (16, 3), (2, 70)):
+        x, dy = (rng.integers(-3, 4, (n, *size, channels)).astype(dtype) for size in ((9, 8), (8, 6)))
+        operands = [(a, Layout.contiguous(a.dtype, a.shape), a) for a in (x, dy)]
+        check(*operands, {
+            "window_strides": (1, 1), "padding": ((1, 0), (1, 0)), "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
+            "dimension_numbers": (swapped, swapped, (2, 3, 0, 1)), "batch_group_count": channels,
+        })  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [255, 256, 300])
+def test_wide_depthwise_layers(channels):
+    """More channels than a sliding tile takes at a time."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-3, 4, (*shape, channels)).astype(np.float32) for shape in ((2, 7, 13), (3, 3, 1)))
+    operands = [(a, Layout.contiguous(a.dtype, a.shape), a) for a in (x, w)]
+    assert "conv by lane, sliding" in check(*operands, {
+        "window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
+        "dimension_numbers": ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)), "feature_group_count": channels,
+    })  # fmt: skip
 
 
 def test_sums_do_not_depend_on_threads(monkeypatch):

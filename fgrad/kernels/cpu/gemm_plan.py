@@ -133,6 +133,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
             rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, _folds(p, sum(rows))
         )
         tile = tile._replace(turned=p.turned)
+        if p.a_rows == "apart" and all(r.a_taps.ndim == 1 for r in p.records):
+            tile = tile._replace(a_rows="together")
     else:
         tile = gemm_tiles.sliding(p.slide, max(rows), p.columns, size)
     panels = -(-p.columns // tile.columns)
@@ -152,7 +154,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
     work = all_rows * tile.columns * max(reduction, 1)  # multiply-adds for one g, panel and batch
     s_most = max(1, max(len(r.taps) for r in p.records))
-    panels_each = panels if _together(p, s_most) else 1
+    s_chunk, panels_each = (LANE_CHUNK, panels) if _together(p, s_most) else (s_most, 1)
     wanted = -(-MIN_TASKS // (panels // panels_each * len(p.batches)))
     splits = 1
     tall = tiles < wanted or (p.g_count > 1 and p.g_count * reduction > 8 * all_rows)
@@ -170,12 +172,10 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         block = -(-tiles // -(-wanted // splits))
     if g_split > 1:
         block = max(block, min(tiles, -(-tiles // wanted)))
-    g_chunk = max(1, min(g_split, CHUNK_BYTES // 2 // chunk_bytes))  # the other half: A, which rows may share
+    # of B; the other half: A, which rows may share
+    g_chunk = max(1, min(g_split, CHUNK_BYTES // 2 // chunk_bytes)) if s_chunk == s_most else 1
     blocks = -(-tiles // block)
     # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.
-    s_chunk = s_most
-    if panels_each > 1:
-        s_chunk, g_chunk = LANE_CHUNK, 1
     if abs(p.a_run) * size >= LINE and block > 1 and p.a_rows == "apart":
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
         step = tile.columns if len(p.batches) == 1 else max(tile.columns, abs(p.b.run_stride or 0))

@@ -137,7 +137,9 @@ def choose(
         for mr, fold in itertools.product(choices, folds):
             if mr * nv + nv + 1 > machine.registers - 1 or (whole and any(m % mr for m in rows)):
                 continue
-            if fold > vl or (nv > 1 and (nv - 1) * vl >= columns * fold):  # a vector of nothing but empty columns
+            if fold > vl or (fold > 1 and nv == 3):  # folding halves the vectors
+                continue
+            if nv > 1 and (nv - 1) * vl >= columns * fold:  # a vector of nothing but empty columns
                 continue
             panels = max(-(-columns // (nv * vl // fold)), 1)
             tiles = sum(-(-m // mr) for m in rows) * panels

@@ -8,7 +8,7 @@
 
 All strides and table entries are bytes.  A table entry of `ZERO_ROW` makes row i read ``zero + c*a_cs`` instead: that
 is how padding costs no copy of the input.  Rows of A that are "adjacent" are one element apart, and the table is row
-0's.
+0's; so it is where they are "together", which have one table entry without a ZERO_ROW.
 
 Few columns leave few FMAs to a load of A.  A tile with a ``fold`` F takes F neighbours of the run at once: a step
 broadcasts the group A[i](c .. c+F-1) over a vector, whose lanes hold (column, c mod F), c fastest, as B's do; so a
@@ -152,8 +152,10 @@ class _Emitter:
         return self.builder.fadd(x, y) if self.is_float else self.builder.add(x, y)
 
 
-def _reduce_run(e: _Emitter, spec: TileSpec, rows, b_start, count, a_cs, b_cs, masks, acc) -> None:
-    """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count (of a fold: groups c)."""
+def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, b_cs, masks, acc) -> None:
+    """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count (of a fold: groups c); A[i](0) lies
+    ``first`` bytes behind ``rows[i]``.
+    """
     b = e.builder
     head, body, tail = (b.append_basic_block(f"run.{part}") for part in ("head", "body", "tail"))
     entry = b.block
@@ -170,7 +172,7 @@ def _reduce_run(e: _Emitter, spec: TileSpec, rows, b_start, count, a_cs, b_cs, m
             factors = [e.broadcast(pointer, a_offset, spec.fold)] * len(masks)
         for factor, vector, slot in zip(factors, vectors, row):
             b.store(e.multiply_add(factor, vector, b.load(slot, typ=e.vector)), slot)
-    steps = ((left, count, b.sub(left, I64(1))), (a_offset, I64(0), b.add(a_offset, a_cs)),
+    steps = ((left, count, b.sub(left, I64(1))), (a_offset, first, b.add(a_offset, a_cs)),
              (b_offset, I64(0), b.add(b_offset, b_cs)))  # fmt: skip
     for phi, first, following in steps:
         phi.add_incoming(first, entry)
@@ -295,6 +297,9 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         for slot in row:
             builder.store(e.zeros, slot)
 
+    bases = [builder.inttoptr(start, BYTES) for start in starts]
+    if spec.a_rows == "adjacent":
+        bases = [builder.gep(bases[0], [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
     with cgutils.for_range(builder, w["g_count"]) as outer:
         g = outer.index
         a_g = builder.mul(g, w["a_gs"])
@@ -303,11 +308,9 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         with cgutils.for_range(builder, w["s_count"]) as middle:
             line = builder.mul(middle.index, w["ld"])
             b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle.index)), BYTES)
-            if spec.a_rows == "adjacent":
-                address = builder.add(builder.add(starts[0], a_g), word(table, builder.add(line, indices[0])))
-                first = builder.inttoptr(address, BYTES)
-                pointers = [builder.gep(first, [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
-                _reduce_run(e, spec, pointers, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
+            if spec.a_rows in ("adjacent", "together"):
+                first = builder.add(a_g, word(table, builder.add(line, indices[0])))
+                _reduce_run(e, spec, bases, first, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
             else:
                 pointers, none = [], I1(1)
                 for start, index in zip(starts, indices):
@@ -317,7 +320,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                     none = builder.and_(none, is_zero)
                     pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
                 run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-                _reduce_run(e, spec, pointers, b_start, run, w["a_cs"], w["b_cs"], masks, acc)
+                _reduce_run(e, spec, pointers, I64(0), b_start, run, w["a_cs"], w["b_cs"], masks, acc)
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:

@@ -10,15 +10,16 @@ from typing import ClassVar, Literal
 
 from fgrad.kernels.cpu.body import Emitted
 
-ARows = Literal["apart", "adjacent", "lanes"]
+ARows = Literal["apart", "together", "adjacent", "lanes"]
 
 
 @dataclass(frozen=True)
 class TileSpec(Emitted):
     """The function of a tile (`micro`); ``edge``: only the first columns of the last panel exist.
 
-    ``a_rows``: rows of A lie "apart", each where a table says, or are "adjacent", one element from each other; or they
-    have "lanes", one for each column, where the others have a number for all.  ``turned``: a column of the result is
+    ``a_rows``: rows of A lie "apart", each where a table says; or "together", all as far from where they begin; or are
+    "adjacent", one element from each other; or they have "lanes", one for each column, where the others have a number
+    for all.  ``turned``: a column of the result is
     stored as a row, where a table says; its elements are adjacent, and nothing is accumulated.  ``slide``: of rows with
     lanes, (taps of the run, steps of A from row to row, and from tap to tap), so that what several rows meet is loaded
     once.  ``fold``: elements of the run that are multiplied at once, adjacent in A and, as `micro` says, in B.

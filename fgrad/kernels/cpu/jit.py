@@ -108,6 +108,7 @@ class _Engine:
         for option, value in _PASSES.items():
             setattr(self._options, option, value)
         self._kept: list[object] = []
+        self._loaded: dict[str, int] = {}
         _add_libm()
 
     def text(self, spec: Emitted) -> str:
@@ -127,6 +128,8 @@ class _Engine:
         identity = self._layout + spec.identity(self.native_half, self._vector_bits)
         what = "\0".join((identity, *self._compiler))
         digest = hashlib.sha256(what.encode()).hexdigest()
+        if digest in self._loaded:  # for another vector width, which makes no difference to it
+            return self._loaded[digest]
         symbol = f"{KERNEL}_{digest[:32]}"  # kernels share one symbol table
         code = objects.read(spec.folder, digest)
         if code is None:
@@ -140,6 +143,7 @@ class _Engine:
         self._jit.finalize_object()
         found = self._jit.get_function_address(symbol)
         assert found, spec
+        self._loaded[digest] = found
         return found
 
 

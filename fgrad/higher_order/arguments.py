@@ -12,7 +12,7 @@ import numpy as np
 from fgrad import tree
 from fgrad.core import dtypes
 from fgrad.core.array import Array, aval_of, lift
-from fgrad.core.aval import ShapedArray
+from fgrad.core.aval import ShapedArray, check_size
 from fgrad.core.static import sequence
 from fgrad.core.trace import check_live
 
@@ -31,6 +31,7 @@ class ShapeDtypeStruct:
     def __init__(self, shape: Sequence[int], dtype: Any):
         self.shape = sequence("ShapeDtypeStruct", "shape", shape)
         self.dtype = dtypes.canonical(dtype)
+        check_size("ShapeDtypeStruct", ShapedArray(self.shape, self.dtype))
 
     @property
     def ndim(self) -> int:

@@ -258,7 +258,10 @@ atan2 = arctan2
 
 
 def hypot(x1: Any, x2: Any) -> Array:
-    """sqrt(x1^2 + x2^2) without overflow in between, *float*: m sqrt(1 + (n/m)^2) with m = max, n = min of |x|."""
+    """sqrt(x1^2 + x2^2) without overflow in between, *float*: m sqrt(1 + (n/m)^2) with m = max, n = min of |x|.
+
+    Infinity where an operand is infinite, whatever the other is: IEEE 754's rule for NaN.
+    """
     x1, x2 = (lax.abs(x) for x in promote_inexact("hypot", x1, x2))
     large, small = lax.max(x1, x2), lax.min(x1, x2)
     zero, one = full_like(large, 0), full_like(large, 1)
@@ -266,7 +269,9 @@ def hypot(x1: Any, x2: Any) -> Array:
     ratio = lax.div(small, lax.select(empty, one, large))
     same = lax.eq(large, small)  # also inf and inf, whose ratio is NaN
     ratio = lax.select(same, one, ratio)
-    return lax.select(empty, zero, lax.mul(large, lax.sqrt(lax.add(one, lax.square(ratio)))))
+    length = lax.select(empty, zero, lax.mul(large, lax.sqrt(lax.add(one, lax.square(ratio)))))
+    infinity = full_like(large, math.inf)
+    return lax.select(lax.bitwise_or(lax.eq(x1, infinity), lax.eq(x2, infinity)), infinity, length)
 
 
 def logaddexp(x1: Any, x2: Any) -> Array:

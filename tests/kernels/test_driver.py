@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fgrad import config
-from fgrad.kernels.cpu import driver, library
+from fgrad.kernels.cpu import driver, library, results
 from fgrad.kernels.cpu.assemble import as_int64
 from fgrad.kernels.cpu.driver import Executable, from_plan
 from fgrad.kernels.cpu.memory import KERNEL_SIGNATURE, ld, ld_i64, st
@@ -77,7 +77,7 @@ def test_results_may_be_given(kernel):
 def test_large_results_are_aligned(kernel):
     n = driver.LARGE
     (result,) = _program(kernel, n, 64)(np.arange(n + 1))
-    assert result.ctypes.data % driver.ALIGNMENT == 0
+    assert result.ctypes.data % results.ALIGNMENT == 0
     assert result.flags.c_contiguous and result.flags.writeable
 
 

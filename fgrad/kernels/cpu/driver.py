@@ -8,7 +8,6 @@ each have their own and never wait for one another.  `assemble` writes the progr
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fgrad import config
-from fgrad.kernels.cpu import library, machine
+from fgrad.kernels.cpu import library, machine, results
 from fgrad.kernels.cpu.assemble import Assembly, failure
 from fgrad.kernels.cpu.entry import entry
 from fgrad.kernels.cpu.threads import Layer, launch
@@ -26,7 +25,6 @@ from fgrad.kernels.plan import Instruction, KernelPlan, Ptr, Word
 #: run(address of the head, operands, results, threads) -> whether a host step failed
 Run = Callable[[int, tuple, tuple, int], bool]
 
-ALIGNMENT = 64
 LARGE = 1 << 13  # bytes of a result that is worth aligning
 MOST_KEPT = 1 << 18  # bytes that a kernel run on its own keeps for its next call: there are many, and they run in turn
 
@@ -97,27 +95,13 @@ def _peek(address: int) -> int:
 _check_object_layout()
 
 
-def _aligned(nbytes: int) -> np.ndarray:
-    """Uninitialised bytes whose address is a multiple of `ALIGNMENT`."""
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes]
-
-
-def _empty_aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """`np.empty` on a cache line's border: malloc places large arrays 16 bytes after one, and kernels that then read
-    them as vectors run at two thirds of their speed.
-    """
-    return np.ndarray(shape, dtype, _aligned(math.prod(shape) * dtype.itemsize))
-
-
 class _Frame:
     """Memory for one call at a time."""
 
     __slots__ = ("_alive", "address", "nbytes", "workers")
 
     def __init__(self, program: Executable, workers: int) -> None:
-        arena, scratch = _aligned(program._arena_bytes), _aligned(program._scratch * workers)
+        arena, scratch = results.aligned(program._arena_bytes), results.aligned(program._scratch * workers)
         assembly = program._assembly
         bases = {"arena": arena.ctypes.data, "scratch": scratch.ctypes.data, "tab": assembly.tables.ctypes.data}
         args = assembly.args.copy()
@@ -126,7 +110,7 @@ class _Frame:
             args[word] = bases[pointer.kind] + start + pointer.offset
         code = assembly.code.copy()
         code[:, 1] = args.ctypes.data + 8 * code[:, 1]
-        counter = np.zeros(ALIGNMENT // 8, np.int64)
+        counter = np.zeros(results.ALIGNMENT // 8, np.int64)
         numbers = np.arange(workers)
         team = np.array([numbers.ctypes.data, 0, numbers.itemsize, 0, 0, 0, 0, counter.ctypes.data], np.int64)
         patches = assembly.patches
@@ -167,11 +151,10 @@ class Executable:
     ) -> None:
         self._n_in = n_in
         self._outs = tuple(
-            (np.empty if out.size * out.dtype.itemsize < LARGE else _empty_aligned, out.shape, out.dtype)
-            for out in outs
+            (np.empty if out.size * out.dtype.itemsize < LARGE else results.empty, out.shape, out.dtype) for out in outs
         )
         self._arena_bytes = arena_bytes
-        self._scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
+        self._scratch = -(-scratch // results.ALIGNMENT) * results.ALIGNMENT
         self._assembly = Assembly(steps, tables)
         self._most_kept = most_kept
         self._frames: list[_Frame] = []
@@ -218,7 +201,7 @@ def from_plan(plan: KernelPlan, ins: Sequence[Layout], outs: Sequence[Layout]) -
     starts, total = [], 0
     for nbytes in plan.temps:
         starts.append(total)
-        total += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        total += -(-nbytes // results.ALIGNMENT) * results.ALIGNMENT
 
     def place(arg: Word) -> Word:
         if isinstance(arg, Ptr) and arg.kind == "tmp":

@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import llvmlite.ir as ir
 import numpy as np
-from numba.core import cgutils
 
+from fgrad.kernels.cpu import irbuild
 from fgrad.kernels.cpu.gemm_words import TILE_WORDS, ZERO_ROW
 from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.tile_spec import TileSpec
@@ -53,8 +53,7 @@ class _Emitter:
         self.zeros = ir.Constant(self.vector, [0.0 if self.is_float else 0] * lanes)
 
     def _intrinsic(self, name: str, result, arguments):
-        signature = ir.FunctionType(result, arguments)
-        return cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return irbuild.declared(self.builder, name, result, arguments)
 
     def at(self, pointer, offset, pointee):
         """``(pointee *)((char *)pointer + offset)``"""
@@ -224,14 +223,14 @@ def _write_slide(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     w, word = _words(builder, args)
     info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
     first, out = word(info, I64(0)), word(info, I64(2))
-    acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
+    acc = [[irbuild.slot(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
     last = builder.sub(w["count"], I64(spec.mr))
     assert spec.slide is not None
     row_step, width, positions = spec.slide[1], spec.nv * spec.vl, list(_meetings(spec))
     steps = {position: builder.mul(w["a_cs"], I64(position)) for position in positions}
     parts = builder.sdiv(builder.add(w["lanes"], I64(width - 1)), I64(width))
-    with cgutils.for_range(builder, builder.sdiv(builder.add(w["count"], I64(spec.mr - 1)), I64(spec.mr))) as block:
-        pixel = builder.mul(block.index, I64(spec.mr))
+    with irbuild.counted(builder, builder.sdiv(builder.add(w["count"], I64(spec.mr - 1)), I64(spec.mr))) as block:
+        pixel = builder.mul(block, I64(spec.mr))
         pixel = builder.select(builder.icmp_signed("<", pixel, last), pixel, last)
         place = builder.mul(pixel, I64(row_step))
         start = builder.add(first, builder.mul(place, w["a_cs"]))
@@ -243,18 +242,18 @@ def _write_slide(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
             return builder.and_(above, builder.icmp_signed("<", at, w["end"]))
 
         def write(exist) -> None:
-            with cgutils.for_range(builder, parts) as part:
-                offset = builder.mul(part.index, I64(width * e.itemsize))
-                masks = _masks(e, builder.sub(w["lanes"], builder.mul(part.index, I64(width))), spec.nv, spec.edge)
+            with irbuild.counted(builder, parts) as part:
+                offset = builder.mul(part, I64(width * e.itemsize))
+                masks = _masks(e, builder.sub(w["lanes"], builder.mul(part, I64(width))), spec.nv, spec.edge)
                 for slot in (slot for row in acc for slot in row):
                     builder.store(e.zeros, slot)
-                with cgutils.for_range(builder, w["s_count"]) as line:
-                    at = builder.add(builder.add(start, offset), word(table, line.index))
+                with irbuild.counted(builder, w["s_count"]) as line:
+                    at = builder.add(builder.add(start, offset), word(table, line))
                     starts = {position: builder.add(at, step) for position, step in steps.items()}
                     for position, flag in exist.items():
                         starts[position] = builder.select(flag, starts[position], w["zero"])
                     starts = {position: builder.inttoptr(address, BYTES) for position, address in starts.items()}
-                    b_start = builder.add(builder.add(w["b"], offset), word(b_table, line.index))
+                    b_start = builder.add(builder.add(w["b"], offset), word(b_table, line))
                     _reduce_slide(e, spec, starts, builder.inttoptr(b_start, BYTES), w["b_cs"], masks, acc)
                 for i, row in enumerate(acc):
                     base = builder.add(builder.add(to, offset), builder.mul(w["o_step"], I64(i)))
@@ -292,7 +291,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     masks = _masks(e, w["lanes"], spec.nv, spec.edge and spec.fold == 1)  # where B is folded, its last panel is full
     info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
     starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
-    acc = [[cgutils.alloca_once(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
+    acc = [[irbuild.slot(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
     for row in acc:
         for slot in row:
             builder.store(e.zeros, slot)
@@ -300,14 +299,13 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     bases = [builder.inttoptr(start, BYTES) for start in starts]
     if spec.a_rows == "adjacent":
         bases = [builder.gep(bases[0], [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
-    with cgutils.for_range(builder, w["g_count"]) as outer:
-        g = outer.index
+    with irbuild.counted(builder, w["g_count"]) as g:
         a_g = builder.mul(g, w["a_gs"])
         b_g = builder.add(w["b"], builder.mul(g, w["b_gs"]))
         count = builder.select(builder.icmp_signed("<", g, w["g_full"]), w["c_full"], w["c_last"])
-        with cgutils.for_range(builder, w["s_count"]) as middle:
-            line = builder.mul(middle.index, w["ld"])
-            b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle.index)), BYTES)
+        with irbuild.counted(builder, w["s_count"]) as middle:
+            line = builder.mul(middle, w["ld"])
+            b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle)), BYTES)
             if spec.a_rows in ("adjacent", "together"):
                 first = builder.add(a_g, word(table, builder.add(line, indices[0])))
                 _reduce_run(e, spec, bases, first, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
@@ -354,7 +352,7 @@ def _store_turned(e: _Emitter, vectors, out, places, w) -> None:
     b, group = e.builder, 16 // e.itemsize
     part = _Emitter(b, e.dtype, group)
     rows = [*vectors, *([[e.zeros] * len(vectors[0])] * (-len(vectors) % group))]
-    nowhere = cgutils.alloca_once(b, ir.ArrayType(part.vector, len(rows) // group))
+    nowhere = irbuild.slot(b, ir.ArrayType(part.vector, len(rows) // group))
     nowhere = b.bitcast(nowhere, BYTES)
     masks = [part.first_lanes(b.sub(w["count"], I64(k))) for k in range(0, len(rows), group)]
     for v in range(len(vectors[0])):

@@ -49,5 +49,5 @@ class TileSpec(Emitted):
 @functools.cache
 def _writer() -> str:
     """A digest of the code that writes tiles, and of the order of their words."""
-    files = (Path(__file__).with_name(name) for name in ("micro.py", "gemm_words.py"))
+    files = (Path(__file__).with_name(name) for name in ("micro.py", "irbuild.py", "gemm_words.py"))
     return hashlib.sha256(b"".join([file.read_bytes() for file in files])).hexdigest()

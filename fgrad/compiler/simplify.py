@@ -35,8 +35,9 @@ def simplify(closed: ClosedJaxpr) -> ClosedJaxpr:
     opened = simplify_control(closed, simplify)
     if opened is not closed:  # what moved out of a loop may be an equal expression, or dead
         closed = dce(common_subexpressions(opened))
-    closed = dce(reuse_sums(fold_into_scatters(fold_into_convolutions(closed))))
-    return channels_last(dce(common_subexpressions(closed)))
+    folded = fold_into_scatters(fold_into_convolutions(closed))
+    summed = reuse_sums(folded)
+    return channels_last(dce(summed if summed is folded else common_subexpressions(summed)))
 
 
 def inline(closed: ClosedJaxpr) -> ClosedJaxpr:

@@ -26,7 +26,9 @@ class _Term(NamedTuple):
 
 
 def reuse_sums(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """Writes a sum of products as sums that the program has, or all but one of which it has."""
+    """Writes a sum of products as sums that the program has, or all but one of which it has; the same jaxpr where there
+    is none.
+    """
     producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
     sums: dict[tuple[Atom, tuple[int, ...]], Var] = {}
     eqns: list[Eqn] = []
@@ -44,7 +46,8 @@ def reuse_sums(closed: ClosedJaxpr) -> ClosedJaxpr:
             eqns.append(eqn)
         sums.setdefault((x, axes), eqn.outvars[0])
     j = closed.jaxpr
-    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts)
+    changed = len(eqns) > len(closed.eqns)  # a combination has two equations or more
+    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts) if changed else closed
 
 
 def _terms(x: Atom, axes: tuple[int, ...], producer: dict[Atom, Eqn], negative: bool) -> list[_Term]:

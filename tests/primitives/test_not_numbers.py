@@ -1,6 +1,9 @@
 """NaN, infinities and denormal numbers go through operations as through NumPy's."""
 
 import itertools
+import platform
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -193,6 +196,35 @@ def test_denormals_are_kept_in_other_python_threads():
     for thread in threads:
         thread.join()
     assert len(seen) == 4 and all((y == np.float32(1e-40) / 2).all() for y in seen)
+
+
+FLUSHING = """
+import ctypes, ctypes.util
+import numpy as np
+x = np.full((400_000,), 1e-39, np.float32)
+want = x * np.float32(0.5)
+libm = ctypes.CDLL(ctypes.util.find_library("m"))
+state = (ctypes.c_uint32 * 16)()  # fenv_t: the last of its 32 bytes are MXCSR
+libm.fegetenv(state)
+state[7] |= 0x8040
+libm.fesetenv(state)
+assert not (x * np.float32(0.5)).any()  # this thread, and those that it starts, flush
+
+import fgrad
+halved = fgrad.jit(lambda x: x * 0.5)
+for threads in (1, 2):
+    with fgrad.config.using_num_threads(threads):
+        assert np.asarray(halved(x)).tobytes() == want.tobytes(), threads
+libm.fegetenv(state)
+assert state[7] & 0x8040 == 0x8040
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc", reason="needs x86-64's MXCSR and glibc"
+)
+def test_denormals_are_kept_where_a_library_has_turned_them_off():
+    subprocess.run([sys.executable, "-c", FLUSHING], check=True)
 
 
 def test_gradual_underflow_of_exp_and_log():

@@ -31,7 +31,7 @@ MODULES = {
 }
 
 #: Modules compiled into the kernels of others: a change in one of them outdates every cached kernel.
-SHARED = ("native", "memory", "scalars", "gemm_tiles", "gemm_words", "machine")
+SHARED = ("native", "irbuild", "memory", "scalars", "gemm_tiles", "gemm_words", "machine")
 
 
 def address(name: str) -> int:

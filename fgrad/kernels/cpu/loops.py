@@ -7,12 +7,15 @@ threading layer calls.
 
 from __future__ import annotations
 
+import platform
+
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fgrad.kernels.cpu import irbuild
 from fgrad.kernels.cpu.machine import (
     ALTERNATING_WORDS,
     ARRAY_DATA,
@@ -64,6 +67,51 @@ def _fork(typingctx, parallel_for, function, arrays, counts, steps, data, thread
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), codegen
+
+
+_X86 = platform.machine().lower() in ("x86_64", "amd64", "i686", "i386")
+_FLUSH = 0x8040  # MXCSR: denormal results and operands count as zero
+
+
+def _mxcsr(builder, action: str, slot) -> None:
+    function = irbuild.declared(builder, f"llvm.x86.sse.{action}mxcsr", ir.VoidType(), [ir.IntType(8).as_pointer()])
+    builder.call(function, [builder.bitcast(slot, ir.IntType(8).as_pointer())])
+
+
+@intrinsic
+def keep_denormals(typingctx):
+    """Has this thread compute with denormals, and returns how it was.
+
+    A library may have told the thread to take them for zero (and a thread tells those that it starts), which would make
+    results depend on the thread.  Only x86 is asked: elsewhere nobody does it.
+    """
+
+    def codegen(context, builder, signature, args):
+        if not _X86:
+            return I64(0)
+        word = ir.IntType(32)
+        slot = irbuild.slot(builder, word)
+        _mxcsr(builder, "st", slot)
+        before = builder.load(slot, typ=word)
+        builder.store(builder.and_(before, word(~_FLUSH & 0xFFFFFFFF)), slot)
+        _mxcsr(builder, "ld", slot)
+        return builder.zext(before, I64)
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def as_before(typingctx, state):
+    """Undoes `keep_denormals`."""
+
+    def codegen(context, builder, signature, args):
+        if _X86:
+            slot = irbuild.slot(builder, ir.IntType(32))
+            builder.store(builder.trunc(args[0], ir.IntType(32)), slot)
+            _mxcsr(builder, "ld", slot)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 @numba.njit(inline="always")
@@ -134,6 +182,7 @@ def _steer(instruction, pc, args):
 
 
 def run_serial(head, ins, outs, threads):
+    state = keep_denormals()
     _patch(head, ins, outs)
     code, count, args = ld_i64(head, CODE), ld_i64(head, N_CODE), ld_i64(head, ARGS)
     pc = 0
@@ -145,10 +194,12 @@ def run_serial(head, ins, outs, threads):
             pc += 1
         else:
             pc = _steer(instruction, pc, args)
+    as_before(state)
     st(head, STOPPED, 1 if pc == _STOPPED else 0)
 
 
 def run_parallel(head, ins, outs, threads):
+    state = keep_denormals()
     _patch(head, ins, outs)
     code, count, args = ld_i64(head, CODE), ld_i64(head, N_CODE), ld_i64(head, ARGS)
     counter, team = ld_i64(head, COUNTER), ld_i64(head, TEAM_BLOCK)
@@ -175,11 +226,13 @@ def run_parallel(head, ins, outs, threads):
         st(team, RUN, max(grain, extent // (4 * workers)))
         # all threads, also for fewer workers: a team of another size would have to be assembled anew
         _fork(parallel_for, tiles, team + 8 * NUMBERS, team + 8 * WORKERS, team + 8 * STEP, team, threads)
+    as_before(state)
     st(head, STOPPED, 1 if pc == _STOPPED else 0)
 
 
 def run_tiles(arrays, counts, steps, team):
     """The work of some workers: on one thread of the team, as many as ``counts`` says."""
+    state = keep_denormals()
     numbers = ld_i64(arrays, 0)
     kernel, block, extent = ld_i64(team, KERNEL), ld_i64(team, BLOCK), ld_i64(team, EXTENT)
     run, counter = ld_i64(team, RUN), ld_i64(team, TEAM_COUNTER)
@@ -189,3 +242,4 @@ def run_tiles(arrays, counts, steps, team):
         while begin < extent:
             call_kernel(kernel, block, begin, min(begin + run, extent), worker)
             begin = fetch_add(counter, run)
+    as_before(state)

@@ -28,9 +28,7 @@ def pool(x, kind=lax.max, start=-np.inf):
 BETWEEN = {
     "nothing": lambda y: y,
     "bias and relu": lambda y: fnp.maximum(y + small(16)[:, None, None], 0),
-    "another array": lambda y: y * small(4, 16, 12, 10) - y,
     "an array of another order": lambda y: y + fnp.asarray(small(10, 12, 16, 4)).T,
-    "a scalar's choice": lambda y: fnp.where(y.sum() > 0, y, -y),
     "max pool": pool,
     "sum pool": lambda y: pool(y, lax.add, 0.0),
     "pad": lambda y: fnp.pad(y, ((0, 0), (0, 0), (1, 2), (3, 0)), constant_values=2.0),
@@ -38,10 +36,7 @@ BETWEEN = {
     "concatenate": lambda y: fnp.concatenate([y[:, 8:], 2 * y[:, :8]], axis=1),
     "transposes": lambda y: (y.transpose(2, 0, 3, 1) + 1).transpose(1, 3, 0, 2),
     "mean": lambda y: y - y.sum((0, 2, 3), keepdims=True),
-    "sum of one axis": lambda y: y + y.sum(2, keepdims=True) + y.max((1, 3), keepdims=True),
-    "reversed": lambda y: y[:, ::-1] + y,
     "reshape": lambda y: y.reshape(4, 16, 10, 12),
-    "sort": lambda y: fnp.sort(y, axis=1),
     "a loop": lambda y: lax.fori_loop(0, 3, lambda i, c: fnp.maximum(c, 0) + i, y),
     "a branch": lambda y: lax.cond(y[0, 0, 0, 0] > 0, lambda c: c + 1, lambda c: c - 1, y),
 }

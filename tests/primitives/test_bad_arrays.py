@@ -79,7 +79,7 @@ def of_shared_memory(shape, dtype):
     return [as_strided(line, shape, line.strides * len(shape)), np.broadcast_to(line[: shape[-1]], shape)]
 
 
-@pytest.mark.parametrize("dtype", [*DTYPES, "int64", "int16"])
+@pytest.mark.parametrize("dtype", [*DTYPES, *(pytest.param(d, marks=pytest.mark.long) for d in ("int64", "int16"))])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_any_memory(name, dtype):
     shapes, ours, numpys = OPERATIONS[name]

@@ -141,6 +141,7 @@ class Emitted:
     """What is emitted as LLVM IR: compiled and looked up by its fields, which hold structure and no sizes."""
 
     folder: ClassVar[str] = "emitted"  # of the disk cache
+    raw: ClassVar[bool] = True  # the text is not optimised yet
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
         """A function of a kernel's signature, named `KERNEL`, as LLVM IR."""

@@ -133,7 +133,8 @@ class _Engine:
         symbol = f"{KERNEL}_{digest[:32]}"  # kernels share one symbol table
         code = objects.read(spec.folder, digest)
         if code is None:
-            module = self.optimised(self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}("))
+            text = self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}(")
+            module = self.optimised(text) if spec.raw else llvm.parse_assembly(text)
             code = self.machine.emit_object(module)
             if _is_self_contained(module):
                 objects.write(spec.folder, digest, code)

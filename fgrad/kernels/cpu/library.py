@@ -44,6 +44,7 @@ class LibraryKernel(Emitted):
     """A kernel written in Python."""
 
     folder: ClassVar[str] = "library"
+    raw: ClassVar[bool] = False  # Numba has optimised it
 
     name: str
 

@@ -238,6 +238,7 @@ def test_inner_equations_count_too():
     assert len([text for text in drawn if "more equation" not in text]) == 5
 
 
+@pytest.mark.long
 def test_the_picture_of_a_huge_program_is_bounded():
     assert len(deep(400)._repr_html_()) < 3_000_000
 

@@ -47,6 +47,7 @@ def test_shrinks_values_that_are_wrong():
     assert len(steps(program)) <= 1, program
 
 
+@pytest.mark.long
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(programs(("float64", "float32", "int32", "bool")))
 def test_floats_stay_of_order_one(program):
@@ -84,6 +85,7 @@ def test_the_same_seed_writes_the_same_program():
     assert repr(random_program(random.Random(7))) == repr(random_program(random.Random(7)))
 
 
+@pytest.mark.long
 def test_calls_are_bound():
     seen = []
 

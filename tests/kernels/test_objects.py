@@ -82,6 +82,7 @@ def test_a_killed_process_leaves_nothing_that_others_trip_over(tmp_path):
     assert left not in names(tmp_path)
 
 
+@pytest.mark.long
 def test_a_disk_without_room(tmp_path):
     """Every write ends after 100 bytes, as on a full disk: the program runs, says so, and leaves no piece of a file."""
     pytest.importorskip("resource")

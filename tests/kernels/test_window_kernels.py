@@ -56,7 +56,8 @@ def layer(rng, rank):
 
 
 @pytest.mark.parametrize(
-    "dtype", ["float32", "int32", *(pytest.param(d, marks=pytest.mark.long) for d in ("float64", "float16", "uint8"))]
+    "dtype",
+    ["float32", *(pytest.param(d, marks=pytest.mark.long) for d in ("float64", "float16", "int32", "uint8"))],
 )
 @pytest.mark.parametrize("plain", [(), (0,), (3,), (0, 3), (0, 1)], ids=str)
 def test_unrolled(dtype, plain):

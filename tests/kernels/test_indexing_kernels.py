@@ -63,10 +63,10 @@ def test_gather(dtype):
 # Each (kind, dtype) is a kernel that a fresh clone compiles in seconds: kinds meet the kinds of dtype, not every width.
 FEW = [np.dtype(np.float32), np.dtype(np.uint64), np.dtype(np.int8)]
 COMBINATIONS = [
-    *(("set", dtype) for dtype in [*FLOATS, *FEW[1:], BOOL, *COMPLEX]),
+    *(("set", dtype) for dtype in [FLOATS[0], *FEW[1:], BOOL, *COMPLEX]),
     *(("add", dtype) for dtype in [*FLOATS, np.dtype(np.int32), BOOL, *COMPLEX]),
     ("mul", FEW[0]),
-    *((kind, dtype) for kind in ("max", "min") for dtype in FEW),
+    *((kind, dtype) for kind in ("max", "min") for dtype in FEW[:2]),
     ("max", FLOATS[-1]),
 ]
 THE_OTHERS = [

@@ -43,7 +43,7 @@ def _join(call: KernelCall, launches: list[Launch]) -> None:
     between = launches[at + 1 : readers[0]]
     made = {b for launch in between for b in written(launch)}
     others = [v for v in group.loads if v.buffer is not product]
-    if not any(v.buffer in made for v in others):
+    if all(v.buffer not in made and v.fence < product.at for v in group.loads):
         place = at
     elif not any(isinstance(x, Loop | Branch | HostCall) or getattr(x, "in_place", False) for x in between):
         place = readers[0] - 1  # nothing in between changes what the product reads

@@ -22,7 +22,7 @@ from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Var
 from fgrad.primitives.concatenate import concatenate_p
 from fgrad.primitives.conv import ConvDimensionNumbers, conv_general_dilated_p
 from fgrad.primitives.padding import pad_p, slice_p
-from fgrad.primitives.transpose import transpose_p
+from fgrad.primitives.transpose import inverse, transpose_p
 from fgrad.primitives.window import reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p
 
 LEAST_ELEMENTS = 1 << 12  # of a result: smaller ones stay in the L1 cache in any order
@@ -128,7 +128,7 @@ class _Sinker:
             return a
         if a in self.turned and self.turned[a].order == order:
             return self.turned[a].atom
-        return self.transposed(self.plain(a), _inverse(order))
+        return self.transposed(self.plain(a), inverse(order))
 
     def order(self, eqn: Eqn) -> Order | None:
         """How the first operand that is turned is."""
@@ -141,7 +141,7 @@ class _Sinker:
         if order == tuple(range(len(order))):
             self.eqns.append(eqn._replace(invars=tuple(invars), params=params))
             return
-        new = Var(_permuted(old.aval, _inverse(order)))
+        new = Var(_permuted(old.aval, inverse(order)))
         self.eqns.append(eqn._replace(invars=tuple(invars), outvars=(new,), params=params))
         self.turned[old] = _Turned(new, order)
 
@@ -180,12 +180,8 @@ class _Sinker:
             params["dimension"] = order[params["dimension"]]
         for name in _BY_AXIS.get(prim, ()):
             if params[name] is not None:
-                params[name] = tuple(params[name][axis] for axis in _inverse(order))
+                params[name] = tuple(params[name][axis] for axis in inverse(order))
         self.emit(eqn, invars, params, order)
-
-
-def _inverse(order: Order) -> Order:
-    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _permuted(aval: ShapedArray, order: Order) -> ShapedArray:

@@ -23,7 +23,7 @@ def together(launches: Iterable[Launch]) -> list[Launch]:
 
     for launch in launches:
         joins = isinstance(launch, Group) and _can_join(launch)
-        if not joins or len(run) == MOST or made.intersection(reads(launch)):
+        if not joins or len(run) == MOST or made.intersection(reads(launch)) or _is_behind_fence(launch, run):
             close()
         if joins:
             assert isinstance(launch, Group)
@@ -33,6 +33,10 @@ def together(launches: Iterable[Launch]) -> list[Launch]:
             out.append(launch)
     close()
     return out
+
+
+def _is_behind_fence(launch: Launch, run: list[Group]) -> bool:
+    return isinstance(launch, Group) and bool(run) and any(v.fence > run[0].position for v in launch.loads)
 
 
 def _can_join(group: Group) -> bool:

@@ -49,7 +49,7 @@ class PlanBuilder:
         """target[i] = source[i] in the result's dtype, for every index i of the two layouts' common shape."""
         if result.size == 0:
             return
-        nodes = [("load", 0), ("map", _cast, (("dtype", result.dtype.name),), (0,))]
+        nodes = [("load", 0), ("map", cast_rule, (("dtype", result.dtype.name),), (0,))]
         base = {"in": source, "out": target}
         from fgrad.kernels.cpu.emit import map_plan  # the emitter loads with the first program, not with fgrad
 
@@ -70,7 +70,8 @@ class PlanBuilder:
         return KernelPlan(tuple(self._steps), tuple(self._temps), tuple(self._tables), self._scratch)
 
 
-def _cast(s, x, dtype: str):
+def cast_rule(s, x, dtype: str):
+    """The scalar rule of a conversion."""
     return s.cast(x, dtype)
 
 

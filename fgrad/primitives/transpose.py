@@ -22,7 +22,7 @@ def _abstract(x: ShapedArray, *, permutation: tuple[int, ...]) -> ShapedArray:
     return ShapedArray(tuple(x.shape[p] for p in permutation), x.dtype)
 
 
-def _inverse(permutation: Sequence[int]) -> tuple[int, ...]:
+def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
     inverse = [0] * len(permutation)
     for i, p in enumerate(permutation):
         inverse[p] = i
@@ -30,7 +30,7 @@ def _inverse(permutation: Sequence[int]) -> tuple[int, ...]:
 
 
 def _transpose(ct: Any, x: Any, *, permutation: tuple[int, ...]) -> list[Any]:
-    return [transpose_p.bind(ct, permutation=_inverse(permutation))]
+    return [transpose_p.bind(ct, permutation=inverse(permutation))]
 
 
 def _batch(args, dims, *, permutation):

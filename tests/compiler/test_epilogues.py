@@ -105,6 +105,20 @@ def test_a_residual_and_the_order_of_what_is_made():
     assert sorted(map(len, found)) == [1, 1, 3]
 
 
+def test_an_epilogue_waits_at_a_barrier():
+    """The product goes on only once what stands behind it is there: its epilogue must not come before that."""
+
+    def f(a, w, x):
+        late = fnp.sort(x, axis=0)
+        y, late = lax.optimization_barrier((a @ w, late))
+        return fnp.maximum(y, 0), late
+
+    args = small(64, 32), small(32, 48), small(40, 40)
+    operations(f, *args)
+    text = fgrad.jit(f).lower(*args).as_text().split("\n\n")[-1]
+    assert text.index("sort") < text.index("dot_general max")
+
+
 def test_a_donated_argument_is_still_written_over():
     p, x, g = small(64, 32), small(48, 64), small(48, 32)
     step = fgrad.jit(lambda p, x, g: p - 0.5 * (x.T @ g), donate_argnums=0)

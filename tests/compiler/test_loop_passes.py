@@ -59,7 +59,7 @@ def test_an_identity_keeps_expressions_apart():
         return y * 2, z * 3
 
     program = run(f, *arrays((4,)))
-    assert "".join(lines(program)).count("sin mul over [4]") == 2 and "copy" not in "".join(lines(program))
+    assert len(kernels(program)) == 2 and "copy" not in "".join(lines(program))
     assert [e.primitive.name for e in program.simplified.eqns].count("sin") == 2
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fgrad.kernels.builder import PlanBuilder, start
+from fgrad.kernels.builder import PlanBuilder, advance, cast_rule, start
 from fgrad.kernels.cpu.body import Node, Spec, evaluate, read_nodes
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
@@ -69,7 +69,7 @@ class Epilogue:
         """The same of a product that has another dtype and is converted first."""
         at = self.nodes.index(("load", self.product))
         later = [n if n[0] != "map" else (*n[:3], tuple([i + (i >= at) for i in n[3]])) for n in self.nodes]
-        cast = ("map", _cast, (("dtype", self.layout.dtype.name),), (at,))
+        cast = ("map", cast_rule, (("dtype", self.layout.dtype.name),), (at,))
         return replace(
             self,
             ins=(*self.ins[: self.product], wide, *self.ins[self.product + 1 :]),
@@ -99,21 +99,13 @@ class Epilogue:
         plan = map_plan(self.layout.shape, self.ins, self.nodes, self.results)
         at = [product if k == self.product else p for k, p in enumerate(self.pointers)]
         for step in plan.steps:
-            args = [_moved(at[a.index], a) if isinstance(a, Ptr) and a.kind == "in" else a for a in step.args]
+            args = [advance(at[a.index], a.offset) if isinstance(a, Ptr) and a.kind == "in" else a for a in step.args]
             builder.step(step.kernel, args, step.extent, step.note, step.grain)
 
 
 def of_cast(result: Layout, wide: Layout) -> Epilogue:
     """A product in ``wide``'s dtype becomes the result by conversion alone."""
     return Epilogue(0, (result,), (Ptr("in", -1),), (("load", 0),), ((result, 0),)).after_cast(wide)
-
-
-def _cast(s: Scalar, x: Value, dtype: str) -> Value:
-    return s.cast(x, dtype)
-
-
-def _moved(base: Ptr, pointer: Ptr) -> Ptr:
-    return base._replace(offset=base.offset + pointer.offset)
 
 
 @dataclass(frozen=True)

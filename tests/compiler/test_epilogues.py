@@ -109,8 +109,8 @@ def test_an_epilogue_waits_at_a_barrier():
     """The product goes on only once what stands behind it is there: its epilogue must not come before that."""
 
     def f(a, w, x):
-        late = fnp.sort(x, axis=0)
-        y, late = lax.optimization_barrier((a @ w, late))
+        product, late = a @ w, fnp.sort(x, axis=0)
+        y, late = lax.optimization_barrier((product, late))
         return fnp.maximum(y, 0), late
 
     args = small(64, 32), small(32, 48), small(40, 40)

@@ -142,7 +142,7 @@ MOVES = faults(
     "primitives.transpose", "transpose",
     ("abstract", "_abstract", "x.shape[p] for p in permutation", "x.shape[permutation.index(d)] for d in range(x.ndim)",
      "shape by the inverse permutation"),
-    ("transpose", "_transpose", "_inverse(permutation)", "permutation", "the permutation for its inverse"),
+    ("transpose", "_transpose", "inverse(permutation)", "permutation", "the permutation for its inverse"),
     ("batch", "_batch", "p + (p >= d)", "p + 1", "batch axis taken to be the first"),
 ) + faults(
     "primitives.transpose", "scatter sort",

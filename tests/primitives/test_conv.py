@@ -168,6 +168,21 @@ def test_nothing_is_done_that_need_not_be():
     }  # fmt: skip
 
 
+def test_windows_that_meet_nothing_but_padding():
+    """Sums without a single term, in the value and in both derivatives."""
+    spec = ("NHWC", "HWIO", "NHWC")
+    lhs, rhs = np.ones((2, 3, 3, 16), np.float32), np.ones((1, 1, 16, 32), np.float32)
+
+    def loss(lhs, rhs):
+        out = lax.conv_general_dilated(lhs, rhs, (1, 1), ((5, -4), (0, 0)), dimension_numbers=spec)
+        return (out + 1).sum(), out
+
+    (dlhs, drhs), out = fgrad.jit(fgrad.grad(loss, argnums=(0, 1), has_aux=True))(lhs, rhs)
+    assert out.shape == (2, 4, 3, 32)
+    assert dlhs.shape == lhs.shape and drhs.shape == rhs.shape
+    assert not any(np.asarray(a).any() for a in (out, dlhs, drhs))
+
+
 # --- dtypes ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.int8, np.uint16, np.int32, np.int64])
 @pytest.mark.parametrize("wide", [False, True])

@@ -179,7 +179,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     if abs(p.a_run) * size >= LINE and block > 1 and p.a_rows == "apart":
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
         step = tile.columns if len(p.batches) == 1 else max(tile.columns, abs(p.b.run_stride or 0))
-        s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max(1, *(r.c_count for r in p.records)))))
+        s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max([1, *(r.c_count for r in p.records)]))))
         g_chunk = g_chunk if s_chunk == s_most else 1
 
     out, part = p.out, 0

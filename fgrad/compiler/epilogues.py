@@ -9,7 +9,6 @@ from __future__ import annotations
 from fgrad.compiler.schedule import (
     Branch,
     Buffer,
-    Epilogue,
     Group,
     HostCall,
     KernelCall,
@@ -50,9 +49,9 @@ def _join(call: KernelCall, launches: list[Launch]) -> None:
     else:
         return
     kept = [product] if len(readers) > 1 else []
-    joined = KernelCall(
-        call.eqn, [*call.ins, *others], [*(b for _, b in group.results), *kept], epilogue=Epilogue(product, group)
-    )
+    load = next(k for k, v in enumerate(group.loads) if v.buffer is product)
+    outs = [*(b for _, b in group.results), *kept]
+    joined = KernelCall(call.eqn, [*call.ins, *others], outs, epilogue=group, product=load)
     launches.remove(group)
     launches.remove(call)
     launches.insert(place, joined)

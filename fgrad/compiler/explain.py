@@ -305,7 +305,7 @@ def flops_of(launch: Launch) -> int:
         size = math.prod(launch.shape)
         return size * (sum(n[0] == "map" for n in launch.nodes) + len(launch.folds))
     if isinstance(launch, KernelCall):
-        return _kernel_flops(launch) + (flops_of(launch.epilogue.group) if launch.epilogue else 0)
+        return _kernel_flops(launch) + (flops_of(launch.epilogue) if launch.epilogue else 0)
     if isinstance(launch, Together):
         return sum(map(flops_of, launch.groups))
     if isinstance(launch, Loop):
@@ -381,7 +381,7 @@ def _fused(launch: Launch) -> tuple[str, ...]:
     if isinstance(launch, Group):
         return tuple(launch.names)
     if isinstance(launch, KernelCall) and launch.epilogue:
-        return (launch.eqn.primitive.name, *launch.epilogue.group.names)
+        return (launch.eqn.primitive.name, *launch.epilogue.names)
     if isinstance(launch, KernelCall | HostCall):
         return (launch.eqn.primitive.name,)
     if isinstance(launch, Loop | Together):
@@ -397,7 +397,7 @@ def _user_lines(launch: Launch) -> tuple[Source, ...]:
     if isinstance(launch, Group):
         found = launch.sources
     elif isinstance(launch, KernelCall) and launch.epilogue:
-        found = [launch.eqn.source, *launch.epilogue.group.sources]
+        found = [launch.eqn.source, *launch.epilogue.sources]
     elif isinstance(launch, KernelCall | HostCall):
         found = [launch.eqn.source]
     else:
@@ -421,7 +421,7 @@ def _why(launch: Launch) -> str:
         return "fused: the whole loop is one kernel, its body being small"
     if isinstance(launch, KernelCall):
         if launch.epilogue:
-            n = len(launch.epilogue.group.names)
+            n = len(launch.epilogue.names)
             return f"fused: {n} element-wise behind the product, on its tiles or in the cache"
         views = [str(i) for i, v in enumerate(launch.ins) if v.layout != v.buffer.layout and v.layout.shape]
         return f"operand{'s' * (len(views) > 1)} {', '.join(views)} read in place through a view" if views else ""

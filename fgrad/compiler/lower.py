@@ -20,7 +20,6 @@ from fgrad.compiler.schedule import (
     Branch,
     Buffer,
     Copies,
-    Epilogue,
     Group,
     HostCall,
     KernelCall,
@@ -101,20 +100,17 @@ def _plan_together(launch: Together) -> tuple[list[KernelPlan], list[View], list
     for group in launch.groups:
         ((plan,), operands, results) = _plan_group(group)
         (step,) = plan.steps
-        first = {"in": n_in, "out": n_out}
-        args = [a._replace(index=a.index + first[a.kind]) if isinstance(a, Ptr) else a for a in step.args]
-        steps.append(step._replace(args=tuple(args)))
+        steps.append(_behind(step, n_in, n_out))
         n_in, n_out = n_in + len(operands), n_out + len(results)
     return [KernelPlan((one_step(steps, f"{len(steps)} maps"),))], launch.loads, launch.outs
 
 
 def _plan_with_epilogue(
-    call: KernelCall, last: Epilogue, ins: list[Layout], outs: list[Layout]
+    call: KernelCall, group: Group, ins: list[Layout], outs: list[Layout]
 ) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
     from fgrad.kernels.cpu import epilogue
 
-    group, own = last.group, len(call.eqn.invars)
-    product = next(k for k, v in enumerate(group.loads) if v.buffer is last.product)
+    own, product = len(call.eqn.invars), call.product
     pointers = [Ptr("in", own + k - (k > product)) for k in range(len(group.loads))]
     stored = [node for node, _ in group.results]
     stored += [group.nodes.index(("load", product))] * (len(outs) - len(stored))
@@ -129,7 +125,8 @@ def _plan_copies(launch: Copies) -> tuple[list[KernelPlan], list[View], list[Buf
     """The fill and each part are maps of their own, all into the one result."""
     from fgrad.kernels.cpu.emit import map_plan
 
-    plans, operands = [], [view for view, _ in launch.parts]
+    steps: list[Step] = []
+    operands = [view for view, _ in launch.parts]
     out = launch.out.layout
     if out.dtype.kind == "c":
         parts = [(_reals(view.layout), _reals(target)) for view, target in launch.parts]
@@ -140,12 +137,14 @@ def _plan_copies(launch: Copies) -> tuple[list[KernelPlan], list[View], list[Buf
         if isinstance(launch.fill, View):
             operands.append(launch.fill)
             value = launch.fill.layout.broadcast_in_dim(out.shape, ())
-            plans.append(_renamed(map_plan(out.shape, [value], [("load", 0)], [(out, 0)]), len(operands) - 1))
+            filled = map_plan(out.shape, [value], [("load", 0)], [(out, 0)])
+            steps += [_behind(step, len(operands) - 1) for step in filled.steps]
         else:
-            plans.append(map_plan(out.shape, [], [("const", launch.fill.item(), out.dtype.name)], [(out, 0)]))
+            steps += map_plan(out.shape, [], [("const", launch.fill.item(), out.dtype.name)], [(out, 0)]).steps
     for k, (source, target) in enumerate(parts):
-        plans.append(_renamed(map_plan(target.shape, [source], [("load", 0)], [(target, 0)]), k))
-    return plans, operands, [launch.out]
+        copied = map_plan(target.shape, [source], [("load", 0)], [(target, 0)])
+        steps += [_behind(step, k) for step in copied.steps]
+    return [KernelPlan(tuple(steps))], operands, [launch.out]
 
 
 def _reals(layout: Layout) -> Layout:
@@ -153,13 +152,10 @@ def _reals(layout: Layout) -> Layout:
     return as_pairs(layout, np.dtype(f"f{layout.dtype.itemsize // 2}"))
 
 
-def _renamed(plan: KernelPlan, operand: int) -> KernelPlan:
-    """The plan of one operand, reading number ``operand`` of a longer list."""
-
-    def rename(a):
-        return a._replace(index=operand) if isinstance(a, Ptr) and a.kind == "in" else a
-
-    return plan._replace(steps=tuple(s._replace(args=tuple(map(rename, s.args))) for s in plan.steps))
+def _behind(step: Step, n_in: int, n_out: int = 0) -> Step:
+    """The step of a launch whose operands and results follow others in longer lists."""
+    first = {"in": n_in, "out": n_out}
+    return step.placed(lambda a: a._replace(index=a.index + first[a.kind]))
 
 
 class _Arena:
@@ -341,9 +337,7 @@ class _Writer:
                     return Ptr("arena", 0, temps[a.index] + a.offset)
                 return a._replace(index=first_table + a.index) if a.kind == "tab" else a
 
-            for step in plan.steps:
-                args = [resolve(a) if isinstance(a, Ptr) else a for a in step.args]
-                steps.append(step._replace(args=tuple(args)))
+            steps += [step.placed(resolve) for step in plan.steps]
         self.lines += [Line(depth, "", leaf.launch, step) for step in steps]  # type: ignore
         if isinstance(leaf.launch, Loop):
             self.lines += [Line(depth + 1, what, x) for x in leaf.launch.launches for what in [what_of(x)]]
@@ -444,7 +438,7 @@ def what_of(launch: Launch) -> str:
         return "; ".join(map(what_of, launch.groups))
     if isinstance(launch, KernelCall | HostCall):
         ins = " ".join(_type(v.layout) for v in launch.ins)
-        names = launch.epilogue.group.names if isinstance(launch, KernelCall) and launch.epilogue else []
+        names = launch.epilogue.names if isinstance(launch, KernelCall) and launch.epilogue else []
         return f"{' '.join([launch.eqn.primitive.name, *names])} {ins} -> {' '.join(map(_type, launch.outs))}"
     if isinstance(launch, Copies):
         return f"copy for {launch.name} -> {_type(launch.out)}"

@@ -172,25 +172,20 @@ def _key(node: tuple) -> tuple:
     return ("map", node[1], repr(node[2]), node[3]) if node[0] == "map" else node
 
 
-class Epilogue(NamedTuple):
-    """What becomes of a product tile by tile: a group that reads it."""
-
-    product: Buffer
-    group: Group
-
-
 @dataclass(eq=False)
 class KernelCall:
     """A library kernel over views.  ``in_place``: the result is in the memory of the first operand.  With an
-    ``epilogue``, the group's other operands follow the equation's, and the results are the group's, then the product
-    if others read it.
+    ``epilogue``, a group whose load number ``product`` is what the kernel computes, its tiles pass through the group:
+    the group's other operands follow the equation's, and the results are the group's, then the product if others read
+    it.
     """
 
     eqn: Eqn
     ins: list[View]
     outs: list[Buffer]
     in_place: bool = False
-    epilogue: Epilogue | None = None
+    epilogue: Group | None = None
+    product: int = -1
 
 
 @dataclass(eq=False)

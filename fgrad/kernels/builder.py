@@ -30,6 +30,10 @@ class PlanBuilder:
         words = tuple([int(arg) if isinstance(arg, (bool, np.integer)) else arg for arg in args])
         self._steps.append(Step(kernel, words, int(extent), max(int(grain), 1), note))
 
+    def include(self, step: Step) -> None:
+        """Appends a step of another plan, whose pointers are placed in this one."""
+        self._steps.append(step)
+
     def temp(self, nbytes: int) -> Ptr:
         """Memory for the rest of the plan."""
         self._temps.append(int(nbytes))
@@ -54,8 +58,8 @@ class PlanBuilder:
         from fgrad.kernels.cpu.emit import map_plan  # the emitter loads with the first program, not with fgrad
 
         for step in map_plan(layout.shape, [layout], nodes, [(result, 1)]).steps:
-            args = [advance(base[arg.kind], arg.offset) if isinstance(arg, Ptr) else arg for arg in step.args]
-            self.step(step.kernel, args, step.extent, f"cast to {result.dtype}", step.grain)
+            step = step._replace(note=f"cast to {result.dtype}")
+            self.include(step.placed(lambda a: advance(base[a.kind], a.offset)))
 
     def converted(self, source: Ptr, layout: Layout, dtype: np.dtype) -> tuple[Ptr, Layout]:
         """The operand in ``dtype``: itself, or a contiguous copy."""

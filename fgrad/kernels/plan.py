@@ -56,6 +56,10 @@ class Step(NamedTuple):
         """In a program's text: a library kernel's name, what a user's kernel calls itself, or 'emitted'."""
         return self.kernel if isinstance(self.kernel, str) else getattr(self.kernel, "label", "emitted")
 
+    def placed(self, place: Callable[[Ptr], Ptr]) -> Step:
+        """The step with ``place(a)`` for every pointer ``a`` among its arguments."""
+        return self._replace(args=tuple([place(a) if isinstance(a, Ptr) else a for a in self.args]))
+
 
 class KernelPlan(NamedTuple):
     """Steps run in order; temporaries in bytes; int64 tables kept alive; scratch bytes for each worker."""

@@ -99,8 +99,7 @@ class Epilogue:
         plan = map_plan(self.layout.shape, self.ins, self.nodes, self.results)
         at = [product if k == self.product else p for k, p in enumerate(self.pointers)]
         for step in plan.steps:
-            args = [advance(at[a.index], a.offset) if isinstance(a, Ptr) and a.kind == "in" else a for a in step.args]
-            builder.step(step.kernel, args, step.extent, step.note, step.grain)
+            builder.include(step.placed(lambda a: advance(at[a.index], a.offset) if a.kind == "in" else a))
 
 
 def of_cast(result: Layout, wide: Layout) -> Epilogue:

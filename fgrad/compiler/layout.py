@@ -23,19 +23,27 @@ from fgrad.primitives.concatenate import concatenate_p
 from fgrad.primitives.conv import ConvDimensionNumbers, conv_general_dilated_p
 from fgrad.primitives.padding import pad_p, slice_p
 from fgrad.primitives.transpose import inverse, transpose_p
-from fgrad.primitives.window import reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p
+from fgrad.primitives.window import reduce_window_sum_p
+from fgrad.primitives.window_winners import (
+    gather_winners_p,
+    reduce_window_max_p,
+    reduce_window_min_p,
+    reduce_window_winner_p,
+    scatter_winners_p,
+)
 
 LEAST_ELEMENTS = 1 << 12  # of a result: smaller ones stay in the L1 cache in any order
 
-_WINDOWS = (reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p)
+_WINDOWS = (reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p, reduce_window_winner_p)
+#: Taps have numbers, in row-major order of the window.
+_NUMBERED = (reduce_window_winner_p, gather_winners_p, scatter_winners_p)
+_WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 #: Parameters with an entry for each axis.
 _BY_AXIS = {
     pad_p: ("padding_config",),
     slice_p: ("start_indices", "limit_indices", "strides"),
-    **dict.fromkeys(
-        _WINDOWS,
-        ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation"),
-    ),
+    **dict.fromkeys((*_WINDOWS, gather_winners_p), _WINDOW),
+    scatter_winners_p: ("shape", *_WINDOW),
 }
 Order = tuple[int, ...]
 
@@ -86,6 +94,14 @@ def _follows(eqn: Eqn) -> bool:
     return prim in _BY_AXIS or prim in (concatenate_p, transpose_p) or isinstance(prim.cpu, ScalarMap | Fold)
 
 
+def _keeps_numbers(eqn: Eqn, order: Order) -> bool:
+    """Whether taps keep their numbers when the axes of a window are turned: those that it has stay in their order."""
+    if eqn.primitive not in _NUMBERED:
+        return True
+    places = [order[axis] for axis, size in enumerate(eqn.params["window_dimensions"]) if size > 1]
+    return places == sorted(places)
+
+
 class _Sinker:
     def __init__(self, gains: set[Var]) -> None:
         self.gains = gains
@@ -97,7 +113,7 @@ class _Sinker:
         for eqn in closed.eqns:
             if eqn.primitive is conv_general_dilated_p:
                 self.convolution(eqn)
-            elif self.sinks(eqn) and (order := self.order(eqn)) is not None:
+            elif self.sinks(eqn) and (order := self.order(eqn)) is not None and _keeps_numbers(eqn, order):
                 self.follow(eqn, order)
             else:
                 self.eqns.append(eqn._replace(invars=tuple(map(self.plain, eqn.invars))))
@@ -106,7 +122,8 @@ class _Sinker:
         return ClosedJaxpr(Jaxpr(j.constvars, j.invars, self.eqns, outvars), closed.consts)
 
     def sinks(self, eqn: Eqn) -> bool:
-        return _follows(eqn) and (isinstance(eqn.primitive.cpu, Fold) or eqn.outvars[0] in self.gains)
+        smaller = isinstance(eqn.primitive.cpu, Fold) or eqn.primitive in _WINDOWS  # what needs the order comes cheaper
+        return _follows(eqn) and (smaller or eqn.outvars[0] in self.gains)
 
     # --- values -----------------------------------------------------------------------------------------------------
     def transposed(self, a: Atom, order: Order) -> Atom:
@@ -136,14 +153,13 @@ class _Sinker:
         return next((self.turned[a].order for a in eqn.invars if a in self.turned and a.aval.ndim == ndim), None)
 
     def emit(self, eqn: Eqn, invars: Sequence[Atom], params: dict, order: Order) -> None:
-        """The equation in the order of its operands; its value is what comes out, transposed by ``order``."""
-        (old,) = eqn.outvars
+        """The equation in the order of its operands; its values are what comes out, transposed by ``order``."""
         if order == tuple(range(len(order))):
             self.eqns.append(eqn._replace(invars=tuple(invars), params=params))
             return
-        new = Var(_permuted(old.aval, inverse(order)))
-        self.eqns.append(eqn._replace(invars=tuple(invars), outvars=(new,), params=params))
-        self.turned[old] = _Turned(new, order)
+        outs = tuple([Var(_permuted(old.aval, inverse(order))) for old in eqn.outvars])
+        self.eqns.append(eqn._replace(invars=tuple(invars), outvars=outs, params=params))
+        self.turned.update((old, _Turned(new, order)) for old, new in zip(eqn.outvars, outs))
 
     # --- equations --------------------------------------------------------------------------------------------------
     def convolution(self, eqn: Eqn) -> None:

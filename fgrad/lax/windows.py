@@ -15,7 +15,8 @@ from fgrad.lax.elementwise import add, max, min
 from fgrad.lax.reductions import is_identity
 from fgrad.lax.shape import integers
 from fgrad.primitives.dilate import dilated_size
-from fgrad.primitives.window import reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p
+from fgrad.primitives.window import reduce_window_sum_p
+from fgrad.primitives.window_winners import reduce_window_max_p, reduce_window_min_p
 
 PaddingLike = str | int | Sequence[int] | Sequence[tuple[int, int]]
 

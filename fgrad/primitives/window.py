@@ -1,4 +1,4 @@
-"""Sliding windows: reduce_window_sum, reduce_window_max, reduce_window_min, and the position of a window's winner.
+"""Sliding windows: their sizes, and reduce_window_sum; extrema are in `window_winners`.
 
 With X the operand dilated by ``base_dilation`` and padded, out[p] = op over t of X[p * stride + t * window_dilation].
 Padding (which may be negative) and the holes of base_dilation hold op's identity.
@@ -6,25 +6,17 @@ Padding (which may be negative) and the holes of base_dilation hold op's identit
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from fgrad.core import dtypes
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Kernel
 from fgrad.core.primitive import Linear, Primitive
 from fgrad.kernels import reference
-from fgrad.kernels.window_plan import plan_reduce_window, plan_reduce_window_index
-from fgrad.primitives.arithmetic import mul_p, sub_p
-from fgrad.primitives.broadcast import full, full_like
-from fgrad.primitives.compare import ge_p, select_n_p
-from fgrad.primitives.define import NO_CUDA, NOT_LINEAR, check_same, zero_tangent
+from fgrad.kernels.window_plan import plan_reduce_window
+from fgrad.primitives.broadcast import full
+from fgrad.primitives.define import NO_CUDA, check_same
 from fgrad.primitives.dilate import dilated_size
-from fgrad.primitives.indexing import gather_p
-from fgrad.primitives.iota import iota_p
-from fgrad.primitives.reshape import expand, reshape_p
-from fgrad.primitives.transpose import moveaxis
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
@@ -57,7 +49,7 @@ def windowed_size(
     return (padded - reach) // stride + 1
 
 
-def _window_shape(
+def window_shape(
     name: str, x: ShapedArray, *, window_dimensions, window_strides, padding, base_dilation, window_dilation
 ) -> tuple[int, ...]:
     check_counts(
@@ -72,7 +64,7 @@ def _window_shape(
     )
 
 
-def _with_axis(d: int, window: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+def with_axis(d: int, window: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
     """The same window with one more axis at d, over which it does not slide."""
     return {key: (*values[:d], (0, 0) if key == "padding" else 1, *values[d:]) for key, values in window.items()}
 
@@ -80,7 +72,7 @@ def _with_axis(d: int, window: dict[str, tuple[Any, ...]]) -> dict[str, tuple[An
 # --- sums ------------------------------------------------------------------------------------------------------------
 def _sum_abstract(x: ShapedArray, **window: Any) -> ShapedArray:
     check_same("reduce_window_sum", (x,), "number")
-    return ShapedArray(_window_shape("reduce_window_sum", x, **window), x.dtype)
+    return ShapedArray(window_shape("reduce_window_sum", x, **window), x.dtype)
 
 
 def _sum_transpose(
@@ -111,64 +103,7 @@ def _sum_transpose(
 
 def _sum_batch(args, dims, **window):
     (x,), (d,) = args, dims
-    return reduce_window_sum_p.bind(x, **_with_axis(d, window)), d
-
-
-# --- extrema ---------------------------------------------------------------------------------------------------------
-def _extremum(kind: str) -> Primitive:
-    """reduce_window_max or reduce_window_min.  Of equal elements the first in row-major order has the tangent."""
-    name = f"reduce_window_{kind}"
-
-    def abstract(x: ShapedArray, **window: Any) -> ShapedArray:
-        check_same(name, (x,), "real or bool")
-        return ShapedArray(_window_shape(name, x, **window), x.dtype)
-
-    def jvp(primals, tangents, **window):
-        (x,), (t,) = primals, tangents
-        ans = prim.bind(x, **window)
-        winner = reduce_window_index_p.bind(x, kind=kind, **window)
-        # a window that holds no element has winner -1: out of range, tangent 0
-        flat = reshape_p.bind(t, new_sizes=(x.size,))
-        return ans, gather_p.bind(flat, expand(winner, winner.ndim), axes=(0,), mode="fill")
-
-    def batch(args, dims, **window):
-        (x,), (d,) = args, dims
-        return prim.bind(x, **_with_axis(d, window)), d
-
-    prim = Primitive(
-        name,
-        abstract=abstract,
-        reference=lambda x, **window: reference.reduce_window(x, kind=kind, **window),
-        cpu=Kernel(lambda ins, outs, **window: plan_reduce_window(ins, outs, kind=kind, **window)),
-        cuda=NO_CUDA,
-        jvp=jvp,
-        transpose=NOT_LINEAR,
-        batch=batch,
-    )
-    return prim
-
-
-def _index_abstract(x: ShapedArray, *, kind: str, **window: Any) -> ShapedArray:
-    check_same("reduce_window_index", (x,), "real or bool")
-    if kind not in ("max", "min"):
-        raise ValueError(f"reduce_window_index: kind must be 'max' or 'min', got {kind!r}. Choose one of them.")
-    return ShapedArray(_window_shape("reduce_window_index", x, **window), dtypes.int64)
-
-
-def _index_jvp(primals, tangents, **params):
-    ans = reduce_window_index_p.bind(*primals, **params)
-    return ans, zero_tangent(ans.aval)
-
-
-def _index_batch(args, dims, *, kind, **window):
-    # Over (V, x) the index counts from the first example: v * size(x) + i, or -1.
-    (x,), (d,) = args, dims
-    x = moveaxis(x, d, 0)
-    index = reduce_window_index_p.bind(x, kind=kind, **_with_axis(0, window))
-    size = math.prod(x.shape[1:])
-    first = iota_p.bind(dtype=dtypes.int64, shape=tuple(index.shape), dimension=0)
-    own = sub_p.bind(index, mul_p.bind(first, full_like(first, size)))
-    return select_n_p.bind(ge_p.bind(index, full_like(index, 0)), index, own), 0
+    return reduce_window_sum_p.bind(x, **with_axis(d, window)), d
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -181,16 +116,4 @@ reduce_window_sum_p = Primitive(
     jvp=Linear(),
     transpose=_sum_transpose,
     batch=_sum_batch,
-)
-reduce_window_max_p = _extremum("max")
-reduce_window_min_p = _extremum("min")
-reduce_window_index_p = Primitive(
-    "reduce_window_index",
-    abstract=_index_abstract,
-    reference=reference.reduce_window_index,
-    cpu=Kernel(plan_reduce_window_index),
-    cuda=NO_CUDA,
-    jvp=_index_jvp,
-    transpose=NOT_LINEAR,
-    batch=_index_batch,
 )

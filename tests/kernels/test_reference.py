@@ -165,9 +165,11 @@ def test_reduce_window(seed):
     if kind == "add":
         return
 
-    where = reference.reduce_window_index(x, kind=kind, **params)
-    winners = np.where(where >= 0, x.ravel()[where], np.asarray(start, dtype))
-    check(winners.astype(dtype), expected)
+    best, taps = reference.reduce_window_winner(x, kind=kind, **params)
+    check(best, expected)
+    none = np.prod(params["window_dimensions"])
+    gathered = reference.gather_winners(x, taps, **params)
+    check(np.where(taps == none, np.asarray(start, dtype), gathered).astype(dtype), expected)
     # The first winner: no earlier element of the window ties with it.  A window of integers that all differ from
     # one another only in their rank of arrival has the same winner.
     order = np.unique(x.astype(np.float64), return_inverse=True)[1].reshape(x.shape).astype(np.int64)
@@ -175,14 +177,17 @@ def test_reduce_window(seed):
     if np.isnan(x.astype(np.float64)).any():
         order[np.isnan(x.astype(np.float64))] = order.max() + 1
     distinct = (order + x.size) * (x.size + 1) + np.arange(x.size)[::-1].reshape(x.shape)
-    np.testing.assert_array_equal(where, reference.reduce_window_index(distinct, kind="max", **params))
+    np.testing.assert_array_equal(taps, reference.reduce_window_winner(distinct, kind="max", **params)[1])
 
 
-def test_reduce_window_index_without_elements():
+def test_windows_without_elements_have_no_winner():
     x = np.array([-np.inf, 1.0])
-    window = {"window_strides": [1], "base_dilation": [3], "window_dilation": [1]}
-    out = reference.reduce_window_index(x, kind="max", window_dimensions=[2], padding=[(2, 0)], **window)
-    assert out.tolist() == [-1, 0, 0, -1, 1]
+    window = {"window_strides": [1], "base_dilation": [3], "window_dilation": [1], "padding": [(2, 0)]}
+    best, taps = reference.reduce_window_winner(x, kind="max", window_dimensions=[2], **window)
+    assert taps.tolist() == [2, 1, 0, 2, 1] and best.tolist() == [-np.inf, -np.inf, -np.inf, -np.inf, 1]
+    ct = np.array([1.0, 2, 4, 8, 16])
+    assert reference.gather_winners(ct[:2], taps, window_dimensions=[2], **window).tolist() == [0, 1, 1, 0, 2]
+    assert reference.scatter_winners(ct, taps, shape=[2], window_dimensions=[2], **window).tolist() == [6, 16]
 
 
 @pytest.mark.parametrize("seed", range(30))

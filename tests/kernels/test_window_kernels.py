@@ -8,25 +8,47 @@ from draws import COMPLEX, FLOATS, INTEGERS, any_of, check, layout_of, strided, 
 
 from fgrad import config
 from fgrad.kernels import reference
+from fgrad.kernels.cpu.chosencode import ChosenSpec
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.cpu.windowcode import WindowSpec
 from fgrad.kernels.layout import Layout
-from fgrad.kernels.window_plan import plan_reduce_window, plan_reduce_window_index
+from fgrad.kernels.window_plan import plan_reduce_window, plan_reduce_window_winner
+from fgrad.kernels.winner_plan import plan_gather_winners, plan_scatter_winners
 
 EXACT: dict[str, float] = {}
 
 
-def run(planner, x, out_shape, out_dtype, **params):
-    ins, outs = [layout_of(x)], [Layout.contiguous(out_dtype, out_shape)]
-    return from_plan(planner(ins, outs, **params), ins, outs)(x)[0]
+def run(planner, args, outs, **params):
+    """``outs``: (dtype, shape) of each result."""
+    ins, outs = [layout_of(x) for x in args], [Layout.contiguous(*out) for out in outs]
+    return from_plan(planner(ins, outs, **params), ins, outs)(*args)
 
 
 def compare(x, kind, params):
     expected = reference.reduce_window(x, kind=kind, **params)
-    check(run(plan_reduce_window, x, expected.shape, x.dtype, kind=kind, **params), expected, EXACT)
-    if kind != "add":
-        expected = reference.reduce_window_index(x, kind=kind, **params)
-        check(run(plan_reduce_window_index, x, expected.shape, np.int64, kind=kind, **params), expected)
+    outs = [(x.dtype, expected.shape)]
+    check(run(plan_reduce_window, [x], outs, kind=kind, **params)[0], expected, EXACT)
+    if kind == "add":
+        return
+    expected = reference.reduce_window_winner(x, kind=kind, **params)
+    taps = expected[1]
+    got = run(plan_reduce_window_winner, [x], [*outs, (taps.dtype, taps.shape)], kind=kind, **params)
+    check(got[0], expected[0], EXACT)
+    check(got[1], taps)
+    if x.dtype.kind == "b":
+        return
+    check(run(plan_gather_winners, [x, taps], outs, **params)[0], reference.gather_winners(x, taps, **params), EXACT)
+    # some windows choose another tap than the winner's, one that may lie in padding or not exist
+    rng = np.random.default_rng(taps.size)
+    most = min(int(taps.max(initial=0)) + 2, np.iinfo(taps.dtype).max)
+    chosen = np.where(rng.random(taps.shape) < 0.2, rng.integers(0, most, taps.shape, taps.dtype), taps)
+    chosen = strided(rng, chosen)
+    ct = strided(rng, rng.integers(-4, 5, taps.shape).astype(x.dtype))
+    check(
+        run(plan_gather_winners, [x, chosen], outs, **params)[0], reference.gather_winners(x, chosen, **params), EXACT
+    )
+    expected = reference.scatter_winners(ct, chosen, shape=x.shape, **params)
+    check(run(plan_scatter_winners, [ct, chosen], [(x.dtype, x.shape)], shape=x.shape, **params)[0], expected, EXACT)
 
 
 def finite(x):
@@ -63,7 +85,7 @@ def layer(rng, rank):
 def test_unrolled(dtype, plain):
     """``plain`` axes have no window: those before the first window are repeats, those after the last one lanes."""
     rng = np.random.default_rng([len(plain), *plain])
-    unrolled = 0
+    unrolled = [0, 0, 0]
     for _ in range(6):
         params = layer(rng, 4)
         for key in params:
@@ -76,10 +98,16 @@ def test_unrolled(dtype, plain):
             if kind == "add" and np.dtype(dtype).kind == "f":
                 exact = np.round(exact)  # sums of small integers are exact in any order
             compare(exact, kind, params)
-        ins, outs = [layout_of(x)], [Layout.contiguous(x.dtype, reference.reduce_window(x, kind="max", **params).shape)]
-        steps = plan_reduce_window(ins, outs, kind="max", **params).steps
-        unrolled += any(isinstance(step.kernel, WindowSpec) for step in steps)
-    assert unrolled >= 3
+        taps = reference.reduce_window_winner(x, kind="max", **params)[1]
+        small, large = Layout.contiguous(x.dtype, taps.shape), Layout.contiguous(x.dtype, x.shape)
+        plans = (
+            plan_reduce_window([large], [small], kind="max", **params),
+            plan_gather_winners([large, layout_of(taps)], [small], **params),
+            plan_scatter_winners([small, layout_of(taps)], [large], shape=x.shape, **params),
+        )
+        for k, plan in enumerate(plans):
+            unrolled[k] += any(isinstance(step.kernel, WindowSpec | ChosenSpec) for step in plan.steps)
+    assert min(unrolled) >= 3
 
 
 # Each (kind, dtype) is a kernel that a fresh clone compiles in a second or two.
@@ -128,7 +156,7 @@ def test_complex_has_no_maximum():
     x = np.zeros(3, np.complex64)
     params = {"window_dimensions": (2,), "window_strides": (1,), "padding": ((0, 0),), "base_dilation": (1,)}
     with pytest.raises(TypeError, match="reduce_window: kind 'max' needs an order, got complex64, whose numbers have"):
-        run(plan_reduce_window, x, (2,), x.dtype, kind="max", window_dilation=(1,), **params)
+        run(plan_reduce_window, [x], [(x.dtype, (2,))], kind="max", window_dilation=(1,), **params)
 
 
 @pytest.mark.parametrize("shape, axes", [((5, 9, 11, 70), (1, 2)), ((3, 4, 13, 10), (2, 3)), ((2, 7, 8, 1), (1, 2))])
@@ -170,6 +198,18 @@ def test_windows_that_hold_no_element():
         x = np.full(shape, -np.inf, np.float32)
         compare(x, "max", {"window_dimensions": (size,), "padding": (padding,), "base_dilation": (base,), **params})
         compare(x, "add", {"window_dimensions": (size,), "padding": (padding,), "base_dilation": (base,), **params})
+
+
+def test_large_windows_have_wider_taps():
+    rng = np.random.default_rng(6)
+    for size in (255, 256, 300):
+        params = {
+            "window_dimensions": (size,), "window_strides": (7,), "padding": ((3, 2),), "base_dilation": (1,),
+            "window_dilation": (1,),
+        }  # fmt: skip
+        x = np.cumsum(rng.standard_normal(2000)).astype(np.float32)
+        assert reference.tap_dtype((size,)) == (np.uint8 if size < 256 else np.uint16)
+        compare(x, "max", params)
 
 
 def test_threads_do_not_change_results(monkeypatch):

@@ -241,18 +241,33 @@ WINDOWS = faults(
     ("transpose", "_sum_transpose", "window_dilation=window_dilation,\n    )", "window_dilation=base_dilation,\n    )",
      "window dilation lost"),
 ) + faults(
-    "primitives.window", "reduce_window_max reduce_window_min",
-    ("jvp", "_extremum.jvp", 'mode="fill"', 'mode="clip"', "windows without an element have a tangent"),
+    "primitives.window_winners", "reduce_window_max reduce_window_min",
     ("jvp", "_extremum.jvp", "kind=kind, **window)", 'kind=kind and "max", **window)',
      "minimum's winner from the maximum"),
-    ("batch", "_extremum.batch", "_with_axis(d, window)), d", "_with_axis(d, window)), 0",
+    ("batch", "_extremum.batch", "with_axis(d, window)), d", "with_axis(d, window)), 0",
      "batch axis said to be the first"),
 ) + faults(
-    "primitives.window", "reduce_window_index",
-    ("abstract", "_index_abstract", "dtypes.int64)", "dtypes.int32)", "indices of 32 bits"),
-    ("batch", "_index_batch", "full_like(first, size)", "full_like(first, size - 1)", "examples off by one"),
-    ("batch", "_index_batch", "select_n_p.bind(ge_p.bind(index, full_like(index, 0)), index, own)", "own",
-     "no winner counted from the example's start"),
+    "primitives.window_winners", "reduce_window_winner",
+    ("abstract", "_winner_abstract", 'reference.tap_dtype(window["window_dimensions"])', "x.dtype",
+     "taps of x's dtype"),
+    ("jvp", "_winner_jvp", "gather_winners_p.bind(t, taps, **window)", "gather_winners_p.bind(t, taps * 0, **window)",
+     "every window's first tap"),
+    ("batch", "_winner_batch", "(d, d)", "(d, 0)", "batch axis of the taps said to be the first"),
+) + faults(
+    "primitives.window_winners", "gather_winners",
+    ("jvp", "_gather_jvp", "gather_winners_p.bind(t, taps, **window)", "ans", "the value for the tangent"),
+    ("transpose", "_gather_transpose", "scatter_winners_p.bind(ct, taps,", "scatter_winners_p.bind(ct, taps * 0,",
+     "cotangents at the first tap"),
+    ("batch", "_gather_batch", "**with_axis(d, window)), d", "**with_axis(d, window)), 0",
+     "batch axis said to be the first"),
+) + faults(
+    "primitives.window_winners", "scatter_winners",
+    ("jvp", "_scatter_jvp", "scatter_winners_p.bind(t, taps, **params)", "ans", "the value for the tangent"),
+    ("transpose", "_scatter_transpose", "gather_winners_p.bind(ct, taps,", "gather_winners_p.bind(ct, taps * 0,",
+     "the first tap's elements"),
+    ("batch", "_scatter_batch", "x.shape[d], *shape[d:])", "x.shape[d] + 1, *shape[d:])", "an example too many"),
+    ("batch", "_scatter_batch", "**with_axis(d, window)), d", "**with_axis(d, window)), 0",
+     "batch axis said to be the first"),
 )
 
 SORTS = faults(

@@ -9,11 +9,13 @@ import pytest
 from drawn import arrays
 
 from fgrad.core.array import lift
-from fgrad.primitives.window import (
-    reduce_window_index_p,
+from fgrad.primitives.window import reduce_window_sum_p
+from fgrad.primitives.window_winners import (
+    gather_winners_p,
     reduce_window_max_p,
     reduce_window_min_p,
-    reduce_window_sum_p,
+    reduce_window_winner_p,
+    scatter_winners_p,
 )
 from fgrad.testing import Sample, check_jvp, check_transpose
 from fgrad.testing.laws import check_values
@@ -50,6 +52,22 @@ def test_of_ties_the_first_has_the_gradient(prim):
     np.testing.assert_array_equal(np.asarray(bar), [[1, 0, 2, 0], [0, 0, 0, 0]])
 
 
+@pytest.mark.parametrize("prim", [reduce_window_max_p, reduce_window_min_p])
+def test_the_gradient_puts_the_cotangent_at_the_winners(prim):
+    """The mask between forward and backward is a byte for each window."""
+    (x,) = arrays((6, 8))
+    params = window((2, 2), (2, 2))
+    closed = stage(lambda x: [gradient(prim, x, params)], [x.aval])
+    names = [e.primitive.name for e in closed.jaxpr.eqns if e.primitive.name != "broadcast_in_dim"]
+    assert names == ["reduce_window_winner", "scatter_winners"]
+    assert closed.jaxpr.eqns[0].outvars[1].aval.dtype == np.uint8
+
+
+def gradient(prim, x, params):
+    (out,), tape = linearize_flat(lambda x: [prim.bind(x, **params)], [x], [True])
+    return tape.transpose([lift(np.ones(out.shape))])[0]
+
+
 def test_the_transpose_of_a_sum_is_a_sum():
     """Strides and base dilation change places; nothing else appears."""
     (x,) = arrays((7, 6))
@@ -70,7 +88,7 @@ def test_dtypes(dtype):
     for prim in (reduce_window_max_p, reduce_window_min_p, reduce_window_sum_p):
         if prim is not reduce_window_sum_p or dtype != np.bool_:
             check_values(prim, Sample((x,), params))
-    check_values(reduce_window_index_p, Sample((x,), params | {"kind": "max"}))
+    check_values(reduce_window_winner_p, Sample((x,), params | {"kind": "max"}))
 
 
 X = lift(np.zeros((5, 6)))
@@ -91,8 +109,23 @@ ERRORS = [
         "reduce_window_min: window_dimensions must be positive, got (3, 0). Use 1 where nothing shall change.",
     ),
     (
-        lambda: reduce_window_index_p.bind(X, kind="add", **window((3, 1))),
-        "reduce_window_index: kind must be 'max' or 'min', got 'add'. Choose one of them.",
+        lambda: reduce_window_winner_p.bind(X, kind="add", **window((3, 1))),
+        "reduce_window_winner: kind must be 'max' or 'min', got 'add'. Choose one of them.",
+    ),
+    (
+        lambda: gather_winners_p.bind(X, lift(np.zeros((3, 5), np.uint8)), **window((3, 1))),
+        "gather_winners: taps must be uint8 of shape (3, 6), one for each window of 3 taps, got uint8 of shape "
+        "(3, 5). Take them from reduce_window_winner with the same window.",
+    ),
+    (
+        lambda: gather_winners_p.bind(X, lift(np.zeros((3, 6), np.int64)), **window((3, 1))),
+        "gather_winners: taps must be uint8 of shape (3, 6), one for each window of 3 taps, got int64 of shape "
+        "(3, 6). Take them from reduce_window_winner with the same window.",
+    ),
+    (
+        lambda: scatter_winners_p.bind(X, lift(np.zeros((5, 6), np.uint8)), shape=(7, 7), **window((3, 1))),
+        "scatter_winners: the operand must have one element for each window over (7, 7), shape (5, 7), got (5, 6). "
+        "Give the shape that the windows slide over.",
     ),
     (
         lambda: reduce_window_max_p.bind(lift(np.zeros(3, np.complex64)), **window((1,))),

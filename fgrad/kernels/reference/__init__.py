@@ -23,5 +23,8 @@ from fgrad.kernels.reference.reductions import reduce_prod as reduce_prod
 from fgrad.kernels.reference.reductions import reduce_sum as reduce_sum
 from fgrad.kernels.reference.sorting import cumulative as cumulative
 from fgrad.kernels.reference.sorting import sort as sort
+from fgrad.kernels.reference.windows import gather_winners as gather_winners
 from fgrad.kernels.reference.windows import reduce_window as reduce_window
-from fgrad.kernels.reference.windows import reduce_window_index as reduce_window_index
+from fgrad.kernels.reference.windows import reduce_window_winner as reduce_window_winner
+from fgrad.kernels.reference.windows import scatter_winners as scatter_winners
+from fgrad.kernels.reference.windows import tap_dtype as tap_dtype

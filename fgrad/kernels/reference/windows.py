@@ -1,7 +1,8 @@
-"""reduce_window and the position of its winner: sums and extrema over sliding windows."""
+"""Sums and extrema over sliding windows, which tap of each window wins, and elements read and put at such taps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,7 +55,12 @@ def reduce_window(
     return np.asarray(out, dtype=x.dtype)
 
 
-def reduce_window_index(
+def tap_dtype(window_dimensions: Sequence[int]) -> np.dtype:
+    """The smallest unsigned integers that number a window's taps, and one more for none of them."""
+    return np.min_scalar_type(math.prod(window_dimensions))
+
+
+def reduce_window_winner(
     x: np.ndarray,
     *,
     kind: str,
@@ -63,25 +69,78 @@ def reduce_window_index(
     padding: Sequence[tuple[int, int]],
     base_dilation: Sequence[int],
     window_dilation: Sequence[int],
-) -> np.ndarray:
-    """int64: the row-major index into x of each window's winner ('max' or 'min'; parameters as `reduce_window`).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each window's extremum ('max' or 'min'; parameters as `reduce_window`) and the row-major number of its tap.
 
     Of equal elements the first in row-major window order wins; the first NaN beats every number; padding and holes
-    never win, and a window that holds no element of x gives -1.
+    never win, and a window that holds no element of x has as tap the number of taps.
 
-    >>> reduce_window_index(np.array([3, 3, 1, 2]), kind="max", window_dimensions=[2], window_strides=[2],
-    ...                     padding=[(2, 0)], base_dilation=[1], window_dilation=[1])
-    array([-1,  0,  3])
+    >>> reduce_window_winner(np.array([3, 3, 1, 2]), kind="max", window_dimensions=[2], window_strides=[2],
+    ...                      padding=[(2, 0)], base_dilation=[1], window_dilation=[1])[1]
+    array([2, 0, 1], dtype=uint8)
     """
     wide = widen(x)
     window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
-    places = np.arange(x.size, dtype=np.int64).reshape(x.shape)
+    none = math.prod(window_dimensions)
     best = where = None
-    for seen, place in zip(_taps(wide, identity(kind, wide.dtype), *window), _taps(places, -1, *window), strict=True):
+    inside = _taps(np.ones(x.shape, np.bool_), False, *window)
+    for t, (seen, element) in enumerate(zip(_taps(wide, identity(kind, wide.dtype), *window), inside, strict=True)):
         if where is None:
-            best, where = seen.copy(), place.copy()
+            best, where = seen.copy(), np.where(element, 0, none)
             continue
         beats = seen > best if kind == "max" else seen < best
-        wins = (place >= 0) & ((where < 0) | beats | ((seen != seen) & (best == best)))
-        best, where = np.where(wins, seen, best), np.where(wins, place, where)
-    return np.asarray(where)
+        wins = element & ((where == none) | beats | ((seen != seen) & (best == best)))
+        best, where = np.where(wins, seen, best), np.where(wins, t, where)
+    return np.asarray(best, dtype=x.dtype), np.asarray(where, dtype=tap_dtype(window_dimensions))
+
+
+def gather_winners(
+    x: np.ndarray,
+    taps: np.ndarray,
+    *,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> np.ndarray:
+    """What each window sees at its own tap: out[p] = X[p * stride + t * window_dilation], t numbered by taps[p].
+
+    Padding, holes and taps that do not exist read 0; the parameters are those of `reduce_window`.
+
+    >>> gather_winners(np.array([1, 5, 2, 7]), np.array([1, 0]), window_dimensions=[2], window_strides=[2],
+    ...                padding=[(0, 0)], base_dilation=[1], window_dilation=[1])
+    array([5, 2])
+    """
+    out = np.zeros(taps.shape, x.dtype)
+    window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    for t, seen in enumerate(_taps(x, 0, *window)):
+        out[taps == t] = seen[taps == t]
+    return out
+
+
+def scatter_winners(
+    x: np.ndarray,
+    taps: np.ndarray,
+    *,
+    shape: Sequence[int],
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+) -> np.ndarray:
+    """The transpose of `gather_winners`: x[p] is added where window p sees an array of that shape at tap taps[p].
+
+    >>> scatter_winners(np.array([6, 9]), np.array([1, 0]), shape=[4], window_dimensions=[2], window_strides=[2],
+    ...                 padding=[(0, 0)], base_dilation=[1], window_dilation=[1])
+    array([0, 6, 9, 0])
+    """
+    wide = widen(x)
+    out = np.zeros(math.prod(shape), wide.dtype)
+    window = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    places = np.arange(out.size, dtype=np.int64).reshape(shape)
+    for t, place in enumerate(_taps(places, -1, *window)):
+        chosen = (taps == t) & (place >= 0)
+        np.add.at(out, place[chosen], wide[chosen])
+    return np.asarray(out.reshape(shape), dtype=x.dtype)

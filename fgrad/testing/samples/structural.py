@@ -9,6 +9,7 @@ import numpy as np
 from fgrad import lax
 from fgrad.core.array import lift
 from fgrad.core.primitive import REGISTRY
+from fgrad.kernels import reference
 from fgrad.testing.sample import Sample, Slope, normal, staged
 from fgrad.testing.samples.structural_table import (
     CONCATENATIONS,
@@ -143,7 +144,9 @@ def _indexing() -> dict[str, list[Sample]]:
 
 # --- windows ---------------------------------------------------------------------------------------------------------
 def _windows() -> dict[str, list[Sample]]:
-    samples: dict[str, list[Sample]] = {"reduce_window_sum": [], "reduce_window_index": []}
+    samples: dict[str, list[Sample]] = {
+        name: [] for name in ("reduce_window_sum", "reduce_window_winner", "gather_winners", "scatter_winners")
+    }
     for shape, params in WINDOWS:
         x = normal(*shape)
         samples["reduce_window_sum"].append(Sample((x,), params, "fi"))
@@ -152,10 +155,15 @@ def _windows() -> dict[str, list[Sample]]:
             extremum = REGISTRY[f"reduce_window_{kind}"].slot("reference")(x, **params)
             slope: Slope = "smooth" if np.isfinite(extremum).all() else "kink"
             samples.setdefault(f"reduce_window_{kind}", []).append(Sample((x,), params, "fib", True, slope))
-            samples["reduce_window_index"].append(Sample((x,), params | {"kind": kind}, "fib", exact=True))
+            samples["reduce_window_winner"].append(Sample((x,), params | {"kind": kind}, "fib", True, slope))
+            _, taps = reference.reduce_window_winner(x, kind=kind, **params)
+            samples["gather_winners"].append(Sample((x, taps), params, "fi", True, linear=((0,),)))
+            back = {"shape": x.shape, **params}
+            samples["scatter_winners"].append(Sample((normal(*taps.shape), taps), back, "fi", linear=((0,),)))
     ties = window((1, 2), (1, 2))
     for kind in ("max", "min"):
         samples[f"reduce_window_{kind}"].append(Sample((TIES,), ties, "fib", True, "kink"))
+        samples["reduce_window_winner"].append(Sample((TIES,), ties | {"kind": kind}, "fib", True, "kink"))
     return samples
 
 

@@ -17,6 +17,7 @@ from fgrad.api import make_jaxpr
 from fgrad.core.array import lift
 from fgrad.core.jaxpr import Literal
 from fgrad.core.primitive import REGISTRY, Primitive
+from fgrad.kernels import reference
 from fgrad.testing.problem import Problem
 from fgrad.testing.sample import Sample
 from fgrad.testing.samples import elementwise as fixed
@@ -109,7 +110,7 @@ def equation_of(problem: Problem, name: str) -> Sample | None:
 _EXACT = fixed.EXACT | {
     "reshape", "transpose", "broadcast_in_dim", "pad", "concatenate", "rev", "dilate", "undilate", "slice", "gather",
     "reduce_max", "reduce_min", "argmax", "argmin", "cummax", "cummin", "sort", "reduce_window_max",
-    "reduce_window_min", "reduce_window_index",
+    "reduce_window_min", "reduce_window_winner", "gather_winners",
 }  # fmt: skip
 
 
@@ -123,9 +124,10 @@ def _noted(sample: Sample, name: str) -> Sample:
         exact=name in _EXACT or (name == "scatter" and kind in ("set", "min", "max")),
         linear=((0, 2),) if moves else linear,
     )
-    if name in ("reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min"):
+    if name in ("reduce_max", "reduce_min", "reduce_window_max", "reduce_window_min", "reduce_window_winner"):
         # nothing to take the extremum of gives an infinity
         out = REGISTRY[name].slot("reference")(*sample.operands, **sample.params)
+        out = out[0] if isinstance(out, tuple) else out
         if np.issubdtype(out.dtype, np.floating) and not np.isfinite(out).all():
             sample = sample._replace(slope="kink")
     return sample
@@ -246,10 +248,21 @@ def _windows(kind: str) -> st.SearchStrategy[Sample]:
 
 
 @st.composite
-def _window_index(draw: Any) -> Sample:
+def _winners(draw: Any) -> Sample:
     kind = draw(st.sampled_from(("max", "min")))
     sample = draw(_windows(kind))
-    return Sample(sample.operands, {**sample.params, "kind": kind}, exact=True)
+    return _noted(Sample(sample.operands, {**sample.params, "kind": kind}), "reduce_window_winner")
+
+
+@st.composite
+def _at_winners(draw: Any, name: str) -> Sample:
+    sample = draw(_windows("max"))
+    (x,) = sample.operands
+    best, taps = reference.reduce_window_winner(x, kind="max", **sample.params)
+    if name == "gather_winners":
+        return Sample((x, taps), sample.params, exact=True, linear=((0,),))
+    (ct,) = draw_arrays(draw, x.dtype, [best.shape])
+    return Sample((ct, taps), {"shape": x.shape, **sample.params}, linear=((0,),))
 
 
 # --- matrices --------------------------------------------------------------------------------------------------------
@@ -293,7 +306,8 @@ DIRECT: dict[str, Callable[[], st.SearchStrategy[Sample]]] = {
     **{n: partial(_cumulative, n, ANY) for n in ("cummax", "cummin")},
     "cumlogsumexp": partial(_cumulative, "cumlogsumexp", FLOATS),
     "sort": _sorted,
-    "reduce_window_index": _window_index,
+    "reduce_window_winner": _winners,
+    **{n: partial(_at_winners, n) for n in ("gather_winners", "scatter_winners")},
     **{f"reduce_window_{kind}": partial(_windows, kind) for kind in ("sum", "max", "min")},
     **{n: partial(_matrices, n) for n in ("solve", "cholesky", "qr", "eigh", "svd")},
 }

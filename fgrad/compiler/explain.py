@@ -336,7 +336,7 @@ def _bytes(views: Sequence[View]) -> int:
 
 def _traffic(launch: Any) -> list[tuple[int, int]]:
     """(bytes read, bytes written) of each step."""
-    plans, operands, results = plan_of(launch)
+    plans, operands, results = plan_of(launch, {})
     if isinstance(launch, Copies):
         moved = [distinct_bytes(target) for _, target in launch.parts]
         filled = [launch.out.nbytes] * (len(plans) - len(moved))

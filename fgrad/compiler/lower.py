@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,16 +64,26 @@ class Lowered:
 
 
 def plan_of(
-    launch: Group | Together | KernelCall | HostCall | Copies,
+    launch: Group | Together | KernelCall | HostCall | Copies, known: dict[Any, KernelPlan]
 ) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
-    """Plans over a common list of operands and results."""
+    """Plans over a common list of operands and results; ``known``: those of this program's calls so far."""
     if isinstance(launch, KernelCall):
         ins = [v.layout for v in launch.ins]
         outs = [b.layout for b in launch.outs]
         if launch.epilogue is not None:
             return _plan_with_epilogue(launch, launch.epilogue, ins, outs)
         params = {**launch.eqn.params, "in_place": True} if launch.in_place else launch.eqn.params
-        return [launch.eqn.primitive.cpu.planner(ins, outs, **params)], launch.ins, launch.outs
+        key = (
+            launch.eqn.primitive,
+            *ins,
+            *outs,
+            *sorted(params.items()),
+            *[type(params[name]) for name in sorted(params)],
+        )
+        plan = known.get(key)
+        if plan is None:
+            plan = known[key] = launch.eqn.primitive.cpu.planner(ins, outs, **params)
+        return [plan], launch.ins, launch.outs
     if isinstance(launch, HostCall):
         return [], launch.ins, launch.outs
     if isinstance(launch, Together):
@@ -216,6 +226,7 @@ class _Lifetimes:
         self.within: dict[Buffer, list[Buffer]] = {}
         self.same: list[tuple[Buffer, Buffer]] = []  # what stands for another buffer behind a loop in one kernel
         self.launch_at: dict[int, Launch] = {}
+        self.plans: dict[Any, KernelPlan] = {}  # of calls without an epilogue, by all that decides about them
 
     def use(self, b: Buffer) -> None:
         if b in self.within:
@@ -239,7 +250,7 @@ class _Lifetimes:
         elif isinstance(launch, Loop | Branch):
             node = self.nest(launch)
         else:
-            node = self.leaf(launch, *plan_of(launch))
+            node = self.leaf(launch, *plan_of(launch, self.plans))
         self.now += 1
         return node
 
@@ -282,6 +293,7 @@ class _Writer:
         self.lives = lives
         self.arena = _Arena()
         self.tables: list[np.ndarray] = []
+        self.tables_of: dict[int, int] = {}  # by the plan's id: the leaves keep it
         self.scratch = 0
         self.lines: list[Line] = []
         self.place: dict[Buffer, Ptr] = {}
@@ -299,7 +311,7 @@ class _Writer:
         if b not in self.place:
             self.place[b] = self.constant(b) if b.kind == "const" else Ptr("in", b.index)
         base = self.place[b]
-        return Ptr(base.kind, base.index, base.offset + offset)
+        return Ptr(base.kind, base.index, base.offset + offset) if offset else base
 
     def constant(self, b: Buffer) -> Ptr:
         assert b.value is not None
@@ -324,24 +336,32 @@ class _Writer:
             steps.append(self.host(leaf.launch))
         for plan in leaf.plans:
             temps = [self.arena.place(n, leaf.time, leaf.time) for n in plan.temps]
-            first_table = len(self.tables)
-            self.tables += plan.tables
+            first_table = self.first_table(plan)
             self.scratch = max(self.scratch, plan.scratch)
 
-            def resolve(a, temps=temps, first_table=first_table):
-                if a.kind == "in":
-                    return self.pointer(leaf.operands[a.index].buffer, a.offset)
-                if a.kind == "out":
-                    return self.pointer(leaf.results[a.index], a.offset)
-                if a.kind == "tmp":
-                    return Ptr("arena", 0, temps[a.index] + a.offset)
-                return a._replace(index=first_table + a.index) if a.kind == "tab" else a
+            def resolve(a: Ptr, temps=temps, first_table=first_table) -> Ptr:
+                kind, index, offset = a
+                if kind == "in":
+                    return self.pointer(leaf.operands[index].buffer, offset)
+                if kind == "out":
+                    return self.pointer(leaf.results[index], offset)
+                if kind == "tmp":
+                    return Ptr("arena", 0, temps[index] + offset)
+                return Ptr(kind, first_table + index, offset) if kind == "tab" else a
 
             steps += [step.placed(resolve) for step in plan.steps]
         self.lines += [Line(depth, "", leaf.launch, step) for step in steps]  # type: ignore
         if isinstance(leaf.launch, Loop):
             self.lines += [Line(depth + 1, what, x) for x in leaf.launch.launches for what in [what_of(x)]]
         return steps
+
+    def first_table(self, plan: KernelPlan) -> int:
+        """The number of the plan's first table; launches that share a plan share its tables."""
+        first = self.tables_of.get(id(plan))
+        if first is None:
+            first = self.tables_of[id(plan)] = len(self.tables)
+            self.tables += plan.tables
+        return first
 
     def host(self, launch: HostCall) -> HostStep:
         function = host_function(launch.eqn, [v.layout for v in launch.ins], [b.layout for b in launch.outs])

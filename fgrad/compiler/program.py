@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 
 from fgrad.compiler.fuse import fuse
-from fgrad.compiler.lower import lower
-from fgrad.compiler.schedule import Buffer
+from fgrad.compiler.lower import Line, Lowered, lower
+from fgrad.compiler.schedule import Buffer, Schedule
 from fgrad.compiler.simplify import simplify
 from fgrad.core.jaxpr import ClosedJaxpr
 from fgrad.kernels.layout import Layout
@@ -19,24 +20,25 @@ class Program:
 
     Calls are safe from several threads and never change their arguments' memory, but for arrays named in
     ``may_overwrite``, which must be among the ``donated`` inputs.
+
+    What it was made by is not kept, but made again for a reader: it would take more memory than the rest.
     """
 
     def __init__(self, closed: ClosedJaxpr, donated: frozenset[int] = frozenset()):
         from fgrad.kernels.cpu.driver import Executable
 
-        self.simplified = simplify(closed)
-        self.donated = donated
-        self.consts = tuple(np.asarray(c._value, order="C") for c in self.simplified.consts)
-        n_consts = len(self.consts)
-        schedule = fuse(self.simplified)
-        lowered = lower(schedule, frozenset(i + n_consts for i in donated))
+        self._source = closed.jaxpr, closed.consts  # not the closed jaxpr, which may keep the program
+        self._donated = donated
+        simplified = simplify(closed)
+        self.consts = tuple(np.asarray(c._value, order="C") for c in simplified.consts)
+        schedule = fuse(simplified)
+        lowered = self._lower(schedule)
         self.aliases = lowered.aliases
-        self.lines = lowered.lines
         self.arena_bytes = lowered.arena_bytes
         self.passed = [(j, o) for j, o in enumerate(schedule.outputs) if not isinstance(o, Buffer)]
         # results that pass an input through have no memory of their own: the executable gets an empty array for them
         passed = {j for j, _ in self.passed}
-        avals = self.simplified.out_avals
+        avals = simplified.out_avals
         self.outs = [Layout.contiguous(a.dtype, (0,) if j in passed else a.shape) for j, a in enumerate(avals)]
         self.executable = Executable(
             lowered.steps,
@@ -69,6 +71,19 @@ class Program:
             else:
                 outs.append(arrays[i] if arrays[i].shape == out.shape else arrays[i].reshape(out.shape))
         return tuple(outs)
+
+    def _lower(self, schedule: Schedule) -> Lowered:
+        return lower(schedule, frozenset(i + len(self.consts) for i in self._donated))
+
+    @functools.cached_property
+    def simplified(self) -> ClosedJaxpr:
+        """The jaxpr that was compiled."""
+        return simplify(ClosedJaxpr(*self._source))
+
+    @functools.cached_property
+    def lines(self) -> list[Line]:
+        """What the instructions do."""
+        return self._lower(fuse(self.simplified)).lines
 
     @property
     def nbytes(self) -> int:

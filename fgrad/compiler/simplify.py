@@ -30,14 +30,18 @@ from fgrad.transforms.dce import dce
 
 def simplify(closed: ClosedJaxpr) -> ClosedJaxpr:
     """All passes, to a program of first-order equations, loops and branches, whose bodies are such programs too."""
-    closed = dce(inline(closed))
-    closed = dce(common_subexpressions(closed))
+    inlined = inline(closed)
+    if inlined is not closed:
+        inlined = dce(inlined)
+    closed = dce(common_subexpressions(inlined))
     opened = simplify_control(closed, simplify)
     if opened is not closed:  # what moved out of a loop may be an equal expression, or dead
         closed = dce(common_subexpressions(opened))
     folded = fold_into_scatters(fold_into_convolutions(closed))
     summed = reuse_sums(folded)
-    return channels_last(dce(summed if summed is folded else common_subexpressions(summed)))
+    if summed is not folded:
+        summed = common_subexpressions(summed)
+    return channels_last(summed if summed is closed else dce(summed))
 
 
 def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -82,8 +86,7 @@ def _open(closed: ClosedJaxpr, opens: Callable[[Any], bool]) -> ClosedJaxpr:
 
 def _atom_key(a: Atom) -> Any:
     if isinstance(a, Literal):
-        value = np.asarray(a.val)
-        return (value.dtype, value.tobytes())
+        return (a.val._value.dtype, a.val._value.tobytes())
     return a
 
 
@@ -99,23 +102,27 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
         return env.get(a, a) if isinstance(a, Var) else a
 
     for eqn in closed.eqns:
-        invars = tuple(map(read, eqn.invars))
+        invars = tuple([env.get(a, a) if type(a) is Var else a for a in eqn.invars])
         if _changes_nothing(eqn):
             env[eqn.outvars[0]] = invars[0]
             continue
+        if invars != eqn.invars:
+            eqn = Eqn(eqn.primitive, invars, eqn.outvars, eqn.params, eqn.source)
         if is_effectful(eqn) or isinstance(eqn.primitive.cpu, Alias):
-            eqns.append(eqn._replace(invars=invars))
+            eqns.append(eqn)
             continue
         if (number := _number(eqn, invars)) is not None:
             env[eqn.outvars[0]] = number
             continue
-        statics = sorted([(name, type(value), value) for name, value in eqn.params.items()], key=lambda s: s[0])
-        key = (eqn.primitive, tuple(map(_atom_key, invars)), tuple(statics))
+        key = (eqn.primitive, tuple([a if type(a) is Var else _atom_key(a) for a in invars]))
+        if eqn.params:
+            statics = sorted([(name, type(value), value) for name, value in eqn.params.items()], key=lambda s: s[0])
+            key = (*key, *statics)
         if key in seen:
             env.update(zip(eqn.outvars, seen[key]))
             continue
         seen[key] = eqn.outvars
-        eqns.append(eqn._replace(invars=invars))
+        eqns.append(eqn)
     j = closed.jaxpr
     return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, [read(v) for v in j.outvars]), closed.consts)
 
@@ -142,7 +149,7 @@ def _changes_nothing(eqn: Eqn) -> bool:
 
 def fold_into_convolutions(closed: ClosedJaxpr) -> ClosedJaxpr:
     """dilate(x) and zero-pad(x) become the convolution's own lhs_dilation and padding, dilate(w) its rhs_dilation, and
-    undilate(conv) its window_strides: no inserted zero is ever stored.
+    undilate(conv) its window_strides: no inserted zero is ever stored.  The same jaxpr where there is none.
     """
     producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
     uses: dict[Atom, int] = {}
@@ -151,17 +158,22 @@ def fold_into_convolutions(closed: ClosedJaxpr) -> ClosedJaxpr:
             uses[a] = uses.get(a, 0) + 1
     eqns: list[Eqn] = []
     folded: dict[Atom, Eqn] = {}
+    changed = False
     for eqn in closed.eqns:
         if eqn.primitive is conv_general_dilated_p:
-            eqn = _absorb_operands(eqn, producer)
+            whole = _absorb_operands(eqn, producer)
+            changed = changed or whole.invars != eqn.invars
+            eqn = whole
             folded[eqn.outvars[0]] = eqn
         elif eqn.primitive is undilate_p and (source := eqn.invars[0]) in folded and uses[source] == 1:
             merged = _absorb_undilate(folded[source], eqn)
             if merged is not None:
                 eqns = [e for e in eqns if source not in e.outvars]
-                eqn = merged
+                eqn, changed = merged, True
                 folded[eqn.outvars[0]] = eqn
         eqns.append(eqn)
+    if not changed:
+        return closed
     j = closed.jaxpr
     return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts)
 
@@ -170,8 +182,10 @@ def fold_into_scatters(closed: ClosedJaxpr) -> ClosedJaxpr:
     """x + scatter_add(0, indices, updates) is scatter_add(x, indices, updates).
 
     The left side is how gradients of indexing are summed up.  In a loop, the right one touches the indexed elements
-    only.
+    only.  The same jaxpr where there is none.
     """
+    if not any([e.primitive is scatter_p for e in closed.eqns]):
+        return closed
     producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
     uses = Counter([a for e in closed.eqns for a in e.invars] + list(closed.jaxpr.outvars))
 

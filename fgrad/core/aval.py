@@ -80,7 +80,8 @@ def check_size(name: str, out: Any) -> None:
                 f"{name}: its abstract rule must return a ShapedArray, or a tuple of them for several results, got "
                 f"{aval!r} of type {type(aval).__name__}. Correct the rule."
             )
-        nbytes = max(aval.dtype.itemsize, 1) * math.prod([n or 1 for n in aval.shape])
+        shape = aval.shape
+        nbytes = max(aval.dtype.itemsize, 1) * math.prod(shape if 0 not in shape else [n or 1 for n in shape])
         if nbytes >= 2**63:
             raise ValueError(
                 f"{name}: the result must have less than 2**63 bytes, got {nbytes} for {aval}. Ask for smaller sizes."

@@ -17,7 +17,8 @@ from fgrad import config
 class CacheInfo(NamedTuple):
     """What the caches hold.
 
-    ``entries`` and ``bytes`` are those of traces and programs, which ``max_entries`` and ``max_bytes`` bound;
+    ``entries`` and ``bytes`` are those of traces and programs (``bytes`` with the temporaries that they share), which
+    ``max_entries`` and ``max_bytes`` bound;
     ``by_name`` has the entries of every cache, the small ones included that have bounds of their own.
     """
 
@@ -50,6 +51,7 @@ class Table(Protocol):
 clock = itertools.count(1).__next__
 _tables: dict[str, weakref.WeakSet[Any]] = {}
 _others: dict[str, tuple[Callable[[], int], Callable[[], None]]] = {}
+_shared: list[Callable[[], int]] = []
 
 
 def add_table(table: Table, name: str = "traces of jitted functions") -> None:
@@ -69,6 +71,15 @@ def add_cache(name: str, count: Callable[[], int], clear: Callable[[], None]) ->
 def add_lru_cache(name: str, cached: Any) -> None:
     """The same for a function under functools.lru_cache."""
     add_cache(name, lambda: cached.cache_info().currsize, cached.cache_clear)
+
+
+def add_shared(nbytes: Callable[[], int]) -> None:
+    """Memory that entries share, and that goes with the last entry that needs it."""
+    _shared.append(nbytes)
+
+
+def _shared_bytes() -> int:
+    return sum([nbytes() for nbytes in _shared])
 
 
 class _NextLook:
@@ -91,13 +102,13 @@ def enforce_limits() -> None:
     _NextLook.added, _NextLook.wait, _NextLook.limits = 0, len(every) // 64, limits
     excess = len(every) - max_entries
     weight = sum([nbytes for _, nbytes, _, _ in every])
-    if excess <= 0 and weight <= max_bytes:
+    if excess <= 0 and weight + _shared_bytes() <= max_bytes:
         return
     every.sort(key=lambda e: e[0])
     # a tenth more than needed, so that a program at the limit does not come here at every step
     excess, target = excess + max_entries // 10, max_bytes - max_bytes // 10
     for _, nbytes, table, key in every[:-1]:  # the newest is about to be used
-        if excess <= 0 and weight <= target:
+        if excess <= 0 and weight + _shared_bytes() <= target:
             return
         table.forget(key)
         excess -= 1
@@ -118,7 +129,7 @@ def cache_info() -> CacheInfo:
     by_name = {name: sum([len(t.entries()) for t in list(tables)]) for name, tables in _tables.items()}
     by_name.update((name, count()) for name, (count, _) in _others.items())
     max_entries, max_bytes = config.cache_limits()
-    nbytes = sum([e.nbytes for e in entries])
+    nbytes = sum([e.nbytes for e in entries]) + _shared_bytes()
     return CacheInfo(len(entries), nbytes, max_entries, max_bytes, dict(sorted(by_name.items())))
 
 

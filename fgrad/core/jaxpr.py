@@ -238,7 +238,9 @@ def subjaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
 
 
 def is_effectful(eqn: Eqn) -> bool:
-    return eqn.primitive.effectful or any([sub.jaxpr.effectful for sub in subjaxprs(eqn.params)])
+    if eqn.primitive.effectful or not eqn.params:
+        return eqn.primitive.effectful
+    return any([sub.jaxpr.effectful for sub in subjaxprs(eqn.params)])
 
 
 def axes_of(params: dict[str, Any]) -> frozenset[Any]:

@@ -58,7 +58,8 @@ class Step(NamedTuple):
 
     def placed(self, place: Callable[[Ptr], Ptr]) -> Step:
         """The step with ``place(a)`` for every pointer ``a`` among its arguments."""
-        return self._replace(args=tuple([place(a) if isinstance(a, Ptr) else a for a in self.args]))
+        args = tuple([place(a) if type(a) is Ptr else a for a in self.args])
+        return Step(self.kernel, args, self.extent, self.grain, self.note)
 
 
 class KernelPlan(NamedTuple):

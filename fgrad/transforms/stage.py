@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
 from typing import Any
 
+from fgrad.core import caches
 from fgrad.core import trace as _trace
 from fgrad.core.array import Array, ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
@@ -39,6 +41,7 @@ def user_place(within: int = 2) -> Place | None:
     return None
 
 
+@functools.lru_cache(maxsize=4096)  # a function is traced again for other shapes, from the same places
 def source_of(place: Place | None) -> Source | None:
     if place is None:
         return None
@@ -47,6 +50,9 @@ def source_of(place: Place | None) -> Source | None:
         if start <= at < end and line is not None:
             return Source(code.co_filename, line, code.co_name)
     return Source(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+caches.add_lru_cache("lines of traced functions", source_of)
 
 
 class StagingTracer(Tracer):

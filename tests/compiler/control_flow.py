@@ -73,7 +73,9 @@ def stepwise_program_of(closed):
     """The program without loops in one kernel: each launch of a body is an instruction."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop_kernel, "MOST_NODES", -1)
-        return Program(closed)
+        program = Program(closed)
+        _ = program.lines  # now: the text of a program is made when it is first read
+        return program
 
 
 def run(f, *inputs, tolerance=2e-5):

@@ -51,8 +51,10 @@ def run_poisoned(program, inputs):
     """The program on temporaries and results that hold rubbish beforehand."""
     arrays = (*program.consts, *[np.ascontiguousarray(x).reshape(x.shape) for x in inputs])
     for frame in program.executable._frames:
-        for memory in frame._alive[:2]:  # the arena and the workers' scratch
-            memory[:] = POISON
+        if frame.shelf is not None:
+            shelf, block = frame.shelf.take()  # the arena and the workers' scratch
+            block.memory[:] = POISON
+            shelf.blocks.append(block)
     outs = tuple(
         np.frombuffer(bytes([POISON]) * (out.size * out.dtype.itemsize), out.dtype).reshape(out.shape).copy()
         for out in program.outs

@@ -10,7 +10,7 @@ import ctypes
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,15 +26,37 @@ def as_int64(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-class Assembly:
+class Assembly(NamedTuple):
     """The program: ``code`` rows hold word numbers where instructions will hold addresses of arguments."""
 
+    args: np.ndarray
+    code: np.ndarray
+    patches: np.ndarray
+    tables: np.ndarray  # their addresses are in args
+    temporary: tuple[np.ndarray, np.ndarray]  # words that hold addresses of temporaries, and these from their base on
+    parallel: bool
+    on_host: bool
+    kept: list[Any]  # C functions that call Python
+
+    @property
+    def nbytes(self) -> int:
+        return sum([a.nbytes for a in (self.args, self.code, self.patches, self.tables, *self.temporary)])
+
+
+def assemble(steps: Sequence[Instruction], tables: Sequence[np.ndarray], arena_bytes: int) -> Assembly:
+    """The assembly of a program whose workers' scratch begins where the arena ends."""
+    return _Assembler(steps, tables).assembly(arena_bytes)
+
+
+class _Assembler:
+    """Words, instructions and tables, while they are written."""
+
     def __init__(self, steps: Sequence[Instruction], tables: Sequence[np.ndarray]) -> None:
-        self._tables = [np.ascontiguousarray(t, np.int64).ravel() for t in tables]
-        self.fixed: list[tuple[int, Ptr]] = []  # words that hold an address which a frame knows
+        self.tables = list(tables)
+        self.table_words: list[tuple[int, int, int]] = []  # (word, table, offset)
+        self.temporary: list[tuple[int, int, bool]] = []  # (word, offset, whether it is the workers' scratch)
         self.parallel = False
-        self.on_host = False
-        self.kept: list[Any] = []  # C functions that call Python
+        self.kept: list[Any] = []
         self._words: list[int] = []
         self._code: list[tuple[int, int, int, int]] = []
         self._patches: list[tuple[int, int, int, int]] = []
@@ -42,33 +64,44 @@ class Assembly:
         self._loops: list[tuple[int, dict[int, Slot], dict[int, tuple[int, int, int]]]] = []
         self._block(steps)
         self._fill_loops()
-        self.args = np.array(self._words, np.int64)
-        self.tables = np.concatenate([np.zeros(0, np.int64), *self._tables])
-        self.table_starts = list(itertools.accumulate([t.nbytes for t in self._tables], initial=0))
-        self.code = np.array(self._code, np.int64).reshape(-1, 4)
-        self.patches = np.array(self._patches, np.int64).reshape(-1, 4)
+
+    def assembly(self, arena_bytes: int) -> Assembly:
+        args = np.array(self._words, np.int64)
+        tables = np.concatenate([np.zeros(0, np.int64), *self.tables])
+        starts = list(itertools.accumulate([8 * t.size for t in self.tables], initial=tables.ctypes.data))
+        for word, table, offset in self.table_words:
+            args[word] = starts[table] + offset
+        words = np.array([word for word, _, _ in self.temporary], np.int64)
+        offsets = np.array([offset + scratch * arena_bytes for _, offset, scratch in self.temporary], np.int64)
+        code = np.array(self._code, np.int64).reshape(-1, 4)
+        patches = np.array(self._patches, np.int64).reshape(-1, 4)
+        return Assembly(args, code, patches, tables, (words, offsets), self.parallel, bool(self.kept), self.kept)
 
     # --- words ------------------------------------------------------------------------------------------------------
-    def _put(self, arg: Word) -> int:
-        """Appends a word; its number."""
-        word = len(self._words)
-        if not isinstance(arg, Ptr):
-            self._words.append(as_int64(arg if isinstance(arg, int) else arg.address()))
-        else:
-            self._words.append(0)
-            if arg.kind in ("in", "out"):
-                self._patches.append((word, int(arg.kind == "out"), arg.index, arg.offset))
-            elif arg.kind == "slot":
-                self._slot_words.setdefault(arg.index, []).append((word, arg.offset))
-            else:
-                self.fixed.append((word, arg))
-        return word
-
     def _put_all(self, args: Sequence[Word]) -> int:
-        first = len(self._words)
+        """Appends words; the number of the first."""
+        words = self._words
+        first = len(words)
         for arg in args:
-            self._put(arg)
+            if type(arg) is int:
+                words.append(arg if -(1 << 63) <= arg < 1 << 63 else as_int64(arg))
+            elif not isinstance(arg, Ptr):
+                words.append(as_int64(arg if isinstance(arg, int) else arg.address()))
+            else:
+                kind, index, offset = arg
+                if kind == "arena" or kind == "scratch":
+                    self.temporary.append((len(words), offset, kind == "scratch"))
+                elif kind == "tab":
+                    self.table_words.append((len(words), index, offset))
+                elif kind == "slot":
+                    self._slot_words.setdefault(index, []).append((len(words), offset))
+                else:
+                    self._patches.append((len(words), int(kind == "out"), index, offset))
+                words.append(0)
         return first
+
+    def _put(self, arg: Word) -> int:
+        return self._put_all((arg,))
 
     # --- instructions -----------------------------------------------------------------------------------------------
     def _block(self, steps: Sequence[Instruction]) -> None:
@@ -129,7 +162,6 @@ class Assembly:
     def _host(self, step: HostStep) -> None:
         call = callback(step.function, len(step.args))
         self.kept.append(call)
-        self.on_host = True
         address = ctypes.cast(call, ctypes.c_void_p).value
         assert address is not None
         self._code.append((machine.HOST, self._put_all((0, *step.args)), address, 0))
@@ -148,8 +180,8 @@ class Assembly:
                         alternating.append((word, offset, first, odd, even))
             for at, rows in ((1, steady), (3, alternating)):
                 self._words[block + at] = len(rows)
-                self.fixed.append((block + at + 1, Ptr("tab", len(self._tables))))
-                self._tables.append(np.array(rows, np.int64).ravel())
+                self.table_words.append((block + at + 1, len(self.tables), 0))
+                self.tables.append(np.array(rows, np.int64).ravel())
 
 
 # --- Python inside a program -----------------------------------------------------------------------------------------

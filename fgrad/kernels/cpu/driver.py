@@ -1,8 +1,9 @@
 """Runs a program of kernel calls, loops, branches and host steps on NumPy arrays.
 
-Memory that one call works in is a `_Frame`: an int64 block of all instructions' arguments, the arena of temporaries
-and the workers' scratch.  Frames are kept in a list; a call takes one and puts it back, so calls from several threads
-each have their own and never wait for one another.  `assemble` writes the program, `machine` runs it.
+Memory that one call works in is a `_Frame`, an int64 block of all instructions' arguments, and a block for the arena of
+temporaries and the workers' scratch (`workspaces`).  Frames are kept in a list; a call takes one and puts it back, so
+calls from several threads each have their own and never wait for one another.  `assemble` writes the program, `machine`
+runs it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fgrad import config
-from fgrad.kernels.cpu import library, machine, results
-from fgrad.kernels.cpu.assemble import Assembly, failure
+from fgrad.kernels.cpu import library, machine, results, workspaces
+from fgrad.kernels.cpu.assemble import assemble, failure
 from fgrad.kernels.cpu.entry import entry
 from fgrad.kernels.cpu.threads import Layer, launch
 from fgrad.kernels.layout import Layout
@@ -26,7 +27,7 @@ from fgrad.kernels.plan import Instruction, KernelPlan, Ptr, Word
 Run = Callable[[int, tuple, tuple, int], bool]
 
 LARGE = 1 << 13  # bytes of a result that is worth aligning
-MOST_KEPT = 1 << 18  # bytes that a kernel run on its own keeps for its next call: there are many, and they run in turn
+MOST_KEPT = 1 << 18  # bytes of temporaries that a kernel run on its own keeps for the next: it may be the last in long
 
 
 class _Loops:
@@ -96,18 +97,14 @@ _check_object_layout()
 
 
 class _Frame:
-    """Memory for one call at a time."""
+    """Memory for one call at a time, but for temporaries (`workspaces`)."""
 
-    __slots__ = ("_alive", "address", "nbytes", "workers")
+    __slots__ = ("_alive", "_args", "_head", "_offsets", "_words", "address", "base", "nbytes", "shelf", "workers")
 
     def __init__(self, program: Executable, workers: int) -> None:
-        arena, scratch = results.aligned(program._arena_bytes), results.aligned(program._scratch * workers)
         assembly = program._assembly
-        bases = {"arena": arena.ctypes.data, "scratch": scratch.ctypes.data, "tab": assembly.tables.ctypes.data}
-        args = assembly.args.copy()
-        for word, pointer in assembly.fixed:
-            start = assembly.table_starts[pointer.index] if pointer.kind == "tab" else 0
-            args[word] = bases[pointer.kind] + start + pointer.offset
+        self._words, self._offsets = assembly.temporary
+        args = self._args = assembly.args.copy()
         code = assembly.code.copy()
         code[:, 1] = args.ctypes.data + 8 * code[:, 1]
         counter = np.zeros(results.ALIGNMENT // 8, np.int64)
@@ -124,8 +121,16 @@ class _Frame:
         )
         self.workers = workers
         self.address = head.ctypes.data
-        self._alive = (arena, scratch, args, code, counter, numbers, team, patches, head)
-        self.nbytes = arena.nbytes + scratch.nbytes + args.nbytes + code.nbytes + patches.nbytes
+        self._alive = (code, counter, numbers, team, patches, head)
+        self.nbytes = args.nbytes + code.nbytes
+        nbytes = program._arena_bytes + program._scratch * workers
+        self.shelf = workspaces.shelf_for(nbytes) if len(self._words) else None
+        self.base = 0  # address of the temporaries
+
+    def move(self, base: int) -> None:
+        """Has the temporaries at another address."""
+        self._args[self._words] = self._offsets + base
+        self.base = base
 
 
 class Executable:
@@ -135,7 +140,7 @@ class Executable:
     C-contiguous array of ``outs[j].shape`` (or the array given in ``outs``).  Layout offsets count from there.
     The arrays are not checked: the caller has made sure of dtype, shape and strides.  Temporaries are already placed:
     steps use ``arena`` pointers, not ``tmp``.  Safe to call from several threads; the result does not depend on the
-    number of threads.  Memory for the next call is kept, but not more than ``most_kept`` bytes for each call.
+    number of threads.  Memory for the next call is kept, but not more than ``most_kept`` bytes of temporaries.
     """
 
     def __init__(
@@ -155,7 +160,7 @@ class Executable:
         )
         self._arena_bytes = arena_bytes
         self._scratch = -(-scratch // results.ALIGNMENT) * results.ALIGNMENT
-        self._assembly = Assembly(steps, tables)
+        self._assembly = assemble(steps, tables, arena_bytes)
         self._most_kept = most_kept
         self._frames: list[_Frame] = []
         self._loop = _loops.serial
@@ -170,12 +175,17 @@ class Executable:
         if threads > 1:
             threads = min(threads, _loops.layer.most)
         frame = self._take_frame(threads)
+        if (shelf := frame.shelf) is not None:
+            shelf, block = shelf.take()
+            if block.address != frame.base:
+                frame.move(block.address)
         if threads == 1:
             stopped = self._loop(frame.address, arrays, outs, 1)
         else:
             stopped = _loops.run_parallel(frame.address, arrays, outs, threads, self._assembly.on_host)
-        if self._most_kept is None or frame.nbytes <= self._most_kept:
-            self._frames.append(frame)
+        self._frames.append(frame)
+        if shelf is not None and (self._most_kept is None or block.memory.nbytes <= self._most_kept):
+            shelf.blocks.append(block)
         if stopped:
             error, failure.error = failure.error, None
             # no error: an interrupt struck between C and the host step, where Python cannot hand it on
@@ -184,8 +194,10 @@ class Executable:
 
     @property
     def nbytes(self) -> int:
-        """Memory held between calls: idle frames (one for each call at the same time so far) and tables."""
-        return self._assembly.tables.nbytes + sum([frame.nbytes for frame in list(self._frames)])
+        """Memory held between calls, but for temporaries: idle frames (one for each call at the same time so far), and
+        tables.
+        """
+        return self._assembly.nbytes + sum([frame.nbytes for frame in list(self._frames)])
 
     def _take_frame(self, threads: int) -> _Frame:
         """An idle frame (popping from a list is atomic), or a new one."""

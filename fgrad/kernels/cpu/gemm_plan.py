@@ -10,6 +10,7 @@ B where that pays, and cuts the work into tasks.  Nothing here depends on the nu
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -80,13 +81,14 @@ class Operand:
     column: int
     last_run: int
 
-    @property
+    @functools.cached_property
     def run_stride(self) -> int | None:
         """The constant distance from c to c+1, or None."""
-        run = np.diff(self.offsets, axis=1)
-        if run.size == 0:
+        offsets = self.offsets
+        if offsets.shape[0] == 0 or offsets.shape[1] < 2:
             return 0
-        return int(run.flat[0]) if (run == run.flat[0]).all() else None
+        first = int(offsets[0, 1]) - int(offsets[0, 0])
+        return first if (offsets[:, 1:] - offsets[:, :-1] == first).all() else None
 
 
 @dataclass(frozen=True)
@@ -321,8 +323,11 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
              int(by_row), n_b, r.c_first * b.neighbour, len(r.taps), r.c_count // tile.fold,
              r.c_last // tile.fold)
         )  # fmt: skip
-        rows.append(np.stack([r.row_in, r.row_out], axis=1).ravel() * size)
-        taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size).ravel())
+        pair = np.empty((per, 2), np.int64)
+        pair[:, 0], pair[:, 1] = r.row_in, r.row_out
+        pair *= size
+        rows.append(pair.ravel())
+        taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size).ravel() if by_row else r.a_taps * size)
         b_taps.append(b.taps[r.taps])
         n_rows += per
         n_taps += r.a_taps.size

@@ -184,18 +184,48 @@ def test_one_vector_of_features_folds_the_run(monkeypatch, dtype, bits):
     assert any("_fold" in name for name in used) == (k > 1)
 
 
+# batch, size, channels, window, padding, stride, dilation
+DEPTHWISE = {
+    "many images": (17, (9, 8), 70, (3, 3), 1, 1, 1),
+    "few channels": (16, (9, 8), 3, (3, 3), 1, 1, 1),
+    "two channels": (3, (9, 8), 2, (3, 3), 1, 1, 1),
+    "several blocks of channels": (2, (6, 11), 1030, (3, 3), 1, 1, 1),
+    "several runs of a line": (1, (5, 61), 40, (3, 3), 1, 1, 1),
+    "strided": (2, (13, 22), 33, (3, 3), 1, 2, 1),
+    "dilated": (2, (17, 19), 20, (3, 3), 2, 1, 2),
+    "strided and dilated": (2, (20, 25), 20, (3, 2), 2, 3, 2),
+    "cut into tiles": (2, (13, 15), 18, (7, 7), 3, 1, 1),
+    "mostly border": (2, (9, 9), 18, (5, 5), 4, 1, 1),
+    "cropped": (2, (12, 12), 18, (3, 3), -1, 1, 1),
+    "one tap": (2, (7, 9), 40, (1, 1), 0, 1, 1),
+    "one dimension": (3, (50,), 20, (31,), 15, 1, 1),
+    "one dimension, few taps": (3, (50,), 150, (3,), 1, 1, 1),
+    "three dimensions": (2, (6, 5, 8), 20, (3, 2, 3), 1, 1, 1),
+}
+
+
 @pytest.mark.parametrize("dtype, bits", PRODUCTS)
 def test_depthwise_weight_gradients(monkeypatch, dtype, bits):
-    """Of so many images and pixels that a task takes all channels of some pixels, and of fewer."""
     rng = rng_at_width(monkeypatch, dtype, bits)
-    swapped = (3, 0, 1, 2)
-    for n, channels in ((17, 70), (16, 3), (2, 70)):
-        x, dy = (rng.integers(-3, 4, (n, *size, channels)).astype(dtype) for size in ((9, 8), (8, 6)))
-        operands = [(a, Layout.contiguous(a.dtype, a.shape), a) for a in (x, dy)]
-        check(*operands, {
-            "window_strides": (1, 1), "padding": ((1, 0), (1, 0)), "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
-            "dimension_numbers": (swapped, swapped, (2, 3, 0, 1)), "batch_group_count": channels,
+    cases = list(DEPTHWISE.values())
+    for n, size, channels, window, pad, stride, dilation in cases if dtype == "float32" else cases[::5]:
+        space = len(size)
+        reaches = [dilation * (k - 1) + 1 for k in window]
+        out = [(s + 2 * pad - reach) // stride + 1 for s, reach in zip(size, reaches)]
+        if rng.random() < 0.6:  # channels last
+            spec, result = (space + 1, 0, *range(1, space + 1)), (space, space + 1, *range(space))
+        else:
+            spec, result = (1, 0, *range(2, space + 2)), tuple(range(space + 2))
+        operands = []
+        for extents in (size, out):
+            a = rng.integers(-3, 4, [(channels, n, *extents)[i] for i in np.argsort(spec)]).astype(dtype)
+            operands.append((a, Layout.contiguous(a.dtype, a.shape), a))
+        notes = check(*operands, {
+            "window_strides": (dilation,) * space, "lhs_dilation": (1,) * space, "rhs_dilation": (stride,) * space,
+            "padding": [(pad, (o - 1) * stride + reach - s - pad) for s, o, reach in zip(size, out, reaches)],
+            "dimension_numbers": (spec, spec, result), "batch_group_count": channels,
         })  # fmt: skip
+        assert "conv by lane, over the window" in notes
 
 
 @pytest.mark.parametrize("channels", [255, 256, 300])

@@ -16,7 +16,7 @@ dimension and lhs batch elements, adjacent in the input, fill vectors better.
 and those of pixels along the last dimension are not.
 
 *Lane nest* (depthwise, and its gradients): where each group has one output feature, the groups are the lanes of
-vectors, and the rows are output pixels.
+vectors, and the rows are output pixels; or, where the window is longer than the result, those of `lane_window`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dataclasses import replace
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, start
-from fgrad.kernels.cpu import gemm_tiles
+from fgrad.kernels.cpu import gemm_tiles, lane_window
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
@@ -285,6 +285,13 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         a, dims, image = _padded_copy(builder, dtype, a, geo.dims, images, image, lanes, lane)
         geo = geo._replace(dims=dims, lhs_row=image) if by_row else geo._replace(dims=dims, lhs_feature=image)
     *outer, last = geo.dims
+    if geo.window > geo.pixels <= lane_window.MOST_TAPS and last.lhs_dilation == 1:
+        if rhs_lane != 1:
+            whole = [Dim(d.window, 1, d.window, 1, 0, 1, 1, d.rhs_stride, 0, 0) for d in geo.dims]
+            b, copied, image = _padded_copy(builder, dtype, b, whole, geo.features, geo.rhs_feature, lanes, rhs_lane)
+            dims = tuple([d._replace(rhs_stride=copy.lhs_stride) for d, copy in zip(geo.dims, copied)])
+            geo = geo._replace(dims=dims, rhs_feature=image)
+        return lane_window.plan_lane_window(builder, dtype, a, b, out, geo, dense)
     lines = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
     weights = np.add.outer(lines, np.arange(last.window) * last.rhs_stride)
     every = Product(

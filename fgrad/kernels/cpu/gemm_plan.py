@@ -205,9 +205,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
     if splits > 1:
-        sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
-        tasks = -(-p.out_size // SUM_SHARE)
-        builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, "sum of parts", -(-(1 << 14) // (SUM_SHARE * splits)))
+        sum_parts(builder, p.dtype, p.out, out, splits, p.out_size)
 
 
 def _together(p: Product, taps: int) -> bool:
@@ -334,6 +332,14 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
         n_b += len(r.taps)
     tables = [np.array(records), np.concatenate(rows), np.concatenate(taps), np.concatenate(b_taps)]
     return tuple(builder.table(t) for t in tables)
+
+
+def sum_parts(builder: PlanBuilder, dtype: np.dtype, out: Ptr, parts: Ptr, count: int, size: int) -> None:
+    """``out`` = the sum of ``count`` results of ``size`` elements, in their order."""
+    args = (out, parts, count, size, SUM_SHARE)
+    builder.step(
+        f"gemm_sum_{dtype}", args, -(-size // SUM_SHARE), "sum of parts", -(-(1 << 14) // (SUM_SHARE * count))
+    )  # fmt: skip
 
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:

@@ -76,6 +76,11 @@ class Code:
         self._declarations[name] = f"declare {result} @{name}({types}) {_PURE}"
         return self.op(f"call {flags}{result} @{name}({', '.join(f'{t} {v}' for t, v in args)})")
 
+    def prefetch(self, address: str) -> None:
+        """Asks for the cache line at an address, which need not be one of the program's."""
+        self._declarations["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
+        self.line(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 3, i32 1)")
+
     def word(self) -> str:
         """The next 64-bit word of the argument block; every word is read once, before any store can overlap it."""
         at = self.op(f"getelementptr inbounds i64, ptr %args, i64 {self._words}")

@@ -194,7 +194,7 @@ def _arrays(result: object) -> list[np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--budget", type=float, default=0.5, help="seconds for a row, at least five rounds")
     parser.add_argument("--seconds", type=float, default=0.02)
     options = parser.parse_args()
     import jax
@@ -216,7 +216,7 @@ def main() -> None:
                     np.testing.assert_allclose(
                         ours, value, rtol=row.tolerance, atol=scale, err_msg=f"{row.name} {name}"
                     )
-            timings = interleaved(calls, rounds=options.rounds, seconds=options.seconds, settle=options.seconds / 4)
+            timings = interleaved(calls, budget=options.budget, seconds=options.seconds, settle=options.seconds / 4)
             mine = timings["fgrad"].median
             moved = sum(x.nbytes for x in (*row.args, *results["fgrad"]))
             peers = "  ".join(f"{name} {t.median / mine:6.2f}" for name, t in timings.items() if name != "fgrad")

@@ -40,6 +40,7 @@ from fgrad.compiler.schedule import (
     KernelCall,
     Launch,
     Loop,
+    Rows,
     Together,
     View,
     distinct_bytes,
@@ -279,9 +280,9 @@ def _tile(kernel: str, launch: Launch, extent: int) -> str:
     if named := re.fullmatch(r"gemm_([a-z]+\d+)_(\d+)_(\d+)x(\d+)(?:_fold(\d+))?", kernel):
         dtype, bits, rows, vectors, fold = named.groups()
         return f"{rows} x {int(vectors) * int(bits) // (8 * np.dtype(dtype).itemsize * int(fold or 1))}"
-    if isinstance(launch, Group):
-        n = -(-math.prod(launch.shape) // max(extent, 1))
-        return f"{n} element{'s' * (n != 1)}"
+    if isinstance(launch, Group | Rows):
+        n = -(-(launch.count if isinstance(launch, Rows) else math.prod(launch.shape)) // max(extent, 1))
+        return f"{n} {'row' if isinstance(launch, Rows) else 'element'}{'s' * (n != 1)}"
     return ""
 
 
@@ -306,7 +307,7 @@ def flops_of(launch: Launch) -> int:
         return size * (sum(n[0] == "map" for n in launch.nodes) + len(launch.folds))
     if isinstance(launch, KernelCall):
         return _kernel_flops(launch) + (flops_of(launch.epilogue) if launch.epilogue else 0)
-    if isinstance(launch, Together):
+    if isinstance(launch, Together | Rows):
         return sum(map(flops_of, launch.groups))
     if isinstance(launch, Loop):
         return (1 if launch.length is None else launch.length) * sum(flops_of(x) for x in launch.launches)
@@ -384,12 +385,12 @@ def _fused(launch: Launch) -> tuple[str, ...]:
         return (launch.eqn.primitive.name, *launch.epilogue.names)
     if isinstance(launch, KernelCall | HostCall):
         return (launch.eqn.primitive.name,)
-    if isinstance(launch, Loop | Together):
+    if isinstance(launch, Loop | Together | Rows):
         return tuple(name for x in _parts(launch) for name in _fused(x))
     return ()
 
 
-def _parts(launch: Loop | Together) -> Sequence[Launch]:
+def _parts(launch: Loop | Together | Rows) -> Sequence[Launch]:
     return launch.launches if isinstance(launch, Loop) else launch.groups
 
 
@@ -401,7 +402,7 @@ def _user_lines(launch: Launch) -> tuple[Source, ...]:
     elif isinstance(launch, KernelCall | HostCall):
         found = [launch.eqn.source]
     else:
-        inner = _parts(launch) if isinstance(launch, Loop | Together) else ()
+        inner = _parts(launch) if isinstance(launch, Loop | Together | Rows) else ()
         found = [line for x in inner for line in _user_lines(x)]
     return tuple(dict.fromkeys(line for line in found if line is not None))
 
@@ -415,6 +416,8 @@ def _why(launch: Launch) -> str:
         return f"fused: {n} element-wise over one shape; what is between them stays in registers" if n > 1 else ""
     if isinstance(launch, Together):
         return f"{len(launch.groups)} element-wise loops that do not depend on each other, their tiles side by side"
+    if isinstance(launch, Rows):
+        return f"{len(launch.groups)} loops over the same {launch.count} rows, each block of rows through all of them"
     if isinstance(launch, HostCall):
         return f"in Python: {launch.reason}"
     if isinstance(launch, Loop):
@@ -434,14 +437,15 @@ def _stored(launch: Launch, launches: Sequence[Launch], inside: bool) -> tuple[s
         return tuple(note for group in launch.groups for note in _stored(group, launches, inside))
     if isinstance(launch, Group):
         results = [*(b for _, b in launch.results), *(fold.out for fold in launch.folds)]
-    elif isinstance(launch, KernelCall | HostCall):
+    elif isinstance(launch, KernelCall | HostCall | Rows):
         results = launch.outs
     else:
         return ()
-    every = [part for x in launches for part in (x.groups if isinstance(x, Together) else [x])]
+    own = launch.groups if isinstance(launch, Rows) else ()
+    every = [part for x in launches for part in (x.groups if isinstance(x, Together | Rows) else [x])]
     notes = []
     for b in results:
-        said = dict.fromkeys(_reader(launch, b, x) for x in every if any(r is b for r in reads(x)))
+        said = dict.fromkeys(_reader(launch, b, x) for x in every if x not in own and any(r is b for r in reads(x)))
         if b.kind == "out":
             said[f"it is a result of the {'loop or branch around it' if inside else 'program'}"] = None
         notes.append(f"stores {b.dtype.name}{list(b.shape)}: {'; '.join(said) or 'the loop around it carries it on'}")
@@ -460,6 +464,8 @@ def _reader(maker: Launch, b: Buffer, reader: Launch) -> str:
         return f"a {'loop' if isinstance(reader, Loop) else 'branch'}, which has kernels of its own, reads it"
     assert isinstance(reader, Group)
     who = f"{' '.join(reader.names)} over {list(reader.shape)}"
+    if isinstance(maker, Rows):
+        return f"{who} goes by other rows, or needs more than these"
     if not isinstance(maker, Group):
         if reader.folds:
             return f"{who} ends in a reduction of the finished result"

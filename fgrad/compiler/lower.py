@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fgrad.compiler.arena import Arena
 from fgrad.compiler.epilogues import with_epilogues
 from fgrad.compiler.host import host_function
 from fgrad.compiler.loop_kernel import loop_kernel
+from fgrad.compiler.rows import by_rows, plan_rows
 from fgrad.compiler.schedule import (
     Branch,
     Buffer,
@@ -25,6 +27,7 @@ from fgrad.compiler.schedule import (
     KernelCall,
     Launch,
     Loop,
+    Rows,
     Schedule,
     Together,
     View,
@@ -34,8 +37,6 @@ from fgrad.compiler.together import together
 from fgrad.kernels import plan as program
 from fgrad.kernels.layout import Layout, as_pairs
 from fgrad.kernels.plan import HostStep, Instruction, KernelPlan, Ptr, Slot, Step, Switch
-
-ALIGNMENT = 64
 
 
 class Line(NamedTuple):
@@ -64,7 +65,7 @@ class Lowered:
 
 
 def plan_of(
-    launch: Group | Together | KernelCall | HostCall | Copies, known: dict[Any, KernelPlan]
+    launch: Group | Together | Rows | KernelCall | HostCall | Copies, known: dict[Any, KernelPlan]
 ) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
     """Plans over a common list of operands and results; ``known``: those of this program's calls so far."""
     if isinstance(launch, KernelCall):
@@ -88,6 +89,8 @@ def plan_of(
         return [], launch.ins, launch.outs
     if isinstance(launch, Together):
         return _plan_together(launch)
+    if isinstance(launch, Rows):
+        return plan_rows(launch)
     return _plan_group(launch) if isinstance(launch, Group) else _plan_copies(launch)
 
 
@@ -168,27 +171,7 @@ def _behind(step: Step, n_in: int, n_out: int = 0) -> Step:
     return step.placed(lambda a: a._replace(index=a.index + first[a.kind]))
 
 
-class _Arena:
-    """First fit by lifetime: [start, end] of the schedule -> byte offsets that never overlap while alive."""
-
-    def __init__(self) -> None:
-        self.blocks: list[tuple[int, int, float, float]] = []  # offset, size, start, end
-        self.size = 0
-
-    def place(self, nbytes: int, start: float, end: float) -> int:
-        nbytes = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
-        taken = sorted((o, n) for o, n, s, e in self.blocks if s <= end and start <= e)
-        offset = 0
-        for o, n in taken:
-            if o - offset >= nbytes:
-                break
-            offset = max(offset, o + n)
-        self.blocks.append((offset, nbytes, start, end))
-        self.size = max(self.size, offset + nbytes)
-        return offset
-
-
-_Leaves = Group | Together | KernelCall | HostCall | Copies | Loop
+_Leaves = Group | Together | Rows | KernelCall | HostCall | Copies | Loop
 
 
 @dataclass(eq=False)
@@ -238,7 +221,7 @@ class _Lifetimes:
         self.last[b] = self.now
 
     def nodes(self, schedule: Schedule) -> list[_Node]:
-        return [self.node(launch) for launch in together(with_epilogues(schedule))]
+        return [self.node(launch) for launch in together(by_rows(with_epilogues(schedule)))]
 
     def node(self, launch: Launch) -> _Node:
         self.launch_at[self.now] = launch
@@ -291,7 +274,7 @@ class _Writer:
 
     def __init__(self, lives: _Lifetimes) -> None:
         self.lives = lives
-        self.arena = _Arena()
+        self.arena = Arena()
         self.tables: list[np.ndarray] = []
         self.tables_of: dict[int, int] = {}  # by the plan's id: the leaves keep it
         self.scratch = 0
@@ -444,6 +427,11 @@ def _in_place(launch: Launch, source: Buffer, out: Buffer) -> bool:
         return launch.fill is None and all(v.layout == target == out.layout for v, target in launch.parts)
     if isinstance(launch, Together):  # no other one of the groups may read it
         return all(_in_place(g, source, out) and out in g.outs for g in launch.groups if source in reads(g))
+    if isinstance(launch, Rows):  # up to where it is written, each row may be read where it will be
+        at = next(i for i, g in enumerate(launch.groups) if out in g.outs)
+        readers = [i for i, g in enumerate(launch.groups) if source in reads(g)]
+        here = all(v.layout == out.layout for v in launch.loads if v.buffer is source)
+        return here and max(readers) <= at and (at not in readers or _in_place(launch.groups[at], source, out))
     if not isinstance(launch, Group) or launch.folds:
         return False
     return all(v.layout == out.layout for v in launch.loads if v.buffer is source)
@@ -454,7 +442,7 @@ def what_of(launch: Launch) -> str:
     if isinstance(launch, Group):
         outs = [*(b for _, b in launch.results), *(fold.out for fold in launch.folds)]
         return f"{' '.join(launch.names)} over {list(launch.shape)} -> {', '.join(map(_type, outs))}"
-    if isinstance(launch, Together):
+    if isinstance(launch, Together | Rows):
         return "; ".join(map(what_of, launch.groups))
     if isinstance(launch, KernelCall | HostCall):
         ins = " ".join(_type(v.layout) for v in launch.ins)

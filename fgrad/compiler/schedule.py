@@ -204,6 +204,28 @@ class Together:
 
 
 @dataclass(eq=False)
+class Rows:
+    """Groups, the later of which read what earlier ones write, as one launch: block by block of the ``count`` rows that
+    the leading axes of each make together.  ``local`` values are read by nothing else.
+    """
+
+    groups: list[Group]
+    count: int
+    local: frozenset[Buffer]
+
+    @property
+    def loads(self) -> list[View]:
+        """What it reads of others, each once."""
+        made = {b for group in self.groups for b in group.outs}
+        views = (v for group in self.groups for v in group.loads if v.buffer not in made)
+        return list({(v.buffer, v.layout): v for v in views}.values())
+
+    @property
+    def outs(self) -> list[Buffer]:
+        return [b for group in self.groups for b in group.outs if b not in self.local]
+
+
+@dataclass(eq=False)
 class HostCall:
     """The equation's reference, in Python; ``reason`` says why there is no kernel."""
 
@@ -291,7 +313,7 @@ class Branch:
 
 def reads(launch: Launch) -> list[Buffer]:
     """The buffers a launch reads."""
-    if isinstance(launch, Group | Together):
+    if isinstance(launch, Group | Together | Rows):
         return [v.buffer for v in launch.loads]
     if isinstance(launch, KernelCall | HostCall):
         return [v.buffer for v in launch.ins]
@@ -306,7 +328,7 @@ def reads(launch: Launch) -> list[Buffer]:
 
 def written(launch: Launch) -> list[Buffer]:
     """The buffers a launch writes, of those that nothing wrote before."""
-    if isinstance(launch, Group | Together | KernelCall | HostCall | Branch):
+    if isinstance(launch, Group | Together | Rows | KernelCall | HostCall | Branch):
         return launch.outs
     if isinstance(launch, Copies):
         return [launch.out]
@@ -314,4 +336,4 @@ def written(launch: Launch) -> list[Buffer]:
     return [*moved, *(b for c in launch.carry for b in (c.odd, c.even)), *(outer for _, outer in launch.updated)]
 
 
-Launch = Group | Together | KernelCall | HostCall | Copies | Loop | Branch
+Launch = Group | Together | Rows | KernelCall | HostCall | Copies | Loop | Branch

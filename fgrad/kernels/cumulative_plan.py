@@ -13,6 +13,9 @@ from fgrad.kernels.plan import KernelPlan, Ptr
 TILE, LANES = 1 << 14, 1 << 10
 #: Most blocks of an axis; fixed, so that sums do not depend on the machine.
 BLOCKS = 16
+#: Up to so many elements along the axis, lines beside each other are lanes even where the axis is innermost: one line
+#: after the other would wait for each sum, and for each line.
+SHORT, SHORT_TILE = 64, 1 << 11  # and elements of a tile of such lines
 
 
 def plan_cumulative(
@@ -42,10 +45,10 @@ def _steps(builder: PlanBuilder, kind: str, axis: int, x: tuple[Ptr, Layout], ou
     rest = [d for d in range(x[1].ndim) if d != axis]
     outer = collapse([x[1].shape[d] for d in rest], *([a.strides[d] for d in rest] for a in (x[1], out[1])))
     lanes, lane_stride, out_lane_stride = 1, 0, 0
-    if outer and abs(outer[-1][2]) < abs(out_stride):
+    if outer and (abs(outer[-1][2]) < abs(out_stride) or n <= SHORT):
         lanes, lane_stride, out_lane_stride = outer.pop()
     count = math.prod(size for size, *_ in outer)
-    lane_tile = min(lanes, LANES)
+    lane_tile = min(lanes, LANES if abs(out_lane_stride) <= abs(out_stride) else -(-SHORT_TILE // n))
     tiles = -(-lanes // lane_tile)
     blocks = max(1, min(BLOCKS // (count * tiles), n * lane_tile // TILE))
     block = -(-n // blocks)

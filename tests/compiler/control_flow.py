@@ -8,7 +8,7 @@ from test_memory import run_poisoned, same_bits
 
 import fgrad
 from fgrad import lax
-from fgrad.compiler import loop_kernel, lower
+from fgrad.compiler import arena, loop_kernel
 from fgrad.compiler.program import Program
 from fgrad.core.check import check_jaxpr
 from fgrad.higher_order.jit_primitive import reference_of
@@ -98,7 +98,7 @@ def run(f, *inputs, tolerance=2e-5):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FGRAD_NUM_THREADS", "1")
             same_bits(tested(inputs), got)
-            patch.setattr(lower._Arena, "place", apart)
+            patch.setattr(arena.Arena, "place", apart)
             separate = build(closed)
             same_bits(separate(inputs), got)
         assert tested.arena_bytes <= separate.arena_bytes
@@ -108,7 +108,7 @@ def run(f, *inputs, tolerance=2e-5):
 def apart(self, nbytes, start, end):
     """Every temporary at a place of its own."""
     offset = self.size
-    self.size += -(-max(nbytes, 1) // lower.ALIGNMENT) * lower.ALIGNMENT
+    self.size += -(-max(nbytes, 1) // arena.ALIGNMENT) * arena.ALIGNMENT
     return offset
 
 

@@ -9,8 +9,7 @@ from programs import programs
 import fgrad
 import fgrad.numpy as fnp
 from fgrad import lax
-from fgrad.compiler import lower
-from fgrad.compiler.lower import ALIGNMENT, _Arena
+from fgrad.compiler.arena import ALIGNMENT, Arena
 from fgrad.compiler.program import Program
 
 LIVES = st.lists(
@@ -24,7 +23,7 @@ LIVES = st.lists(
 @settings(max_examples=100)
 @given(LIVES)
 def test_arena_blocks_do_not_overlap_while_alive(lives):
-    arena = _Arena()
+    arena = Arena()
     placed = [(arena.place(nbytes, start, end), nbytes, start, end) for nbytes, start, end in lives]
     for offset, nbytes, _, _ in placed:
         assert offset % ALIGNMENT == 0 and offset + nbytes <= arena.size
@@ -35,7 +34,7 @@ def test_arena_blocks_do_not_overlap_while_alive(lives):
 
 
 def test_arena_reuses_what_is_dead():
-    arena = _Arena()
+    arena = Arena()
     a = arena.place(1000, 0, 1)
     b = arena.place(1000, 2, 3)
     c = arena.place(500, 1, 2)
@@ -101,7 +100,7 @@ def test_sharing_memory_changes_nothing(program):
         return offset
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lower._Arena, "place", apart)
+        patch.setattr(Arena, "place", apart)
         separate = Program(closed)
     assert shared.arena_bytes <= separate.arena_bytes
     same_bits(shared(inputs), separate(inputs))

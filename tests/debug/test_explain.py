@@ -91,8 +91,8 @@ def test_what_follows_a_product_on_its_tiles():
 @pytest.mark.parametrize(
     ("f", "args", "why"),
     [
-        (lambda x: fnp.sin(x).sum(1) * 2, (ones(4, 5),), "mul over [4] needs the finished reduction"),
-        (lambda x: (lambda y: y - y.max(1, keepdims=True))(fnp.sin(x)), (ones(4, 5),),
+        (lambda x: fnp.sin(x).sum(0) * 2, (ones(4, 5),), "mul over [5] needs the finished reduction"),
+        (lambda x: (lambda y: y - y.max(0, keepdims=True))(fnp.sin(x)), (ones(4, 5),),
          "sub over [4, 5] needs the reduction of this kernel first"),
         (lambda x: fnp.sin(x) @ x, (ones(4, 4),), "dot_general, a kernel, reads memory"),
         (lambda x: fnp.sin(x @ x).sum(), (ones(4, 4),),

@@ -58,6 +58,7 @@ def fold_plan(
     folds: Sequence[Reduce],
     axes: tuple[int, ...],
     extra: Sequence[tuple[Layout, int]] = (),
+    enough_tiles: int = ENOUGH_TILES,
 ) -> KernelPlan:
     """Steps that compute ``out[kept] = combine over axes of node_value(ins[...][i])`` for i in ``loop_shape``.
 
@@ -65,7 +66,8 @@ def fold_plan(
     or (of bools and integers, bitwise), argmax or argmin (over one axis; the first of equals, and the first NaN wins).
     Its ``out`` is ``Ptr("out", j)`` and has the kept axes in order; the result is converted to its dtype.  ``extra``
     are element-wise results (layout of loop_shape, node) written by the same loop, from ``Ptr("out", len(folds))`` on.
-    Sums of integers wrap in their own dtype; a reduction over no elements gives the identity (0, 1, -inf, ...).
+    A reduction is cut into chunks if it makes fewer than ``enough_tiles`` without.  Sums of integers wrap in their own
+    dtype; a reduction over no elements gives the identity (0, 1, -inf, ...).
 
     >>> from fgrad.kernels.cpu.driver import from_plan
     >>> x, y = Layout.contiguous(np.float32, (2, 3)), Layout.contiguous(np.float32, (3,))
@@ -95,7 +97,7 @@ def fold_plan(
     sources = [(layout, Ptr("in", k)) for k, layout in enumerate(ins)]
     extras = [(layout, Ptr("out", len(results) + j), node) for j, (layout, node) in enumerate(extra)]
     temps: list[int] = []
-    steps = _steps(loop_shape, tuple(axes), sources, nodes, results, extras, temps)
+    steps = _steps(loop_shape, tuple(axes), sources, nodes, results, extras, temps, enough_tiles)
     return KernelPlan(tuple(steps), tuple(temps))
 
 
@@ -122,6 +124,7 @@ def _steps(
     results: Sequence[_Result],
     extras: Sequence[tuple[Layout, Ptr, int]],
     temps: list[int],
+    enough_tiles: int,
 ) -> list[Step]:
     """One step, or if the reduction is cut into chunks the steps that also fold their partial results.
 
@@ -150,7 +153,7 @@ def _steps(
 
     read = read_nodes(nodes, iota_axis)
     weight = 1 + sum(isinstance(node, Mapped) for node in read)
-    words, chunks, tiles, elements = _cut(form, kept, reduced, column, max(TILE // weight, 2048))
+    words, chunks, tiles, elements = _cut(form, kept, reduced, column, max(TILE // weight, 2048), enough_tiles)
     args: list[int | Ptr] = list(words)
 
     # each goes to its result, or one partial result (two for arg folds) a chunk to a temporary
@@ -207,7 +210,7 @@ def _steps(
         again.append(r._replace(node=k, place=None if r.place is None else k + 1))
         k += len(r.partial())
     loads = [("load", k) for k in range(len(partials))]
-    return steps + _steps((chunks, *kept_shape), (0,), partials, loads, again, (), temps)
+    return steps + _steps((chunks, *kept_shape), (0,), partials, loads, again, (), temps, enough_tiles)
 
 
 def _nest(
@@ -236,7 +239,7 @@ def _nest(
 
 
 def _cut(
-    form: str, kept: Sequence[Axis], reduced: Sequence[Axis], column: Axis, most: int
+    form: str, kept: Sequence[Axis], reduced: Sequence[Axis], column: Axis, most: int, enough_tiles: int
 ) -> tuple[list[int], int, int, int]:
     """Words of the tiling, chunks of the reduction, tiles (chunks included), elements of a tile."""
     kept_total = math.prod(axis.extent for axis in kept)
@@ -253,7 +256,7 @@ def _cut(
     kept_most, column_most, outer_size, inner_size = 1, columns, max(outer, 1), max(inner, 1)
     if work <= 2 * most:
         kept_most = max(1, most // max(work, 1))
-    elif kept_total * blocks >= ENOUGH_TILES and steps <= MOST_STEPS:
+    elif kept_total * blocks >= enough_tiles and steps <= MOST_STEPS:
         column_most = max(BLOCK, most // steps)
     else:
         column_most = min(columns, 4 * BLOCK)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fgrad.kernels.cpu.scalar import Scalar
     from fgrad.kernels.cpu.value import Value
 
+# (e**r - 1 - r)/r**2, interpolated at Chebyshev points; in float64 Taylor's series
+_EXP_32 = (1.392621347e-3, 8.363202972e-3, 4.166655444e-2, 0.1666657685, 0.5)
+_EXP_64 = tuple(1 / math.factorial(k) for k in range(13, 1, -1))
 # erf(x)/x - 1 in x**2 for |x| <= 1, and (1 + 2x) exp(x**2) erfc(x) in (x - 3)/(x + 3) from x = 1/2 to where erfc is 0:
 # interpolated at Chebyshev points with 60 digits, the highest power first
 _ERF_32 = (
@@ -49,6 +52,7 @@ class _Format(NamedTuple):
     integer: np.dtype
     fraction: int  # bits of the significand behind the point
     ln2: float
+    exp: Sequence[float]  # (e**r - 1 - r)/r**2 for |r| <= (ln 2)/2, the highest power first
     exp_terms: int  # e**r - 1 = r + ... + r**exp_terms / exp_terms!
     log_terms: int  # 2 artanh q = 2q + 2q**3/3 + ... of so many terms
     exp_range: tuple[float, float]  # e**x is 0 below and infinite above
@@ -64,12 +68,12 @@ class _Format(NamedTuple):
 
 
 _SINGLE = _Format(
-    np.dtype(np.float32), np.dtype(np.int32), 23, 355 / 512, 7, 6, (-104.0, 89.0), -18.0, 9.1,
+    np.dtype(np.float32), np.dtype(np.int32), 23, 355 / 512, _EXP_32, 7, 6, (-104.0, 89.0), -18.0, 9.1,
     _ERF_32, _ERFC_32, 10.1,
 )  # fmt: skip
 _DOUBLE = _Format(
-    np.dtype(np.float64), np.dtype(np.int64), 52, math.floor(math.log(2) * 2**40) / 2**40, 13, 12, (-746.0, 710.0),
-    -38.0, 19.1, _ERF_64, _ERFC_64, 27.3,
+    np.dtype(np.float64), np.dtype(np.int64), 52, math.floor(math.log(2) * 2**40) / 2**40, _EXP_64, 13, 12,
+    (-746.0, 710.0), -38.0, 19.1, _ERF_64, _ERFC_64, 27.3,
 )  # fmt: skip
 _LN2_LOW = {_SINGLE: math.log(2) - _SINGLE.ln2, _DOUBLE: 7.371002565167799e-13}  # what `ln2` lacks
 
@@ -120,10 +124,23 @@ class _Maths:
         return whole, s.add(s.mul(s.mul(r, r), tail), r)
 
     def exp(self, x: Value) -> Value:
-        """e**x = 2**n (1 + (e**r - 1))."""
-        s, (low, high) = self.s, self.f.exp_range
-        n, rest = self.reduced(s.min(s.max(x, self.c(low)), self.c(high)))
-        return self.scaled(s.add(rest, self.c(1.0)), n)
+        """e**x = e**r 2**(n-h) 2**h with x = n ln 2 + r and h about n/2: 2**n may be below or above what a float holds.
+
+        The last bits of sums are n and h, as in `reduced`; here the bias of two exponents is added to n, of one to h.
+        """
+        s, c, (low, high) = self.s, self.c, self.f.exp_range
+        x = s.min(s.max(x, c(low)), c(high))
+        magic = 1.5 * 2**self.f.fraction
+        both = s.add(s.mul(x, c(1 / math.log(2))), c(magic + 2 * self.f.bias))
+        half = s.add(s.mul(x, c(0.5 / math.log(2))), c(magic + self.f.bias))
+        n = s.sub(both, c(magic + 2 * self.f.bias))
+        r = s.sub(s.sub(x, s.mul(n, c(self.f.ln2))), s.mul(n, c(_LN2_LOW[self.f])))
+        half = s.bitcast(half, self.f.integer)
+        other = s.sub(s.bitcast(both, self.f.integer), half)
+        value = self.polynomial(r, (*self.f.exp, 1.0, 1.0))
+        for bits in (other, half):
+            value = s.mul(value, s.bitcast(s.shl(bits, self.i(self.f.fraction)), self.f.dtype))
+        return value
 
     def expm1(self, x: Value) -> Value:
         """e**x - 1 = 2 (h (e**r - 1) + (h - 1/2)) with h = 2**(n-1), which no x makes too large; for n = 0 e**r - 1."""

@@ -1,0 +1,231 @@
+"""Chains of groups over the same rows become one launch, which runs block of rows by block of rows.
+
+A reduction's result is there when the reduction is done, so a softmax is three groups, and its gradient two more: each
+goes over all of memory.  But if every reduction stays within a row, so does all that follows from it, and a block of
+rows can pass through the whole chain while it is in the cache.  What only the chain reads is never in memory at all.
+
+The rows are those of leading axes that all groups keep, as long as every operand walks through them as one axis: a
+group over [2, 3, 5] has 2 or 6 rows, one that reduces over axis 1 has 2.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fgrad.compiler.arena import Arena
+from fgrad.compiler.schedule import Buffer, Group, Launch, Rows, View, distinct_bytes, reads, written
+from fgrad.kernels.layout import Layout
+from fgrad.kernels.plan import KernelPlan, Ptr
+
+if TYPE_CHECKING:
+    from fgrad.kernels.cpu.rows import Part
+
+BLOCK = 1 << 16  # bytes that a block of rows reads and writes: about what an L1 cache holds
+WIDEST = 1 << 19  # bytes of a row: under half an L2 cache
+ENOUGH_BLOCKS = 16  # for every thread to have several
+GRAIN = 1 << 16  # operations that are worth a thread
+
+
+def by_rows(launches: Sequence[Launch]) -> list[Launch]:
+    """The launches; of groups over the same rows that wait for one another, with a reduction among them, one `Rows`."""
+    readers: dict[Buffer, list[int]] = defaultdict(list)
+    for i, launch in enumerate(launches):
+        for b in dict.fromkeys(reads(launch)):
+            readers[b].append(i)
+    pending = {b for launch in launches for b in written(launch)}
+    taken: set[int] = set()
+    out: list[Launch] = []
+    for i, launch in enumerate(launches):
+        if i in taken:
+            continue
+        chosen = [i]
+        if isinstance(launch, Group):
+            chosen, count = _chain(i, launches, readers, pending, taken)
+            groups = [x for x in (launches[j] for j in chosen) if isinstance(x, Group)]
+            if len(groups) > 1:
+                made = {b for group in groups for b in group.outs}
+                inner = {b for b in made if b.kind == "tmp" and set(readers[b]) <= set(chosen)}
+                launch = Rows(groups, count, frozenset(inner))
+        taken.update(chosen)
+        pending.difference_update(b for j in chosen for b in written(launches[j]))
+        out.append(launch)
+    return out
+
+
+def _chain(
+    first: int, launches: Sequence[Launch], readers: dict[Buffer, list[int]], pending: set[Buffer], taken: set[int]
+) -> tuple[list[int], int]:
+    """The groups that run with ``launches[first]``, and in how many rows.
+
+    They need nothing but each other and what is not ``pending``, so they may stand where the first one does.
+    """
+    start = launches[first]
+    assert isinstance(start, Group)
+    groups, chosen, counts = [start], [first], _counts(start)
+    made = set(start.outs)
+    left = [i for b in start.outs for i in readers[b]] if counts else []
+    heapq.heapify(left)
+    while left:
+        i = heapq.heappop(left)
+        later = launches[i]
+        if i in chosen or i in taken or not isinstance(later, Group):
+            continue
+        if any((v.buffer in pending and v.buffer not in made) or v.fence > start.position for v in later.loads):
+            continue
+        both = [n for n in _counts(later) if n in counts and _stays_within(later, made, n)]
+        both = [n for n in both if _fits([*groups, later], n)]
+        if both:
+            groups.append(later)
+            chosen.append(i)
+            counts = both
+            made.update(later.outs)
+            for b in later.outs:
+                for reader in readers[b]:
+                    heapq.heappush(left, reader)
+    if not any(group.folds for group in groups):  # element-wise groups alone are one kernel where that pays
+        return [first], 1
+    return chosen, max(counts, default=1)
+
+
+def _counts(group: Group) -> list[int]:
+    """The numbers of rows that a group can be cut into."""
+    whole = [node[1] for node in group.nodes if node[0] == "iota"]
+    free = min([*whole, *group.folds[0].axes] if group.folds else whole, default=len(group.shape))
+    found = dict.fromkeys(itertools.accumulate(group.shape[:free], lambda a, b: a * b))
+    return [n for n in found if n > 1 and all(_is_apart(v.layout, n) for v in group.loads)]
+
+
+def rows_of(layout: Layout, count: int) -> Layout | None:
+    """The layout with the leading axes that make ``count`` rows as one, or None where that is no view."""
+    return layout.reshape((count, *layout.shape[_leading(layout.shape, count) :]))
+
+
+def _leading(shape: tuple[int, ...], count: int) -> int:
+    """How many axes make ``count`` rows."""
+    return next(k for k, n in enumerate(itertools.accumulate(shape, lambda a, b: a * b), 1) if n == count)
+
+
+def _is_apart(layout: Layout, count: int) -> bool:
+    """Whether one row's elements lie together, or are the same for all rows: else rows would share cache lines."""
+    rows = rows_of(layout, count)
+    if rows is None:
+        return False
+    low, high = _span(rows)
+    return rows.strides[0] == 0 or abs(rows.strides[0]) > high - low
+
+
+def _span(rows: Layout) -> tuple[int, int]:
+    """The first and last element of row 0."""
+    reach = [s * (n - 1) for n, s in zip(rows.shape[1:], rows.strides[1:])]
+    return rows.offset + sum(min(r, 0) for r in reach), rows.offset + sum(max(r, 0) for r in reach)
+
+
+def _stays_within(group: Group, made: set[Buffer], count: int) -> bool:
+    """Whether each row reads only the same row of what the chain has written."""
+    for view in group.loads:
+        if view.buffer in made:
+            rows, size = rows_of(view.layout, count), view.buffer.layout.size // count
+            assert rows is not None
+            low, high = _span(rows)
+            if rows.strides[0] != size or low < 0 or high >= size:
+                return False
+    return True
+
+
+def _row_bytes(groups: Iterable[Group], count: int) -> int:
+    """Bytes of memory that a row of each passes through: what all rows read counts, too."""
+    streams: dict[object, int] = {}
+    for group in groups:
+        for b in group.outs:
+            streams[b] = b.nbytes // count
+        for v in group.loads:
+            if v.buffer not in streams:
+                rows = rows_of(v.layout, count)
+                assert rows is not None
+                streams[id(v.buffer), v.layout] = distinct_bytes(rows) // (count if rows.strides[0] else 1)
+    return sum(streams.values())
+
+
+def _fits(groups: Sequence[Group], count: int) -> bool:
+    nbytes = _row_bytes(groups, count)
+    return nbytes <= WIDEST and (count >= ENOUGH_BLOCKS or nbytes * count <= BLOCK)
+
+
+# --- planning --------------------------------------------------------------------------------------------------------
+def plan_rows(launch: Rows) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+    """The plan of the whole launch, over its operands and results."""
+    from fgrad.kernels.cpu.rows import by_blocks
+
+    count = launch.count
+    work = sum(math.prod(g.shape) * (1 + sum(node[0] == "map" for node in g.nodes)) for g in launch.groups)
+    size = max(1, min(count, BLOCK // max(_row_bytes(launch.groups, count), 1)))
+    if work > GRAIN:
+        size = min(size, -(-count // ENOUGH_BLOCKS))
+    blocks = -(-count // size)
+    whole, last = _Block(launch, size, size), _Block(launch, size, count - (blocks - 1) * size)
+    note = f"{len(launch.groups)} steps, {size} row{'s' * (size != 1)} at a time"
+    parts = list(whole.parts()), list(last.parts())
+    plan = by_blocks(*parts, blocks, whole.arena.size, max(1, GRAIN * blocks // max(work, 1)), note)
+    return [plan], launch.loads, launch.outs
+
+
+class _Block:
+    """The steps of block 0 of blocks of ``size`` rows, for the first ``rows`` of it."""
+
+    def __init__(self, launch: Rows, size: int, rows: int) -> None:
+        self.launch, self.size, self.rows = launch, size, rows
+        self.arena = Arena()
+        self.outside = {(v.buffer, v.layout): Ptr("in", k) for k, v in enumerate(launch.loads)}
+        self.made = {b: Ptr("out", j) for j, b in enumerate(launch.outs)}
+        born = {b: t for t, group in enumerate(launch.groups) for b in group.outs if b in launch.local}
+        last = born | {v.buffer: t for t, group in enumerate(launch.groups) for v in group.loads if v.buffer in born}
+        for b in sorted(born, key=lambda b: -b.nbytes):
+            offset = self.arena.place(b.nbytes // launch.count * size, born[b], last[b])
+            self.made[b] = Ptr("scratch", 0, offset)
+
+    def parts(self) -> Iterator[Part]:
+        for time, group in enumerate(self.launch.groups):
+            yield from self.group(group, time)
+
+    def cut(self, layout: Layout) -> Layout:
+        rows = rows_of(layout, self.launch.count)
+        assert rows is not None
+        return replace(rows, shape=(self.rows, *rows.shape[1:]))
+
+    def group(self, group: Group, time: int) -> Iterator[Part]:
+        from fgrad.kernels.cpu.emit import Reduce, fold_plan, map_plan
+        from fgrad.kernels.cpu.rows import Part
+
+        joined = _leading(group.shape, self.launch.count) - 1  # axes that are one with the first now
+        shape = (self.rows, *group.shape[joined + 1 :])
+        nodes = [("iota", node[1] - joined, node[2]) if node[0] == "iota" else node for node in group.nodes]
+        ins = [self.cut(v.layout) for v in group.loads]
+        outs = [self.cut(b.layout) for b in group.outs]
+        results = [(layout, node) for layout, (node, _) in zip(outs[len(group.folds) :], group.results)]
+        if group.folds:
+            folds = [Reduce(fold.node, fold.combine, layout) for fold, layout in zip(group.folds, outs)]
+            axes = tuple(a - joined for a in group.folds[0].axes)
+            plan = fold_plan(shape, ins, nodes, folds, axes, results, enough_tiles=1)
+        else:
+            plan = map_plan(shape, ins, nodes, results)
+
+        sources = [self.made.get(v.buffer) or self.outside[v.buffer, v.layout] for v in group.loads]
+        temps = [Ptr("scratch", 0, self.arena.place(n, time, time)) for n in plan.temps]
+        place = {"in": sources, "out": [self.made[b] for b in group.outs], "tmp": temps}
+        layouts = {"in": ins, "out": outs}
+        for step in plan.steps:
+            args, moves = list(step.args), [0] * len(step.args)
+            for k, arg in enumerate(args):
+                if isinstance(arg, Ptr):
+                    base = place[arg.kind][arg.index]
+                    args[k] = base._replace(offset=base.offset + arg.offset)
+                    if base.kind != "scratch":
+                        layout = layouts[arg.kind][arg.index]
+                        moves[k] = layout.strides[0] * layout.dtype.itemsize * self.size
+            yield Part(step._replace(args=tuple(args)), tuple(moves))

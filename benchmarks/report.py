@@ -50,7 +50,7 @@ def block(machine: dict[str, str], rows: list[Row]) -> list[str]:
     """Lines of Markdown."""
     lines = [*INTRODUCTION.format(**machine).splitlines(), ""]
     lines += [f"- {line}" for line in table.summary(rows)] + [""]
-    for section in ("networks", "overheads", "loops", "processes"):
+    for section in ("networks", "overheads", "loops", "processes", "pooling"):
         lines += [f"### {section.capitalize()}", "", *plain([r for r in rows if r["section"] == section]), ""]
     lines += ["### Convolutions", "", *CONVOLUTIONS.splitlines(), ""]
     for section, dtype in (("convolutions", "float32"), ("other convolutions", "float32"), ("convolutions", "float64")):

@@ -32,6 +32,7 @@ import loops  # noqa: E402
 import models  # noqa: E402
 import overheads  # noqa: E402
 import pictures  # noqa: E402
+import pooling  # noqa: E402
 import processes  # noqa: E402
 import separable  # noqa: E402
 import table  # noqa: E402
@@ -57,7 +58,7 @@ def main() -> None:
 
     # Processes first: nothing that this one has loaded then takes memory from them.
     processes.measure(lambda name: any(word in f"{processes.SECTION} {name}" for word in words), add)
-    for module in (overheads, loops, models, convolutions, separable):
+    for module in (overheads, loops, models, convolutions, separable, pooling):
         for case in module.cases():
             if any(word in f"{case.section} {case.name}" for word in words):
                 add(measure(case))

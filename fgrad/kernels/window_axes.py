@@ -246,9 +246,14 @@ class Rows(NamedTuple):
         return self.repeats * len(self.table)
 
     @property
-    def unit(self) -> bool:
-        """Whether neighbouring lanes are neighbours in every array."""
-        return bool((self.lane == 1).all())
+    def unit(self) -> tuple[bool, ...]:
+        """Of each array, whether neighbouring lanes are neighbours in it."""
+        return tuple((self.lane == 1).tolist())
+
+    @property
+    def lane_words(self) -> list[int]:
+        """Strides of the others along the lanes."""
+        return self.lane[self.lane != 1].tolist()
 
     def tile(self, taps: int, work: int) -> int:
         """Rows that make so much work."""

@@ -170,7 +170,7 @@ def _unrolled(
         row_tile = rows.tile(len(offsets), TILE)
         args = [
             start(source, x), *targets, builder.table(rows.table), len(rows.table), rows.total, row_tile, *rows.repeat,
-            rows.lanes, *(() if rows.unit else rows.lane), *offsets,
+            rows.lanes, *rows.lane_words, *offsets,
         ]  # fmt: skip
         if winners:
             args += [*numbers] if count else [winners[1]]

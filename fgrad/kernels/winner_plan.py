@@ -180,6 +180,6 @@ def _step(builder: PlanBuilder, pointers: Pointers, spec: ChosenSpec, rows: Rows
     tile = rows.tile(sum(map(len, spec.terms)), TILE)
     args = [
         *pointers, builder.table(rows.table), len(rows.table), rows.total, tile, *rows.repeat, rows.lanes,
-        *(() if spec.unit else rows.lane), *words,
+        *rows.lane_words, *words,
     ]  # fmt: skip
     builder.step(spec, args, -(-rows.total // tile), "elements at chosen taps")

@@ -30,6 +30,7 @@ BETWEEN = {
     "bias and relu": lambda y: fnp.maximum(y + small(16)[:, None, None], 0),
     "an array of another order": lambda y: y + fnp.asarray(small(10, 12, 16, 4)).T,
     "max pool": pool,
+    "max pool of turned axes": lambda y: pool(y.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2),
     "sum pool": lambda y: pool(y, lax.add, 0.0),
     "pad": lambda y: fnp.pad(y, ((0, 0), (0, 0), (1, 2), (3, 0)), constant_values=2.0),
     "slice": lambda y: y[:, :, 1:-1, ::2],
@@ -82,6 +83,26 @@ def test_only_the_edges_are_copied(between):
     assert len(convolutions) == 2 and "out_spec=(0,3,1,2)" in convolutions[0]
     assert "lhs_spec=(0,3,1,2)" in convolutions[1]
     assert "copy for" not in text.replace("copy for concatenate", "")
+
+
+def test_the_gradient_of_max_pooling_is_channels_last():
+    """Its taps count within the window, so they mean the same in any layout."""
+    run = network(BETWEEN["max pool"])
+    step = fgrad.grad(lambda *a: run(*a)[0].sum(), argnums=(1, 2))
+    text = fgrad.jit(step).lower(*operands()).as_text()
+    winner, scatter = (
+        next(line for line in text.splitlines() if f"  {name} float32" in line)
+        for name in ("reduce_window_winner", "scatter_winners")
+    )
+    assert "float32[4, 12, 10, 16] -> float32[4, 13, 5, 16] uint8[4, 13, 5, 16]" in winner
+    assert "float32[4, 13, 5, 16] uint8[4, 13, 5, 16] -> float32[4, 12, 10, 16]" in scatter
+
+
+def test_a_window_whose_axes_change_places_keeps_its_order():
+    """Turning it would number its taps anew, and of ties another one would be the first."""
+    run = network(BETWEEN["max pool of turned axes"])
+    text = fgrad.jit(fgrad.grad(lambda *a: run(*a)[0].sum(), argnums=1)).lower(*operands()).as_text()
+    assert "reduce_window_winner float32[4, 16, 10, 12] ->" in text
 
 
 def test_a_result_that_is_returned_is_not_turned():

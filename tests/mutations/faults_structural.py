@@ -226,9 +226,9 @@ WINDOWS = faults(
      "    return -(-(padded - reach) // stride) + 1", "ceil for floor"),
     ("abstract", "windowed_size", "dilated_size(n, base)", "n", "base dilation forgotten"),
     ("abstract", "windowed_size", "reach = dilated_size(k, dilation)", "reach = k * dilation", "reach of the window"),
-    ("batch", "_with_axis", '(0, 0) if key == "padding" else 1',
+    ("batch", "with_axis", '(0, 0) if key == "padding" else 1',
      '(0, 0) if key == "padding" else 1 + (key == "window_strides")', "strides over the batch"),
-    ("batch", "_with_axis", '(*values[:d], (0, 0) if key == "padding" else 1, *values[d:])',
+    ("batch", "with_axis", '(*values[:d], (0, 0) if key == "padding" else 1, *values[d:])',
      '((0, 0) if key == "padding" else 1, *values)', "batch axis taken to be the first"),
 ) + faults(
     "primitives.window", "reduce_window_sum",

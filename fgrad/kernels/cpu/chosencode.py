@@ -5,8 +5,8 @@ that was chosen beside it has the term's number, else 0.  Lanes are cells along 
 ``args``:
 
     data   taps   out   table   pixels   rows   rows a tile;   strides of data, taps and out each time the pixels are
-    used up;   lanes;   strides of the three along them, if not 1;   offset of each datum, of each tap, and of each
-    output;   number of each term, -1 where it never is chosen
+    used up;   lanes;   strides of the three along them, those that are not 1;   offset of each datum, of each tap, and
+    of each output;   number of each term, -1 where it never is chosen
 
 The table has for each pixel, one row of cells, its offset in the three arrays.  Offsets count elements.
 """
@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, literal, memory_type
-from fgrad.kernels.cpu.windowcode import INT32, short, start_row
+from fgrad.kernels.cpu.windowcode import INT32, lane_steps, short, start_row
 
 
 @dataclass(frozen=True)
 class ChosenSpec(Spec):
-    """``terms``: of each output, pairs of a datum and the tap beside it.  ``adds``: several of them may be chosen."""
+    """``terms``: of each output, pairs of a datum and the tap beside it.
+
+    ``adds``: several of them may be chosen.  ``unit``: whether data, taps and out have neighbouring lanes side by side.
+    """
 
     dtype: str
     tap_dtype: str
@@ -31,7 +34,7 @@ class ChosenSpec(Spec):
     taps: int
     terms: tuple[tuple[tuple[int, int], ...], ...]
     adds: bool
-    unit: bool
+    unit: tuple[bool, ...]
 
     def write(self, s: Scalar) -> None:
         code, dtype, tap_dtype = s.code, dtype_of(self.dtype), dtype_of(self.tap_dtype)
@@ -40,7 +43,7 @@ class ChosenSpec(Spec):
         pixels, rows, row_tile = code.words(3)
         repeats = code.words(3)
         lanes = code.word()
-        steps = ["1"] * 3 if self.unit else code.words(3)
+        steps = lane_steps(s, self.unit)
         offsets = code.words(self.data), code.words(self.taps), code.words(len(self.terms))
         numbers = [[short(s, word) for word in code.words(len(terms))] for terms in self.terms]
 

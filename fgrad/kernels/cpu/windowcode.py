@@ -4,8 +4,8 @@ One step computes the outputs that meet the same taps: no tap is tested, and no 
 Lanes are outputs along one axis, rows all others; the words of ``args``:
 
     x, out, (winners) their taps, table, pixels, rows, rows a tile; strides of x and of out each time the pixels are
-    used up; lanes; strides of x and of out along them, if not 1; x offset of each tap; (winners) the number of each
-    tap, or without taps the number that says none
+    used up; lanes; strides of x and of out along them, those that are not 1; x offset of each tap; (winners) the
+    number of each tap, or without taps the number that says none
 
 The table has for each pixel, one row of outputs, its x offset and its out offset.  Offsets count elements.  Of equal
 elements the first wins, and the first NaN wins over all, as in `window`.
@@ -42,15 +42,22 @@ def start_row(s: Scalar, table: str, pixels: str, row: str, repeats: list[str]) 
     return starts
 
 
+def lane_steps(s: Scalar, unit: tuple[bool, ...]) -> list[str]:
+    """Strides along the lanes: 1, or a word."""
+    return ["1" if alone else s.code.word() for alone in unit]
+
+
 @dataclass(frozen=True)
 class WindowSpec(Spec):
-    """``kind``: add, max or min; ``winners``: the dtype of the extremum's tap, a second result, or empty."""
+    """``kind``: add, max or min; ``winners``: the dtype of the extremum's tap, a second result, or empty;
+    ``unit``: whether x and out have neighbouring lanes side by side.
+    """
 
     dtype: str
     kind: str
     taps: int
     winners: str
-    unit: bool
+    unit: tuple[bool, ...]
 
     def write(self, s: Scalar) -> None:
         code, dtype = s.code, dtype_of(self.dtype)
@@ -60,7 +67,7 @@ class WindowSpec(Spec):
         pixels, rows, row_tile = code.words(3)
         repeats = code.words(2)
         lanes = code.word()
-        x_step, out_step = ("1", "1") if self.unit else code.words(2)
+        x_step, out_step = lane_steps(s, self.unit)
         offsets = code.words(self.taps)
         numbers = [short(s, word) for word in code.words(max(self.taps, 1))] if self.winners else []
 

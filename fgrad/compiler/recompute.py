@@ -82,9 +82,11 @@ def _candidates(group: Group, launches: Sequence[Launch], readers: dict[Buffer, 
         if buffer.kind != "tmp" or not behind:
             continue
         groups = [x for x in behind if isinstance(x, Group) and x.shape == group.shape and _reads_whole(x, buffer)]
+        if len(groups) < len(behind):
+            continue
         cone = group.cone([node])
         maps = [group.nodes[i] for i in cone if group.nodes[i][0] == "map"]
-        if len(groups) < len(behind) or len(maps) > MOST_NODES or any(n[1] not in _CHEAP for n in maps):
+        if len(maps) > MOST_NODES or any([n[1] not in _CHEAP for n in maps]):
             continue
         views = [group.loads[group.nodes[i][1]] for i in cone if group.nodes[i][0] == "load"]
         leaves = {(id(v.buffer), v.layout): v for v in views if distinct_bytes(v.layout) * SMALL > buffer.nbytes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -62,10 +62,9 @@ class Layout:
         return True
 
     def transpose(self, permutation: tuple[int, ...]) -> Layout:
-        return replace(
-            self,
-            shape=tuple(self.shape[p] for p in permutation),
-            strides=tuple(self.strides[p] for p in permutation),
+        shape, strides = self.shape, self.strides
+        return Layout(
+            self.dtype, tuple([shape[p] for p in permutation]), tuple([strides[p] for p in permutation]), self.offset
         )
 
     def rev(self, dimensions: tuple[int, ...]) -> Layout:
@@ -76,18 +75,19 @@ class Layout:
         for d in dimensions:
             offset += (self.shape[d] - 1) * strides[d]
             strides[d] = -strides[d]
-        return replace(self, strides=tuple(strides), offset=offset)
+        return Layout(self.dtype, self.shape, tuple(strides), offset)
 
     def slice(self, start: tuple[int, ...], limit: tuple[int, ...], step: tuple[int, ...]) -> Layout:
         shape = tuple(max(0, -(-(b - a) // s)) for a, b, s in zip(start, limit, step))
         offset = self.offset + sum(a * st for a, st in zip(start, self.strides))
-        return replace(self, shape=shape, strides=tuple(st * s for st, s in zip(self.strides, step)), offset=offset)
+        strides = tuple([st * s for st, s in zip(self.strides, step)])
+        return Layout(self.dtype, shape, strides, offset)
 
     def broadcast_in_dim(self, shape: tuple[int, ...], dimensions: tuple[int, ...]) -> Layout:
         strides = [0] * len(shape)
         for i, d in enumerate(dimensions):
             strides[d] = self.strides[i] if self.shape[i] == shape[d] else 0
-        return replace(self, shape=tuple(shape), strides=tuple(strides))
+        return Layout(self.dtype, tuple(shape), tuple(strides), self.offset)
 
     def reshape(self, shape: tuple[int, ...]) -> Layout | None:
         """The same elements in row-major order under another shape, or None where that is no strided view.
@@ -96,7 +96,7 @@ class Layout:
         """
         shape = tuple(shape)
         if self.is_contiguous or self.size == 0:
-            return replace(self, shape=shape, strides=contiguous_strides(shape))
+            return Layout(self.dtype, shape, contiguous_strides(shape), self.offset)
         old = [(n, s) for n, s in zip(self.shape, self.strides) if n != 1]
         new = [n for n in shape if n != 1]
         strides: list[int] = []
@@ -120,7 +120,7 @@ class Layout:
             strides += reversed(run)
             i, j = i + 1, j + 1
         it = iter(strides)
-        return replace(self, shape=shape, strides=tuple(1 if n == 1 else next(it) for n in shape))
+        return Layout(self.dtype, shape, tuple([1 if n == 1 else next(it) for n in shape]), self.offset)
 
 
 def as_pairs(layout: Layout, dtype: np.dtype) -> Layout:

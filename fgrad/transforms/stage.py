@@ -106,7 +106,9 @@ class StagingTrace(Trace):
     def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         if prim.stage is not None:
             args, params = prim.stage(self, args, params)
-        invars = tuple([self.atom(a, prim.name) for a in args])
+        invars = tuple(
+            [a._var if type(a) is StagingTracer and a._trace is self else self.atom(a, prim.name) for a in args]
+        )
         avals = prim.abstract_eval([v.aval for v in invars], params)
         outvars = tuple(map(Var, avals)) if prim.multiple_results else (Var(avals),)
         self.eqns.append(Eqn(prim, invars, outvars, params, user_source()))

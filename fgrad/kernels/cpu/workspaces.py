@@ -43,21 +43,26 @@ class Shelf:
                 return self, self.blocks.pop()
             except IndexError:  # another thread has taken it
                 pass
-        others = sorted(_shelves.items())
-        for nbytes, shelf in others:
-            if nbytes > self.nbytes and shelf.blocks:
+        others = sorted(_every(), key=lambda shelf: shelf.nbytes)
+        for shelf in others:
+            if shelf.nbytes > self.nbytes and shelf.blocks:
                 try:
                     return shelf, shelf.blocks.pop()
                 except IndexError:
                     pass
-        for nbytes, shelf in others:  # whoever takes these now takes the new block, once it is idle
-            if nbytes < self.nbytes:
+        for shelf in others:  # whoever takes these now takes the new block, once it is idle
+            if shelf.nbytes < self.nbytes:
                 shelf.blocks.clear()
         memory = aligned(self.nbytes)
         return self, Block(memory.ctypes.data, memory)
 
 
 _shelves: weakref.WeakValueDictionary[int, Shelf] = weakref.WeakValueDictionary()
+
+
+def _every() -> list[Shelf]:
+    """All shelves.  Their references are listed in one operation: another thread may add a shelf meanwhile."""
+    return [shelf for shelf in [reference() for reference in _shelves.valuerefs()] if shelf is not None]
 
 
 def shelf_for(nbytes: int) -> Shelf:
@@ -70,14 +75,14 @@ def shelf_for(nbytes: int) -> Shelf:
 
 def idle_bytes() -> int:
     """Memory that idle blocks take."""
-    return sum([shelf.needed * len(shelf.blocks) for shelf in list(_shelves.values())])
+    return sum([shelf.needed * len(shelf.blocks) for shelf in _every()])
 
 
 def count() -> int:
     """Idle blocks."""
-    return sum([len(shelf.blocks) for shelf in list(_shelves.values())])
+    return sum([len(shelf.blocks) for shelf in _every()])
 
 
 def clear() -> None:
-    for shelf in list(_shelves.values()):
+    for shelf in _every():
         shelf.blocks.clear()

@@ -29,7 +29,7 @@ from dataclasses import replace
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, start
-from fgrad.kernels.cpu import gemm_tiles
+from fgrad.kernels.cpu import conv_chunks, gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
@@ -97,7 +97,12 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -
     last = geo.dims[-1]
     along_window = abs(last.lhs_stride * last.tap_step() * last.rhs_dilation // last.lhs_dilation)
     if geo.window > geo.pixels and along_window < abs(geo.lhs_feature):
-        nest = _tap_nest if _fills_with_taps(geo, dtype.itemsize) else _window_nest
+        if _fills_with_taps(geo, dtype.itemsize):
+            nest = _tap_nest
+        elif tile := conv_chunks.choose(geo, dtype.itemsize):
+            return conv_chunks.chunk_nest(builder, dtype, a, b, out, geo, dense, tile)
+        else:
+            nest = _window_nest
     else:
         nest = _pixel_nest if _fills_with_pixels(geo, dtype.itemsize) else _forward_nest
     nest(builder, dtype, a, b, out, geo, dense)

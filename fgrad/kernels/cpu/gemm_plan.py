@@ -203,9 +203,14 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
     if splits > 1:
-        sum_args = (p.out, out, splits, p.out_size, SUM_SHARE)
-        tasks = -(-p.out_size // SUM_SHARE)
-        builder.step(f"gemm_sum_{p.dtype}", sum_args, tasks, "sum of parts", -(-(1 << 14) // (SUM_SHARE * splits)))
+        sum_parts(builder, out, p.out, splits, p.out_size, p.dtype)
+
+
+def sum_parts(builder: PlanBuilder, parts: Ptr, out: Ptr, count: int, size: int, dtype: np.dtype) -> None:
+    """The sum of ``count`` results of ``size`` elements, which lie one behind the other."""
+    args = (out, parts, count, size, SUM_SHARE)
+    grain = -(-(1 << 14) // (SUM_SHARE * count))
+    builder.step(f"gemm_sum_{dtype}", args, -(-size // SUM_SHARE), "sum of parts", grain)
 
 
 def _together(p: Product, taps: int) -> bool:
@@ -346,11 +351,19 @@ def no_epilogue(builder: PlanBuilder) -> None:
 def _epilogue_words(builder: PlanBuilder, p: Product, splits: int) -> tuple[Word, ...]:
     if builder.epilogue is None:
         return (0,)
-    adjacent = p.turned or (p.places is None and (p.out_column == 1 or p.columns == 1))
-    run = max(r.rows for r in p.records) if p.turned else p.columns
-    if not adjacent or splits > 1 or run * p.dtype.itemsize < LEAST_RUN:
+    if not (p.turned or (p.places is None and (p.out_column == 1 or p.columns == 1))):
         raise Unfused
-    return builder.epilogue.words(p.out, run)
+    run = max(r.rows for r in p.records) if p.turned else p.columns
+    return epilogue_words(builder, p.out, run, p.dtype.itemsize, splits)
+
+
+def epilogue_words(builder: PlanBuilder, out: Ptr, run: int, itemsize: int, splits: int) -> tuple[Word, ...]:
+    """Of an epilogue of tiles with up to ``run`` adjacent results."""
+    if builder.epilogue is None:
+        return (0,)
+    if splits > 1 or run * itemsize < LEAST_RUN:
+        raise Unfused
+    return builder.epilogue.words(out, run)
 
 
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:

@@ -17,12 +17,13 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry
-from fgrad.kernels.cpu.gemm_plan import MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
+from fgrad.kernels.cpu.gemm_plan import LINE, MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
 
 CHUNK = 512  # window positions of a chunk: so many that reading and writing its results costs little
-ROWS_BYTES = 1 << 18  # of packed rows: with the columns and the results of a task they stay in the L2 cache
+FULL = 1.1  # rows of panels for each one that exists, at most (measured: with 1.125 the window nest is faster)
+ROWS_BYTES = 1 << 19  # of packed rows: with the columns and the results of a task they stay in the L2 cache
 
 
 class _Kind(NamedTuple):
@@ -53,7 +54,8 @@ def choose(geo: Geometry, itemsize: int) -> gemm_tiles.Tile | None:
     if not adjacent or positions < CHUNK or geo.columns < 2 or not gemm_tiles.host().masks:
         return None
     tile, _ = gemm_tiles.choose([geo.rows] * geo.pixels, geo.columns, positions, itemsize, "adjacent")
-    return tile if tile.mr > 1 else None
+    panels = -(-geo.rows // tile.mr)
+    return tile if tile.mr > 1 and panels * tile.mr <= FULL * geo.rows else None
 
 
 def chunk_nest(
@@ -62,10 +64,12 @@ def chunk_nest(
     *outer, last = geo.dims
     size, taps = dtype.itemsize, geo.pixels
     n_lines = geo.window // last.window
-    pixels = _cut(last.window, CHUNK)
-    lines = _cut(n_lines, max(1, CHUNK // (pixels[0][1] - pixels[0][0])))
+    # One tap has few results; strides read several pixels of A for each position: then the copies decide (measured).
+    most = CHUNK // 2 if taps == 1 or any(d.rhs_dilation > d.lhs_dilation for d in geo.dims) else CHUNK
+    pixels = _cut(last.window, most)
+    lines = _cut(n_lines, max(1, most // (pixels[0][1] - pixels[0][0])))
     kinds = [_Kind(*box) for box in itertools.product(lines, pixels)]
-    images = _cut(geo.features, max(1, CHUNK // geo.window))[0][1] if len(kinds) == 1 else 1
+    images = _cut(geo.features, max(1, most // geo.window))[0][1] if len(kinds) == 1 else 1
     by_image = images > last.window
 
     # Where each tap and line of the window meet: offsets of lines of A, and which of them a pair has, or -1.
@@ -103,7 +107,8 @@ def chunk_nest(
     else:
         a_step, b_step, a_line, b_line = a_element, b_element, most_pixels * a_element, b_pixels * b_element
         a_n, b_n = most_lines * a_line, b_lines * b_line
-    a_panel = images * most_lines * most_pixels * a_element
+    # An odd number of lines, so that the panels, to all of which a pixel is copied, lie in different sets of the cache.
+    a_panel = (-(-images * most_lines * most_pixels * a_element // LINE) | 1) * LINE
 
     table: list[int] = []
     a_pairs: list[np.ndarray] = []
@@ -154,7 +159,7 @@ def chunk_nest(
     parts = -(-chunks // share)
     target, part = (builder.temp(parts * dense * size), dense * size) if parts > 1 else (out, 0)
 
-    columns_at = -(-block * a_panel // 64) * 64
+    columns_at = block * a_panel
     nowhere = columns_at + images * b_lines * b_pixels * b_element
     scratch_bytes = -(-(nowhere + tile.columns * size) // 64) * 64
     every = np.zeros(1, np.int64)

@@ -67,6 +67,16 @@ def test_behind_convolutions(case, after):
     operations(lambda x, w, b: after(conv(x, w, stride, padding, groups), b), x, w, b)
 
 
+def test_behind_a_weight_gradient():
+    """So many results that the sums are not split: what stands behind them follows their last chunk."""
+    x, ct, w, b = small(35, 4, 4, 500), small(35, 4, 4, 250), small(3, 3, 500, 250), small(250)
+
+    def f(x, w, ct, b):
+        return bias_relu(fgrad.vjp(lambda w: conv(x, w, 1, "SAME", 1), w)[1](ct)[0], b)
+
+    assert operations(f, x, w, ct, b) == [("conv_general_dilated", "add", "max")]
+
+
 @pytest.mark.parametrize("after", [bias_relu, residual])
 @pytest.mark.parametrize("case", DOTS)
 def test_behind_dots(case, after):

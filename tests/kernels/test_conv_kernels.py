@@ -7,7 +7,7 @@ import pytest
 from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width
 
 from fgrad import config
-from fgrad.kernels.cpu import gemm_tiles
+from fgrad.kernels.cpu import conv_chunks, gemm_tiles
 from fgrad.kernels.cpu.conv import plan_conv
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.layout import Layout
@@ -226,6 +226,61 @@ def test_depthwise_weight_gradients(monkeypatch, dtype, bits):
             "dimension_numbers": (spec, spec, result), "batch_group_count": channels,
         })  # fmt: skip
         assert "conv by lane, over the window" in notes
+
+
+def check_weight_gradient(rng, dtype, images, sizes, outs, c, k, groups=1, **given):
+    """Of channels-last input [images, *sizes, c] and cotangent [images, *outs, k]."""
+    d = len(sizes)
+    x, dy = (rng.integers(-3, 4, shape).astype(dtype) for shape in ((images, *sizes, c), (images, *outs, k)))
+    operands = [(a, Layout.contiguous(a.dtype, a.shape), a) for a in (x, dy)]
+    swapped = (d + 1, 0, *range(1, d + 1))
+    params = dict.fromkeys(("window_strides", "lhs_dilation", "rhs_dilation"), (1,) * d) | {"padding": ((0, 0),) * d}
+    params |= {"dimension_numbers": (swapped, swapped, (d, d + 1, *range(d))), "batch_group_count": groups}
+    return check(*operands, params | given)
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_weight_gradients_in_chunks(monkeypatch, dtype, bits):
+    """Chunks of a few window positions, of which a task packs few rows and columns, so that there are many of each."""
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    for name, value in {"CHUNK": 16, "ROWS_BYTES": 1 << 13, "COLUMNS_BYTES": 1 << 14, "FULL": 2.0}.items():
+        monkeypatch.setattr(conv_chunks, name, value)
+    notes = []
+    for _ in range(40 if dtype == "float32" else 15):
+        d = int(rng.integers(1, 4))
+        strides = tuple(int(s) for s in rng.integers(1, 3, d))
+        spread, inserted = (tuple(int(s) if rng.random() < 0.4 else 1 for s in rng.integers(1, 4, d)) for _ in "ab")
+        sizes, outs = (tuple(int(s) for s in rng.integers(*limits, d)) for limits in ((3, 9), (3, 40 if d == 1 else 7)))
+        taps = tuple(int(t) for t in rng.integers(1, 4, d))
+        low = tuple(int(p) for p in rng.integers(-1, 3, d))
+        high = tuple(
+            1 + (o - 1) * by + (t - 1) * step - (1 + (n - 1) * between) - p
+            for n, o, t, p, by, step, between in zip(sizes, outs, taps, low, spread, strides, inserted)
+        )
+        groups = int(rng.choice([1, 1, 1, 2]))
+        c, k = (groups * int(rng.choice(choices)) for choices in ((11, 24, 58), (12, 70, 130)))
+        notes.append(check_weight_gradient(
+            rng, np.dtype(dtype), int(rng.integers(1, 10)), sizes, outs, c, k, groups, window_strides=strides,
+            padding=tuple(zip(low, high)), lhs_dilation=inserted, rhs_dilation=spread,
+        ))  # fmt: skip
+    chunked = [n for n in notes if "conv over the window, in chunks" in n]
+    assert len(chunked) > len(notes) / 4
+    assert any("sum of parts" in n for n in chunked)
+
+
+@pytest.mark.parametrize(
+    "images, size, c, k, stride",
+    [(40, 4, 96, 130, 1), (70, 7, 60, 33, 1), (70, 7, 60, 33, 2), (19, 12, 58, 64, 2), (2, 40, 24, 70, 1)],
+)
+def test_large_weight_gradients(images, size, c, k, stride):
+    """As they are planned: runs along lines and over images, several images to a chunk and parts of one."""
+    out = -(-size // stride)
+    border = 1, (out - 1) * stride + 2 - size
+    notes = check_weight_gradient(
+        np.random.default_rng(0), np.dtype(np.float32), images, (size,) * 2, (out,) * 2, c, k, padding=(border,) * 2,
+        rhs_dilation=(stride,) * 2,
+    )  # fmt: skip
+    assert "conv over the window, in chunks" in notes
 
 
 @pytest.mark.parametrize("channels", [255, 256, 300])

@@ -1,4 +1,4 @@
-"""Plans `conv_general_dilated`: five loop nests over the one batch-reduce product of `gemm_plan`.
+"""Plans `conv_general_dilated`: loop nests over the one batch-reduce product of `gemm_plan`.
 
 *Forward nest* (also the input gradient): rows are output pixels, columns output features, and the reduction runs over
 taps s and features c.  Pixels are grouped by the taps that meet real input elements, so that no zero, of a border or
@@ -8,6 +8,8 @@ reads zeros.
 *Window nest* (the weight gradient conv(Xᵀ, dilate(dYᵀ))): rows are (output pixel, lhs batch element), columns output
 features, and the reduction runs over features g and the window (s, c), clipped for each pixel to what lies inside the
 input.  Chosen when the window has more positions than the result and the input is denser along it than along features.
+
+*Chunk nest* (`conv_chunks`): the window nest of large gradients, whose operands are packed chunk by chunk.
 
 *Tap nest*: the window nest with rows and columns exchanged: where the result has few features, pixels along the last
 dimension and lhs batch elements, adjacent in the input, fill vectors better.
@@ -29,8 +31,9 @@ from dataclasses import replace
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, start
-from fgrad.kernels.cpu import gemm_tiles, lane_window
+from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_window
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
+from fgrad.kernels.cpu.conv_geometry import sums as _sums
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     NOWHERE,
@@ -97,7 +100,12 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -
     last = geo.dims[-1]
     along_window = abs(last.lhs_stride * last.tap_step() * last.rhs_dilation // last.lhs_dilation)
     if geo.window > geo.pixels and along_window < abs(geo.lhs_feature):
-        nest = _tap_nest if _fills_with_taps(geo, dtype.itemsize) else _window_nest
+        if _fills_with_taps(geo, dtype.itemsize):
+            nest = _tap_nest
+        elif tile := conv_chunks.choose(geo, dtype.itemsize):
+            return conv_chunks.chunk_nest(builder, dtype, a, b, out, geo, dense, tile)
+        else:
+            nest = _window_nest
     else:
         nest = _pixel_nest if _fills_with_pixels(geo, dtype.itemsize) else _forward_nest
     nest(builder, dtype, a, b, out, geo, dense)
@@ -139,14 +147,6 @@ def _padded_copy(
     builder.step(f"conv_pad_{size}", args, images * planes * len(table), "padded copy", (1 << 14) // max(line, 1))
     padded = tuple(d.padded(stride) for d, stride in zip(dims, strides))
     return copy, padded, shape[0] * strides[0]
-
-
-def _sums(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """All sums of one element of each part, the last part fastest."""
-    total = np.zeros(1, np.int64)
-    for part in parts:
-        total = np.add.outer(total, part).ravel()
-    return total
 
 
 def _moves(dims: Sequence[Dim], index: Sequence[np.ndarray]) -> list[np.ndarray]:

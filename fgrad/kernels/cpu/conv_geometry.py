@@ -149,3 +149,8 @@ def geometry(
         dims or (Dim(1, 1, 1, 1, 0, 1, 1, 0, 0, 0),), rows, features, columns,
         x.strides[0], x.strides[1], w.strides[1], w.strides[0], y.strides[0], y.strides[1], batches,
     )  # fmt: skip
+
+
+def sums(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """All sums of one element of each part, the last part fastest."""
+    return functools.reduce(lambda total, part: np.add.outer(total, part).ravel(), parts, np.zeros(1, np.int64))

@@ -225,18 +225,17 @@ def _pack(proto):
 
 
 def _sum(proto):
-    element = type(proto)
+    element, itemsize = type(proto), proto.itemsize
 
     def kernel(args, begin, end, worker):
         out, parts, count, size = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
         share = ld_i64(args, 4)
         for task in range(begin, end):
             first, last = task * share, min(size, (task + 1) * share)
-            for i in range(first, last):
-                total = proto
-                for p in range(count):
-                    total += ld(parts, p * size + i, proto)
-                st(out, i, element(total))
+            fill_zero(out + first * itemsize, (last - first) * itemsize)
+            for p in range(count):
+                for i in range(first, last):
+                    st(out, i, element(ld(out, i, proto) + ld(parts, p * size + i, proto)))
 
     return kernel
 

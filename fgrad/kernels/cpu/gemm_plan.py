@@ -205,7 +205,14 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
     if splits > 1:
-        sum_parts(builder, p.dtype, p.out, out, splits, p.out_size)
+        sum_parts(builder, out, p.out, splits, p.out_size, p.dtype)
+
+
+def sum_parts(builder: PlanBuilder, parts: Ptr, out: Ptr, count: int, size: int, dtype: np.dtype) -> None:
+    """The sum of ``count`` results of ``size`` elements, which lie one behind the other."""
+    args = (out, parts, count, size, SUM_SHARE)
+    grain = -(-(1 << 14) // (SUM_SHARE * count))
+    builder.step(f"gemm_sum_{dtype}", args, -(-size // SUM_SHARE), "sum of parts", grain)
 
 
 def _together(p: Product, taps: int) -> bool:
@@ -334,14 +341,6 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
     return tuple(builder.table(t) for t in tables)
 
 
-def sum_parts(builder: PlanBuilder, dtype: np.dtype, out: Ptr, parts: Ptr, count: int, size: int) -> None:
-    """``out`` = the sum of ``count`` results of ``size`` elements, in their order."""
-    args = (out, parts, count, size, SUM_SHARE)
-    builder.step(
-        f"gemm_sum_{dtype}", args, -(-size // SUM_SHARE), "sum of parts", -(-(1 << 14) // (SUM_SHARE * count))
-    )  # fmt: skip
-
-
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
     """A result without any product to add: the sum of no parts."""
     no_epilogue(builder)
@@ -357,11 +356,19 @@ def no_epilogue(builder: PlanBuilder) -> None:
 def _epilogue_words(builder: PlanBuilder, p: Product, splits: int) -> tuple[Word, ...]:
     if builder.epilogue is None:
         return (0,)
-    adjacent = p.turned or (p.places is None and (p.out_column == 1 or p.columns == 1))
-    run = max(r.rows for r in p.records) if p.turned else p.columns
-    if not adjacent or splits > 1 or run * p.dtype.itemsize < LEAST_RUN:
+    if not (p.turned or (p.places is None and (p.out_column == 1 or p.columns == 1))):
         raise Unfused
-    return builder.epilogue.words(p.out, run)
+    run = max(r.rows for r in p.records) if p.turned else p.columns
+    return epilogue_words(builder, p.out, run, p.dtype.itemsize, splits)
+
+
+def epilogue_words(builder: PlanBuilder, out: Ptr, run: int, itemsize: int, splits: int) -> tuple[Word, ...]:
+    """Of an epilogue of tiles with up to ``run`` adjacent results."""
+    if builder.epilogue is None:
+        return (0,)
+    if splits > 1 or run * itemsize < LEAST_RUN:
+        raise Unfused
+    return builder.epilogue.words(out, run)
 
 
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:

@@ -62,10 +62,11 @@ def sliding(slide: tuple[int, int, int], rows: int, columns: int, itemsize: int)
 
 @dataclass(frozen=True)
 class TiledKernel:
-    """``gemm_{dtype}`` with this tile: what a step runs."""
+    """A library kernel, ``{loops}_{dtype}``, with this tile: what a step runs."""
 
     dtype: str
     tile: Tile
+    loops: str = "gemm"
 
     @property
     def label(self) -> str:
@@ -73,13 +74,13 @@ class TiledKernel:
         tile = self.tile
         if tile.slide is not None:
             return f"slide_{self.dtype}_{tile.bits}_{SLIDING_ROWS}x{tile.nv}"
-        label = f"{'lanes' if tile.a_rows == 'lanes' else 'gemm'}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
+        label = f"{'lanes' if tile.a_rows == 'lanes' else self.loops}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
         return label if tile.fold == 1 else f"{label}_fold{tile.fold}"
 
     def address(self) -> int:
         from fgrad.kernels.cpu import library  # loads LLVM
 
-        return library.address(f"gemm_{self.dtype}")
+        return library.address(f"{self.loops}_{self.dtype}")
 
 
 class Host(NamedTuple):

@@ -92,7 +92,7 @@ def plan_lane_window(
     grain = GRAIN_WORK // max(work * part_lines, 1)
     builder.step(spec, args, geo.rows * parts * blocks, "conv by lane, over the window", grain)
     if parts > 1:
-        sum_parts(builder, dtype, out, target, parts, dense)
+        sum_parts(builder, target, out, parts, dense, dtype)
 
 
 def _spec(dtype: np.dtype, geo: Geometry, unit: bool) -> LaneWindow:

@@ -21,6 +21,7 @@ from fgrad.kernels.cpu.body import Emitted
 #: Prefix of a kernel's name -> module of this folder that builds it.
 MODULES = {
     "gemm": "gemm",
+    "gemm_chunks": "gemm_chunks",
     "conv": "conv_kernels",
     "reduce_window": "window",
     "gather": "indexing",

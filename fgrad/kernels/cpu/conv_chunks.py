@@ -1,0 +1,232 @@
+"""Plans the *chunk nest*: the window nest of large weight gradients, whose operands are packed chunk by chunk.
+
+The window nest's long sums, over images and window positions, are cut into *chunks*: some whole images, or a box of
+window positions of one image.  `gemm_chunks` packs what a chunk reads, then adds its products to the results of all
+taps (which are the geometry's pixels).  The run, the tile's innermost loop, goes along a line of the window; or, where
+lines are shorter than a chunk has images, over those.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fgrad.kernels.builder import PlanBuilder
+from fgrad.kernels.cpu import gemm_tiles
+from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, sums
+from fgrad.kernels.cpu.gemm_plan import LINE, MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
+from fgrad.kernels.layout import dtype_name
+from fgrad.kernels.plan import Ptr, Word
+
+CHUNK = 512  # window positions of a chunk: so many that reading and writing its results costs little
+FULL = 1.1  # rows of panels for each one that exists, at most (measured: with 1.125 the window nest is faster)
+ROWS_BYTES, COLUMNS_BYTES = 1 << 19, 1 << 18  # that a task packs of a chunk: with its results they fit an L2 cache
+
+
+class _Box(NamedTuple):
+    """A chunk's window positions: from and to which line (of all outer dimensions, flattened) and pixel.  What they
+    read of A: offsets of lines; the first pixel and the number of pixels that are packed.
+    """
+
+    lines: slice
+    pixels: slice
+    a_lines: np.ndarray
+    a_first: int
+    a_count: int
+
+    @property
+    def b_lines(self) -> int:
+        return self.lines.stop - self.lines.start
+
+    @property
+    def b_count(self) -> int:
+        return self.pixels.stop - self.pixels.start
+
+
+class _Packed(NamedTuple):
+    """Strides of a packed operand, in bytes: [image][line][pixel], or [line][pixel][image] where the run counts images;
+    a panel is all of them.
+    """
+
+    image: int
+    line: int
+    pixel: int
+    panel: int
+
+
+def _cut(count: int, about: int) -> list[slice]:
+    """Even parts of about so many."""
+    size = math.ceil(count / max(1, round(count / about)))
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _read(d: Dim) -> np.ndarray:
+    """Of shape [window, out]: the input element that a window position and a tap meet, or -1."""
+    position = np.add.outer(np.arange(d.window) * d.rhs_dilation, np.arange(d.out) * d.stride) - d.low
+    index = position // d.lhs_dilation
+    return np.where((position % d.lhs_dilation == 0) & (index >= 0) & (index < d.size), index, -1)
+
+
+def choose(geo: Geometry, itemsize: int) -> gemm_tiles.Tile | None:
+    """The tile of the chunk nest, or None where the window nest does better."""
+    adjacent = geo.lhs_row == 1 and geo.rhs_column == 1 and geo.out_column == 1
+    positions = geo.features * geo.window
+    if not adjacent or positions < CHUNK or geo.columns < 2 or not gemm_tiles.host().masks:
+        return None
+    tile, _ = gemm_tiles.choose([geo.rows] * geo.pixels, geo.columns, positions, itemsize, "adjacent")
+    panels = -(-geo.rows // tile.mr)
+    return tile if tile.mr > 1 and panels * tile.mr <= FULL * geo.rows else None
+
+
+def _packed(images: int, lines: int, pixels: int, element: int, by_image: bool) -> _Packed:
+    # An odd number of cache lines, so that the panels, to all of which a pixel is copied, lie in different sets.
+    panel = (-(-images * lines * pixels * element // LINE) | 1) * LINE
+    if by_image:
+        return _Packed(element, pixels * images * element, images * element, panel)
+    return _Packed(lines * pixels * element, pixels * element, element, panel)
+
+
+def _lines(dims: Sequence[Dim]) -> tuple[np.ndarray, np.ndarray]:
+    """Of shape [window, out] of these dimensions: where the line of A that they meet begins, and whether they do."""
+    offsets, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
+    for d in dims:
+        index = _read(d)
+        shape = (offsets.shape[0] * d.window, offsets.shape[1] * d.out)
+        offsets = (offsets[:, None, :, None] + (index * d.lhs_stride)[None, :, None, :]).reshape(shape)
+        exists = (exists[:, None, :, None] & (index >= 0)[None, :, None, :]).reshape(shape)
+    return offsets, exists
+
+
+def _boxes(geo: Geometry, offsets: np.ndarray, exists: np.ndarray, along: np.ndarray, step: int) -> list[_Box]:
+    """The chunks of one image; ``step``: of A's pixels that are packed."""
+    last = geo.dims[-1]
+    most = _most(geo)
+    pixels = _cut(last.window, most)
+    lines = _cut(geo.window // last.window, max(1, most // (pixels[0].stop - pixels[0].start)))
+    boxes = []
+    for box in itertools.product(lines, pixels):
+        reads = along[box[1]]
+        reads = reads[reads >= 0]
+        first, count = (int(reads.min()), int(reads.max() - reads.min()) // step + 1) if reads.size else (0, 0)
+        boxes.append(_Box(*box, np.unique(offsets[box[0]][exists[box[0]]]), first, count))
+    return boxes
+
+
+def _most(geo: Geometry) -> int:
+    """Window positions of a chunk.  One tap has few results, and strides read several pixels of A for each position:
+    there the copies decide (measured).
+    """
+    strided = any(d.rhs_dilation > d.lhs_dilation for d in geo.dims)
+    return CHUNK // 2 if geo.pixels == 1 or strided else CHUNK
+
+
+class _Tables(NamedTuple):
+    """The tables of kinds, lines, and pairs in A and B (`gemm_chunks`)."""
+
+    kinds: list[int]
+    lines: list[np.ndarray]
+    a_pairs: list[np.ndarray]
+    b_pairs: list[np.ndarray]
+
+
+def _tables(
+    geo: Geometry, boxes: Sequence[_Box], met, along: np.ndarray, step: int, a: _Packed, b: _Packed, by_image, size: int
+) -> _Tables:
+    *outer, last = geo.dims
+    offsets, exists = met
+    b_offsets = sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    found = _Tables([], [], [], [])
+    n_pairs = n_lines = 0
+    for box in boxes:
+        n_a = len(box.a_lines)
+        found.kinds.extend((n_a, n_lines, box.a_first * last.lhs_stride * size, box.a_count))
+        found.kinds.extend((box.b_lines, n_lines + n_a, box.pixels.start * last.rhs_stride * size, box.b_count))
+        found.lines.extend((box.a_lines * size, b_offsets[box.lines] * size))
+        n_lines += n_a + box.b_lines
+        for u in range(offsets.shape[1]):
+            b_met = np.flatnonzero(exists[box.lines, u])
+            a_met = np.searchsorted(box.a_lines, offsets[box.lines][b_met, u]) * a.line
+            b_met *= b.line
+            if not by_image:
+                first_pair = n_pairs
+                found.a_pairs.append(a_met)
+                found.b_pairs.append(b_met)
+                n_pairs += len(b_met)
+            for v in range(last.out):
+                w = np.flatnonzero(along[box.pixels, v] >= 0)
+                to = (along[box.pixels][w, v] - box.a_first) // step * a.pixel
+                if by_image:
+                    found.a_pairs.append(np.add.outer(a_met, to).ravel())
+                    found.b_pairs.append(np.add.outer(b_met, w * b.pixel).ravel())
+                    found.kinds.extend((n_pairs, len(b_met) * len(w), 0, 0, 0))
+                    n_pairs += len(b_met) * len(w)
+                elif w.size == 0:
+                    found.kinds.extend((0,) * 5)
+                else:
+                    found.kinds.extend((first_pair, len(b_met), int(to[0]), int(w[0]) * b.pixel, len(w)))
+    return found
+
+
+def chunk_nest(
+    builder: PlanBuilder, dtype: np.dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int, tile: gemm_tiles.Tile
+) -> None:
+    """The steps; ``dense``: elements of the result if it is dense, else 0; ``tile``: what `choose` said."""
+    *outer, last = geo.dims
+    size, taps = dtype.itemsize, geo.pixels
+    met, along = _lines(outer), _read(last)
+    b_run = last.tap_step()
+    a_run = b_run * last.rhs_dilation // last.lhs_dilation
+    step = a_run if last.out == 1 else 1
+    boxes = _boxes(geo, *met, along, step)
+    images = _cut(geo.features, max(1, _most(geo) // geo.window))[0].stop if len(boxes) == 1 else 1
+    by_image = images > last.window
+    a_lines, a_count = max(len(box.a_lines) for box in boxes), max(box.a_count for box in boxes)
+    b_lines, b_count = max(box.b_lines for box in boxes), max(box.b_count for box in boxes)
+    rows = _packed(images, a_lines, a_count, tile.mr * size, by_image)
+    columns = _packed(images, b_lines, b_count, tile.columns * size, by_image)
+    tables = _tables(geo, boxes, met, along, step, rows, columns, by_image, size)
+
+    # Tasks: blocks of panels, as many of each operand as are packed together; and parts of the chunks.
+    row_panels, column_panels = -(-geo.rows // tile.mr), -(-geo.columns // tile.columns)
+    row_blocks, row_block = _blocks(row_panels, ROWS_BYTES // rows.panel)
+    column_blocks, column_block = _blocks(column_panels, COLUMNS_BYTES // columns.panel)
+    tasks = len(geo.batches) * row_blocks * column_blocks
+    chunks = len(boxes) * -(-geo.features // images)
+    parts = 1
+    if dense:
+        parts = max(1, min(-(-MIN_TASKS // tasks), chunks, PART_BYTES // (dense * size)))
+    parts, share = _blocks(chunks, -(-chunks // parts))
+    target, part = (builder.temp(parts * dense * size), dense * size) if parts > 1 else (out, 0)
+
+    columns_at = row_block * rows.panel
+    nowhere = columns_at + column_block * columns.panel
+    scratch = nowhere + -(-tile.columns * size // LINE) * LINE
+    end = np.zeros(1, np.int64)  # no table is empty
+    args: tuple[Word, ...] = (
+        a, b, target, builder.scratch(scratch), scratch, builder.table(geo.batches * size),
+        builder.table(tables.kinds), *(builder.table(np.concatenate([*parts_, end])) for parts_ in tables[1:]),
+        builder.table(sums([np.arange(d.out) * d.out_stride for d in geo.dims]) * size),
+        column_panels, column_block, row_blocks, parts, chunks, share, len(boxes), geo.features, images,
+        geo.lhs_feature * size, step * last.lhs_stride * size, geo.rhs_feature * size, last.rhs_stride * size,
+        *rows, *columns, row_panels, row_block, geo.rows, taps, geo.out_row * size, part,
+        geo.columns, tile.mr, tile.columns,
+        tile.spec(dtype, False) if geo.columns >= tile.columns else 0,
+        tile.spec(dtype, True) if geo.columns % tile.columns else 0,
+        by_image, rows.image if by_image else a_run // step * rows.pixel,
+        columns.image if by_image else b_run * columns.pixel,
+        columns_at, nowhere, *epilogue_words(builder, out, geo.columns, size, parts),
+    )  # fmt: skip
+    kernel = gemm_tiles.TiledKernel(dtype_name(dtype), tile, "gemm_chunks")
+    builder.step(kernel, args, tasks * parts, "conv over the window, in chunks")
+    if parts > 1:
+        sum_parts(builder, target, out, parts, dense, dtype)
+
+
+def _blocks(count: int, most: int) -> tuple[int, int]:
+    """Even blocks of at most ``most`` (of one, if that is 0): how many, and how large they are."""
+    size = -(-count // -(-count // max(1, most)))
+    return -(-count // size), size

@@ -1,0 +1,202 @@
+"""The product of weight gradients: few results, sums over many pixels, operands packed a chunk of pixels at a time.
+
+    out[tap][row][k] = sum over images and pixels that ``tap`` meets of A[image][pixel + tap][row] * B[image][pixel][k]
+
+``gemm_chunks_{dtype}``: a task is (batch, block of rows, block of columns, part of the chunks), the last fastest.  Of
+each chunk it copies its rows of A into panels of MR adjacent rows and its columns of B into panels as wide as a tile,
+all in the worker's scratch; then the tiles of all taps of two panels follow each other (`micro`, of rows that are
+"adjacent").  Where A lies, channels last, the rows of a tile are far apart from pixel to pixel and meet in few of the
+cache's sets; packed, they are one stream, which all taps and all columns of the panel share.  A chunk is long, so that
+its results are seldom read and written; the copies stay in the L2 cache.
+
+Words of ``args`` (all strides and offsets in bytes; *packed* ones are those of the copies):
+
+     0 A   1 B   2 out   3 scratch   4 of a worker   5 batch table: offsets in A, B, out
+     6 kinds of chunks   7 lines   8 taps' pairs in A   9 and in B   10 out offset of each tap       tables
+    11 panels of columns   12 of a block   13 blocks of rows   14 parts   15 chunks   16 of a part   17 kinds
+    18 images   19 of a chunk
+    20 A's stride of an image   21 and of a pixel   22 B's stride of an image   23 and of a pixel
+    24 A's packed strides of an image   25 a line   26 a pixel   27 a panel
+    28 B's packed strides of an image   29 a line   30 a pixel   31 a panel
+    32 panels of rows   33 of a block   34 rows   35 taps   36 out's stride of a row   37 and of a part
+    38 columns   39 rows of a tile   40 its columns   41 the tile   42 and that of a last panel that is not full
+    43 whether the run counts images (0 or 1)   44 A's packed step of the run   45 and B's
+    46 where in the scratch B is   47 and a row of results that nobody reads
+    48 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
+
+Chunk i is of kind i % kinds and of images from i // kinds * (images of a chunk) on.  Words of a kind:
+
+     0 lines of A   1 first of them in the table   2 offset of a line's first pixel   3 pixels of a line
+     4 to 7 the same of B
+     then, for each tap: first pair   number of pairs   first pixel in A   and in B (packed)   length of the run
+
+A pair is where a line of A and the line of B that it meets begin (packed); or, where the run counts images, pixels.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from fgrad.kernels.cpu.gemm_tiles import MOST_ROWS
+from fgrad.kernels.cpu.gemm_words import TILE_WORDS
+from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_i64, st, stack_bytes
+
+KIND_WORDS, TAP_WORDS = 8, 5
+
+# Numbers of a tile's words.
+(ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
+ ACCUMULATE, PLACES, COUNT, O_STEP, BEGIN, END) = range(len(TILE_WORDS))  # fmt: skip
+WORD_BYTES = 8 * len(TILE_WORDS)
+
+
+def build(name: str):
+    """The kernel ``name`` as a Python function for `native.kernel_text`."""
+    return _product(np.dtype(name.removeprefix("gemm_chunks_")).type(0))
+
+
+def _pieces(nbytes: int):
+    """Copies of a size that the compiler knows, which are a few vector instructions each."""
+
+    @numba.njit
+    def copy(to, to_step, source, step, count):
+        for i in range(count):
+            copy_bytes(to + i * to_step, source + i * step, nbytes)
+
+    return copy
+
+
+_16, _24, _32, _48, _64 = (_pieces(nbytes) for nbytes in (16, 24, 32, 48, 64))
+
+
+@numba.njit
+def _pack_rows(to, panel, source, mr, nbytes, rows, proto):
+    """The ``rows`` adjacent elements of a pixel to its places in the panels, ``mr`` (``nbytes``) to each; zeros in what
+    is left of the last.
+    """
+    whole = rows // mr
+    if nbytes == 16:
+        _16(to, panel, source, 16, whole)
+    elif nbytes == 24:
+        _24(to, panel, source, 24, whole)
+    elif nbytes == 32:
+        _32(to, panel, source, 32, whole)
+    elif nbytes == 48:
+        _48(to, panel, source, 48, whole)
+    else:
+        _64(to, panel, source, 64, whole)
+    if whole * mr < rows:
+        for k in range(mr):
+            st(to + whole * panel, k, ld(source + whole * nbytes, k, proto) if whole * mr + k < rows else proto)
+
+
+@numba.njit
+def _pack_columns(to, panel, source, nbytes, width):
+    """The ``nbytes`` of a pixel to its places in the panels, ``width`` to each; zeros in what is left of the last."""
+    for first in range(0, nbytes, width):
+        left = min(nbytes - first, width)
+        if left == width and width % 64 == 0:
+            _64(to, 64, source + first, 64, width // 64)
+        else:
+            copy_bytes(to, source + first, left)
+            fill_zero(to + left, width - left)
+        to += panel
+
+
+def _product(proto):
+    itemsize = proto.itemsize
+    row_bytes = 24 * MOST_ROWS
+
+    def kernel(args, begin, end, worker):
+        scratch = ld_i64(args, 3) + worker * ld_i64(args, 4)
+        batches, kinds, lines = ld_i64(args, 5), ld_i64(args, 6), ld_i64(args, 7)
+        a_pairs, b_pairs, tap_out = ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10)
+        panels, block_panels, blocks, parts = ld_i64(args, 11), ld_i64(args, 12), ld_i64(args, 13), ld_i64(args, 14)
+        chunks, share, n_kinds = ld_i64(args, 15), ld_i64(args, 16), ld_i64(args, 17)
+        images, together = ld_i64(args, 18), ld_i64(args, 19)
+        a_image, a_pixel, b_image, b_pixel = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
+        a_n, a_line, a_step, a_panel = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
+        b_n, b_line, b_step, b_panel = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
+        row_panels, block, rows, taps = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
+        out_row, part, columns = ld_i64(args, 36), ld_i64(args, 37), ld_i64(args, 38)
+        mr, width, whole_tile, edge_tile = ld_i64(args, 39), ld_i64(args, 40), ld_i64(args, 41), ld_i64(args, 42)
+        by_image, packed_b, nowhere = ld_i64(args, 43), scratch + ld_i64(args, 46), scratch + ld_i64(args, 47)
+        epilogue = ld_i64(args, 48)
+        column_blocks = (panels + block_panels - 1) // block_panels
+        kind_bytes = 8 * (KIND_WORDS + TAP_WORDS * taps)
+        words, info, runs = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(64)
+        outs = info + 16 * mr
+        st(words, ROWS, info)
+        st(info, mr, 0)
+        st(words, LD, 1)
+        st(words, A_GS, a_n)
+        st(words, B_GS, b_n)
+        st(words, A_CS, ld_i64(args, 44))
+        st(words, B_CS, ld_i64(args, 45))
+        for task in range(begin, end):
+            t = task // parts
+            number = task - t * parts
+            first_column = t % column_blocks * block_panels * width
+            task_columns = min(columns - first_column, block_panels * width)
+            t //= column_blocks
+            batch = t // blocks
+            first_panel = (t - batch * blocks) * block
+            end_panel = min(row_panels, first_panel + block)
+            task_rows = min(rows - first_panel * mr, block * mr)
+            a_batch = ld_i64(args, 0) + ld_i64(batches, 3 * batch) + first_panel * mr * itemsize
+            b_batch = ld_i64(args, 1) + ld_i64(batches, 3 * batch + 1) + first_column * itemsize
+            o_batch = ld_i64(args, 2) + ld_i64(batches, 3 * batch + 2) + number * part + first_column * itemsize
+            first_chunk, end_chunk = number * share, min(chunks, (number + 1) * share)
+            for chunk in range(first_chunk, end_chunk):
+                group = chunk // n_kinds
+                kind = kinds + (chunk - group * n_kinds) * kind_bytes
+                first_image = group * together
+                count = min(together, images - first_image)
+                for n in range(count):
+                    source, to = a_batch + (first_image + n) * a_image + ld_i64(kind, 2), scratch + n * a_n
+                    for line in range(ld_i64(kind, 0)):
+                        x, y = source + ld_i64(lines, ld_i64(kind, 1) + line), to + line * a_line
+                        for w in range(ld_i64(kind, 3)):
+                            _pack_rows(y + w * a_step, a_panel, x + w * a_pixel, mr, mr * itemsize, task_rows, proto)
+                    source, to = b_batch + (first_image + n) * b_image + ld_i64(kind, 6), packed_b + n * b_n
+                    for line in range(ld_i64(kind, 4)):
+                        x, y = source + ld_i64(lines, ld_i64(kind, 5) + line), to + line * b_line
+                        for w in range(ld_i64(kind, 7)):
+                            _pack_columns(y + w * b_step, b_panel, x + w * b_pixel, task_columns * itemsize,
+                                          width * itemsize)  # fmt: skip
+                st(words, G_COUNT, 1 if by_image else count)
+                st(words, G_FULL, 1 if by_image else count)
+                for pair in range((end_panel - first_panel) * ((task_columns + width - 1) // width)):
+                    q = pair // (end_panel - first_panel)
+                    p = pair - q * (end_panel - first_panel)
+                    row = (first_panel + p) * mr
+                    exist = min(mr, rows - row)
+                    lanes = min(task_columns - q * width, width)
+                    tile_address = whole_tile if lanes == width else edge_tile
+                    st(words, LANES, lanes)
+                    for tap in range(taps):
+                        met = kind + 8 * (KIND_WORDS + TAP_WORDS * tap)
+                        if ld_i64(met, 1) == 0 and chunk > first_chunk and (epilogue == 0 or chunk + 1 < end_chunk):
+                            continue
+                        st(words, TAB, a_pairs + 8 * ld_i64(met, 0))
+                        st(words, BOFF, b_pairs + 8 * ld_i64(met, 0))
+                        st(words, S_COUNT, ld_i64(met, 1))
+                        st(info, 0, scratch + p * a_panel + ld_i64(met, 2))
+                        st(words, B, packed_b + q * b_panel + ld_i64(met, 3))
+                        st(words, C_FULL, count if by_image else ld_i64(met, 4))
+                        st(words, ACCUMULATE, 1 if chunk > first_chunk else 0)
+                        out = o_batch + ld_i64(tap_out, tap) + row * out_row + q * width * itemsize
+                        for i in range(mr):
+                            st(outs, i, out + i * out_row if i < exist else nowhere)
+                        call_kernel(tile_address, words, 0, 1, worker)
+                        if epilogue != 0 and chunk + 1 == end_chunk:
+                            st(runs, 0, out)
+                            st(runs, 1, exist)
+                            st(runs, 2, lanes)
+                            st(runs, 3, 0)
+                            st(runs, 4, outs)
+                            st(runs, 5, 8)
+                            st(runs, 6, 0)
+                            call_kernel(epilogue, args + 8 * 49, runs, 0, worker)
+
+    return kernel

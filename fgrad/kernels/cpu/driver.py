@@ -124,7 +124,10 @@ class _Frame:
         self._alive = (code, counter, numbers, team, patches, head)
         self.nbytes = args.nbytes + code.nbytes
         nbytes = program._arena_bytes + program._scratch * workers
-        self.shelf = workspaces.shelf_for(nbytes) if len(self._words) else None
+        self.shelf: workspaces.Shelf | None = None
+        if len(self._words):
+            kept = program._most_kept is None or nbytes <= program._most_kept
+            self.shelf = workspaces.shelf_for(nbytes) if kept else workspaces.Shelf(nbytes, keeps=False)
         self.base = 0  # address of the temporaries
 
     def move(self, base: int) -> None:
@@ -184,7 +187,7 @@ class Executable:
         else:
             stopped = _loops.run_parallel(frame.address, arrays, outs, threads, self._assembly.on_host)
         self._frames.append(frame)
-        if shelf is not None and (self._most_kept is None or block.memory.nbytes <= self._most_kept):
+        if shelf is not None and shelf.keeps:
             shelf.blocks.append(block)
         if stopped:
             error, failure.error = failure.error, None

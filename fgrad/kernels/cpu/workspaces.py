@@ -27,17 +27,20 @@ class Block(NamedTuple):
 
 
 class Shelf:
-    """Idle blocks of one size; ``needed`` is what programs touch of them."""
+    """Idle blocks of one size; ``needed`` is what programs touch of them.  One that ``keeps`` none makes each anew."""
 
-    __slots__ = ("__weakref__", "blocks", "nbytes", "needed")
+    __slots__ = ("__weakref__", "blocks", "keeps", "nbytes", "needed")
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, keeps: bool = True) -> None:
         self.nbytes = nbytes
+        self.keeps = keeps
         self.needed = 0
         self.blocks: list[Block] = []
 
     def take(self) -> tuple[Shelf, Block]:
-        """A block of at least this size and the shelf that it goes back on, by ``shelf.blocks.append``."""
+        """A block of at least this size and the shelf that it goes back on, by ``shelf.blocks.append``, if that keeps
+        any.
+        """
         if self.blocks:
             try:
                 return self, self.blocks.pop()
@@ -51,7 +54,7 @@ class Shelf:
                 except IndexError:
                     pass
         for shelf in others:  # whoever takes these now takes the new block, once it is idle
-            if shelf.nbytes < self.nbytes:
+            if self.keeps and shelf.nbytes < self.nbytes:
                 shelf.blocks.clear()
         memory = aligned(self.nbytes)
         return self, Block(memory.ctypes.data, memory)

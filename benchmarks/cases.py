@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import yardsticks
-from timing import Calls, Timing, interleaved, ratio
+from timing import SETTLE, Calls, Timing, interleaved, ratio
 
 Row = dict[str, Any]
 
@@ -37,7 +37,7 @@ def measure(case: Case) -> Row:
     yardstick = facts.get("yardstick")
     if yardstick:
         calls = {**calls, yardstick: yardsticks.MAKE[yardstick]()}
-    times = interleaved(calls)
+    times = interleaved(calls, settle=yardsticks.SETTLE.get(yardstick, SETTLE))
     out = row(case.section, case.name, times)
     if facts:
         out["facts"] = facts

@@ -27,7 +27,12 @@ class Timing:
         return statistics.median(self.rounds)
 
 
-def interleaved(calls: Calls, *, budget: float = 2.0, seconds: float = 0.04, settle: float = 0.03) -> dict[str, Timing]:
+SETTLE = 0.03  # seconds of settling calls
+
+
+def interleaved(
+    calls: Calls, *, budget: float = 2.0, seconds: float = 0.04, settle: float = SETTLE
+) -> dict[str, Timing]:
     """Times each call in blocks of about ``seconds``, taking turns: as many rounds as ``budget`` holds, of 5 to 15."""
     repeats, cost = {}, 0.0
     for name, call in calls.items():

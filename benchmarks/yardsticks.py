@@ -36,4 +36,6 @@ def copy() -> Callable[[], object]:
     return run
 
 
+#: Seconds of settling calls: OpenBLAS's threads spin for 0.1 s after a product, which halves the speed of what follows.
+SETTLE = {"sgemm": 0.14}
 MAKE = {"sgemm": sgemm, "copy": copy}

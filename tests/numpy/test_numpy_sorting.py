@@ -217,3 +217,12 @@ def test_derivatives_equal_to_jax(jax, name):
 
     for ours, theirs in zip(checks(fgrad, lax, fnp), checks(jax, jax.lax, jax.numpy), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(4096, 10), (3, 700, 33), (5, 64), (1, 7), (2, 65)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_running_totals_of_short_lines_add_in_order(shape, reverse):
+    x = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    got = fgrad.jit(lambda x: fgrad.lax.cumsum(x, axis=x.ndim - 1, reverse=reverse))(x)
+    want = np.cumsum(x[..., ::-1], -1)[..., ::-1] if reverse else np.cumsum(x, -1)
+    np.testing.assert_array_equal(np.asarray(got), want)

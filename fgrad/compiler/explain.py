@@ -337,16 +337,15 @@ def _bytes(views: Sequence[View]) -> int:
 
 def _traffic(launch: Any) -> list[tuple[int, int]]:
     """(bytes read, bytes written) of each step."""
-    plans, operands, results = plan_of(launch, {})
+    plan, operands, results = plan_of(launch, {})
     if isinstance(launch, Copies):
         moved = [distinct_bytes(target) for _, target in launch.parts]
-        filled = [launch.out.nbytes] * (len(plans) - len(moved))
+        filled = [launch.out.nbytes] * (len(plan.steps) - len(moved))
         return [*((0, n) for n in filled), *((distinct_bytes(v.layout), n) for (v, _), n in zip(launch.parts, moved))]
     out = []
-    for plan in plans:
-        written: set[int] = set()
-        for step in plan.steps:
-            out.append(_step_traffic(step, plan, operands, results, written))
+    written: set[int] = set()
+    for step in plan.steps:
+        out.append(_step_traffic(step, plan, operands, results, written))
     if isinstance(launch, KernelCall) and launch.eqn.primitive.name == "gather":
         read, wrote = out[-1]
         whole, picked = distinct_bytes(operands[0].layout), launch.outs[0].nbytes

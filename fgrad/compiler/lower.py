@@ -66,8 +66,8 @@ class Lowered:
 
 def plan_of(
     launch: Group | Together | Rows | KernelCall | HostCall | Copies, known: dict[Any, KernelPlan]
-) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
-    """Plans over a common list of operands and results; ``known``: those of this program's calls so far."""
+) -> tuple[KernelPlan, list[View], list[Buffer]]:
+    """Its plan, operands and results; ``known``: plans of this program's calls so far."""
     if isinstance(launch, KernelCall):
         ins = [v.layout for v in launch.ins]
         outs = [b.layout for b in launch.outs]
@@ -84,9 +84,9 @@ def plan_of(
         plan = known.get(key)
         if plan is None:
             plan = known[key] = launch.eqn.primitive.cpu.planner(ins, outs, **params)
-        return [plan], launch.ins, launch.outs
+        return plan, launch.ins, launch.outs
     if isinstance(launch, HostCall):
-        return [], launch.ins, launch.outs
+        return KernelPlan(()), launch.ins, launch.outs
     if isinstance(launch, Together):
         return _plan_together(launch)
     if isinstance(launch, Rows):
@@ -94,33 +94,33 @@ def plan_of(
     return _plan_group(launch) if isinstance(launch, Group) else _plan_copies(launch)
 
 
-def _plan_group(group: Group) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+def _plan_group(group: Group) -> tuple[KernelPlan, list[View], list[Buffer]]:
     from fgrad.kernels.cpu.emit import Reduce, fold_plan, map_plan
 
     ins = [v.layout for v in group.loads]
     nodes = tuple(group.nodes)
     results = [(b.layout, node) for node, b in group.results]
     if not group.folds:
-        return [map_plan(group.shape, ins, nodes, results)], group.loads, group.outs
+        return map_plan(group.shape, ins, nodes, results), group.loads, group.outs
     folds = [Reduce(fold.node, fold.combine, fold.out.layout) for fold in group.folds]
-    return [fold_plan(group.shape, ins, nodes, folds, group.folds[0].axes, results)], group.loads, group.outs
+    return fold_plan(group.shape, ins, nodes, folds, group.folds[0].axes, results), group.loads, group.outs
 
 
-def _plan_together(launch: Together) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+def _plan_together(launch: Together) -> tuple[KernelPlan, list[View], list[Buffer]]:
     from fgrad.kernels.cpu.together import one_step
 
     steps, n_in, n_out = [], 0, 0
     for group in launch.groups:
-        ((plan,), operands, results) = _plan_group(group)
+        plan, operands, results = _plan_group(group)
         (step,) = plan.steps
         steps.append(_behind(step, n_in, n_out))
         n_in, n_out = n_in + len(operands), n_out + len(results)
-    return [KernelPlan((one_step(steps, f"{len(steps)} maps"),))], launch.loads, launch.outs
+    return KernelPlan((one_step(steps, f"{len(steps)} maps"),)), launch.loads, launch.outs
 
 
 def _plan_with_epilogue(
     call: KernelCall, group: Group, ins: list[Layout], outs: list[Layout]
-) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+) -> tuple[KernelPlan, list[View], list[Buffer]]:
     from fgrad.kernels.cpu import epilogue
 
     own, product = len(call.eqn.invars), call.product
@@ -131,10 +131,10 @@ def _plan_with_epilogue(
         product, tuple(v.layout for v in group.loads), tuple(pointers), tuple(group.nodes), tuple(zip(outs, stored))
     )
     plan = call.eqn.primitive.cpu.planner(ins[:own], outs, **call.eqn.params, epilogue=steps)
-    return [plan], call.ins, call.outs
+    return plan, call.ins, call.outs
 
 
-def _plan_copies(launch: Copies) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+def _plan_copies(launch: Copies) -> tuple[KernelPlan, list[View], list[Buffer]]:
     """The fill and each part are maps of their own, all into the one result."""
     from fgrad.kernels.cpu.emit import map_plan
 
@@ -157,7 +157,7 @@ def _plan_copies(launch: Copies) -> tuple[list[KernelPlan], list[View], list[Buf
     for k, (source, target) in enumerate(parts):
         copied = map_plan(target.shape, [source], [("load", 0)], [(target, 0)])
         steps += [_behind(step, k) for step in copied.steps]
-    return [KernelPlan(tuple(steps))], operands, [launch.out]
+    return KernelPlan(tuple(steps)), operands, [launch.out]
 
 
 def _reals(layout: Layout) -> Layout:
@@ -179,7 +179,7 @@ class _Leaf:
     """A planned launch at its time."""
 
     launch: _Leaves
-    plans: list[KernelPlan]
+    plan: KernelPlan
     operands: list[View]
     results: list[Buffer]
     time: int
@@ -227,7 +227,7 @@ class _Lifetimes:
         self.launch_at[self.now] = launch
         node: _Node
         if isinstance(launch, Loop) and (kernel := loop_kernel(launch)) is not None:
-            node = self.leaf(launch, [kernel.plan], kernel.operands, kernel.results)
+            node = self.leaf(launch, kernel.plan, kernel.operands, kernel.results)
             self.within.update((inner, [outer]) for inner, outer in kernel.same)
             self.same += kernel.same
         elif isinstance(launch, Loop | Branch):
@@ -237,10 +237,10 @@ class _Lifetimes:
         self.now += 1
         return node
 
-    def leaf(self, launch: _Leaves, plans: list[KernelPlan], operands: list[View], results: list[Buffer]) -> _Leaf:
+    def leaf(self, launch: _Leaves, plan: KernelPlan, operands: list[View], results: list[Buffer]) -> _Leaf:
         for b in (*(v.buffer for v in operands), *results):
             self.use(b)
-        return _Leaf(launch, plans, operands, results, self.now)
+        return _Leaf(launch, plan, operands, results, self.now)
 
     def nest(self, launch: Loop | Branch) -> _Nest:
         outside = [outer for _, outer in launch.same]
@@ -317,22 +317,22 @@ class _Writer:
         steps: list[Instruction] = []
         if isinstance(leaf.launch, HostCall):
             steps.append(self.host(leaf.launch))
-        for plan in leaf.plans:
-            temps = [self.arena.place(n, leaf.time, leaf.time) for n in plan.temps]
-            first_table = self.first_table(plan)
-            self.scratch = max(self.scratch, plan.scratch)
+        plan = leaf.plan
+        temps = [self.arena.place(n, leaf.time, leaf.time) for n in plan.temps]
+        first_table = self.first_table(plan)
+        self.scratch = max(self.scratch, plan.scratch)
 
-            def resolve(a: Ptr, temps=temps, first_table=first_table) -> Ptr:
-                kind, index, offset = a
-                if kind == "in":
-                    return self.pointer(leaf.operands[index].buffer, offset)
-                if kind == "out":
-                    return self.pointer(leaf.results[index], offset)
-                if kind == "tmp":
-                    return Ptr("arena", 0, temps[index] + offset)
-                return Ptr(kind, first_table + index, offset) if kind == "tab" else a
+        def resolve(a: Ptr) -> Ptr:
+            kind, index, offset = a
+            if kind == "in":
+                return self.pointer(leaf.operands[index].buffer, offset)
+            if kind == "out":
+                return self.pointer(leaf.results[index], offset)
+            if kind == "tmp":
+                return Ptr("arena", 0, temps[index] + offset)
+            return Ptr(kind, first_table + index, offset) if kind == "tab" else a
 
-            steps += [step.placed(resolve) for step in plan.steps]
+        steps += [step.placed(resolve) for step in plan.steps]
         self.lines += [Line(depth, "", leaf.launch, step) for step in steps]  # type: ignore
         if isinstance(leaf.launch, Loop):
             self.lines += [Line(depth + 1, what, x) for x in leaf.launch.launches for what in [what_of(x)]]

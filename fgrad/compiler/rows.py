@@ -158,7 +158,7 @@ def _fits(groups: Sequence[Group], count: int) -> bool:
 
 
 # --- planning --------------------------------------------------------------------------------------------------------
-def plan_rows(launch: Rows) -> tuple[list[KernelPlan], list[View], list[Buffer]]:
+def plan_rows(launch: Rows) -> tuple[KernelPlan, list[View], list[Buffer]]:
     """The plan of the whole launch, over its operands and results."""
     from fgrad.kernels.cpu.rows import by_blocks
 
@@ -172,7 +172,7 @@ def plan_rows(launch: Rows) -> tuple[list[KernelPlan], list[View], list[Buffer]]
     note = f"{len(launch.groups)} steps, {size} row{'s' * (size != 1)} at a time"
     parts = list(whole.parts()), list(last.parts())
     plan = by_blocks(*parts, blocks, whole.arena.size, max(1, GRAIN * blocks // max(work, 1)), note)
-    return [plan], launch.loads, launch.outs
+    return plan, launch.loads, launch.outs
 
 
 class _Block:

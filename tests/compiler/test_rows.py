@@ -66,7 +66,9 @@ def apart(monkeypatch):
     def compiled_apart(f, *args):
         with monkeypatch.context() as patch:
             patch.setattr(lower, "by_rows", list)
-            return compiled(f, *args)
+            program = compiled(f, *args)
+            assert program.lines  # made when they are asked for: without the pass, too
+            return program
 
     return compiled_apart
 

@@ -37,19 +37,25 @@ from fgrad.compiler.schedule import (
 from fgrad.core import backends
 from fgrad.core.backends import Fold, ForLoop, Host, IndexMap, IndexValue, Kernel, ScalarMap, WhileLoop
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
+from fgrad.core.primitive import Primitive
 from fgrad.kernels.layout import Layout, dtype_name
-from fgrad.primitives.arithmetic import mul_p
+from fgrad.primitives.arithmetic import div_p, mul_p, rem_p
+from fgrad.primitives.bitwise import shift_left_p, shift_right_arithmetic_p, shift_right_logical_p
 
 _UNUSED = Buffer(np.dtype(np.bool_), (), -1, "in")  # in place of a body's input that is a known scalar
 
 
-def _structural(value: np.ndarray) -> bool:
-    """Whether a constant is part of a kernel's code: those that make better code, and small integers.
+#: Of integers, these have much better code for a small divisor or distance that is known.
+_BY_SMALL = {div_p, rem_p, shift_left_p, shift_right_arithmetic_p, shift_right_logical_p}
 
-    Others are operands, so that 1/17 in place of 1/16, or another learning rate, compiles nothing.
+
+def _structural(value: np.ndarray, primitive: Primitive) -> bool:
+    """Whether a constant is part of a kernel's code: those that make better code.
+
+    Others are operands, so that 1/17 in place of 1/16, another learning rate or another batch size compiles nothing.
     """
     if value.dtype.kind in "iu":
-        return abs(int(value)) <= 64
+        return abs(int(value)) <= (64 if primitive in _BY_SMALL else 2)
     return value.dtype.kind == "b" or not np.isfinite(value) or float(value) in (-1.0, 0.0, 0.5, 1.0, 2.0)
 
 
@@ -121,8 +127,8 @@ class _Fuser:
         self.launches.append(group)
         return group
 
-    def operand(self, group: Group, v: Value) -> int:
-        if isinstance(v, Const) and _structural(v.value):
+    def operand(self, group: Group, v: Value, primitive: Primitive) -> int:
+        if isinstance(v, Const) and _structural(v.value, primitive):
             return group.add(("const", v.value.item(), dtype_name(v.value.dtype)), v.value.dtype)
         if isinstance(v, Const):
             v = Const(v.value, group.shape)
@@ -177,7 +183,8 @@ class _Fuser:
             return
         group = self.group_for(aval.shape, operands)
         # merging may have moved operands: read them again
-        refs = tuple([self.operand(group, self.broadcast(self.read(a), aval.shape)) for a in eqn.invars])
+        values = [self.broadcast(self.read(a), aval.shape) for a in eqn.invars]
+        refs = tuple([self.operand(group, v, eqn.primitive) for v in values])
         params = tuple(sorted(eqn.params.items()))
         node = group.add(("map", eqn.primitive.cpu.rule, params, refs), aval.dtype)
         group.names.append(eqn.primitive.name)
@@ -208,7 +215,7 @@ class _Fuser:
             node = v.node
         else:
             group = self.new_group(aval.shape)
-            node = self.operand(group, v)
+            node = self.operand(group, v, eqn.primitive)
         out = eqn.outvars[0].aval
         buffer = Buffer(out.dtype, out.shape, group.position + 0.5)
         group.folds.append(Reduced(node, combine, axes, buffer))

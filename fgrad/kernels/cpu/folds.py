@@ -234,7 +234,8 @@ def _nest(
             reduced.insert(0, none._replace(reduced=True))
         return "column", kept or [none], reduced, column
     elements = math.prod(axis.extent for axis in [*reduced, column])
-    form = "short" if elements <= SHORT else "row"
+    alone = all(axis.extent == 1 for axis in kept)  # as a mean loss: no row beside it, and its length is a batch's
+    form = "short" if elements <= SHORT and not alone else "row"
     return form, kept or [none], reduced or [none._replace(reduced=True)], column
 
 

@@ -167,11 +167,14 @@ def plan_rows(launch: Rows) -> tuple[KernelPlan, list[View], list[Buffer]]:
     size = max(1, min(count, BLOCK // max(_row_bytes(launch.groups, count), 1)))
     if work > GRAIN:
         size = min(size, -(-count // ENOUGH_BLOCKS))
+    size = next((n for n in range(size, size // 2, -1) if count % n == 0), size)  # blocks that are alike are one plan
     blocks = -(-count // size)
-    whole, last = _Block(launch, size, size), _Block(launch, size, count - (blocks - 1) * size)
+    whole = _Block(launch, size, size)
+    parts = list(whole.parts())
+    rest = count - (blocks - 1) * size
+    last = parts if rest == size else list(_Block(launch, size, rest).parts())
     note = f"{len(launch.groups)} steps, {size} row{'s' * (size != 1)} at a time"
-    parts = list(whole.parts()), list(last.parts())
-    plan = by_blocks(*parts, blocks, whole.arena.size, max(1, GRAIN * blocks // max(work, 1)), note)
+    plan = by_blocks(parts, last, blocks, whole.arena.size, max(1, GRAIN * blocks // max(work, 1)), note)
     return plan, launch.loads, launch.outs
 
 

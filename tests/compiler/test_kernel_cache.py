@@ -43,7 +43,7 @@ def run(f, batch, size=8):
 
 
 def test_a_new_batch_size_compiles_nothing():
-    """Once a small and a large batch have run: a small product has a kernel of its own, a large sum one that adds parts."""
+    """Once a small and a large batch have run: a small product has its own kernel, a large sum one that adds parts."""
     f = fgrad.jit(step)
     run(f, 3)
     run(f, 100)

@@ -70,7 +70,7 @@ class Conv(NamedTuple):
 
     @property
     def yardstick(self) -> str | None:
-        if self.groups == self.c:
+        if self.groups == self.c > 1:
             return "copy"
         return "sgemm" if self.flops >= LARGE and self.groups == 1 else None
 

@@ -21,7 +21,7 @@ from fgrad.kernels.cpu.assemble import assemble, failure
 from fgrad.kernels.cpu.entry import entry
 from fgrad.kernels.cpu.threads import Layer, launch
 from fgrad.kernels.layout import Layout
-from fgrad.kernels.plan import Instruction, KernelPlan, Ptr, Word
+from fgrad.kernels.plan import Instruction, KernelPlan, Ptr
 
 #: run(address of the head, operands, results, threads) -> whether a host step failed
 Run = Callable[[int, tuple, tuple, int], bool]
@@ -218,14 +218,11 @@ def from_plan(plan: KernelPlan, ins: Sequence[Layout], outs: Sequence[Layout]) -
         starts.append(total)
         total += -(-nbytes // results.ALIGNMENT) * results.ALIGNMENT
 
-    def place(arg: Word) -> Word:
-        if isinstance(arg, Ptr) and arg.kind == "tmp":
-            return Ptr("arena", 0, starts[arg.index] + arg.offset)
-        return arg
+    def place(a: Ptr) -> Ptr:
+        return Ptr("arena", 0, starts[a.index] + a.offset) if a.kind == "tmp" else a
 
-    steps = [step._replace(args=tuple(place(arg) for arg in step.args)) for step in plan.steps]
     return Executable(
-        steps,
+        [step.placed(place) for step in plan.steps],
         n_in=len(ins),
         outs=outs,
         arena_bytes=total,

@@ -149,9 +149,8 @@ def test_products_in_loops_and_branches():
 
 @pytest.mark.parametrize("bits", [128, 256, 512])
 @pytest.mark.parametrize("case", ["wide", "few features", "depthwise"])
-def test_every_vector_width(case, bits, request):
-    request.addfinalizer(lambda: fgrad.config.set_cpu_vector_bits(None))
-    fgrad.config.set_cpu_vector_bits(bits)
+def test_every_vector_width(case, bits, monkeypatch):
+    monkeypatch.setitem(fgrad.config._overrides, "FGRAD_CPU_VECTOR_BITS", bits)
     n, h, c, k, window, stride, padding, groups = CONVS[case]
     x, w, b = small(n, h, h, c, seed=bits), small(window, window, c // groups, k), small(k)
     operations(lambda x, w, b: bias_relu(conv(x, w, stride, padding, groups), b), x, w, b)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-ALIGNMENT = 64
+from fgrad.kernels.cpu.results import ALIGNMENT
 
 
 class Arena:

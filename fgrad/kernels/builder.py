@@ -74,6 +74,14 @@ class PlanBuilder:
         return KernelPlan(tuple(self._steps), tuple(self._temps), tuple(self._tables), self._scratch)
 
 
+def sums(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """All sums of one element of each part, the last part fastest."""
+    total = np.zeros(1, np.int64)
+    for part in parts:
+        total = np.add.outer(total, part).ravel()
+    return total
+
+
 def cast_rule(s, x, dtype: str):
     """The scalar rule of a conversion."""
     return s.cast(x, dtype)

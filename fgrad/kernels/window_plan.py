@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, accumulator, real, start
+from fgrad.kernels.builder import PlanBuilder, accumulator, real, start, sums
 from fgrad.kernels.layout import Layout, as_pairs, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr
 from fgrad.kernels.window_axes import Axis, Window, alike, lane_table, row_table, rows_of, window_axes
@@ -129,14 +129,6 @@ def at_least(taps: int) -> int:
     return next(n for n in EXTREMUM_TAPS if n >= taps)
 
 
-def all_sums(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """The sums of one of each, in row-major order."""
-    total = np.zeros(1, np.int64)
-    for part in parts:
-        total = np.add.outer(total, part).ravel()
-    return total
-
-
 def _unrolled(
     builder: PlanBuilder, kind: str, source: Ptr, x: Layout, targets: Sequence[Ptr],
     winners: tuple[np.dtype, int] | None, axes: Sequence[Axis],
@@ -162,8 +154,8 @@ def _unrolled(
             [(part.input_step * a, part.step * b) for part, (a, b) in zip(group, strides)],
             [part.length for part in group],
         )
-        offsets = all_sums((part.inputs - part.inputs[:1]) * a for part, (a, _) in zip(group, strides))
-        numbers = all_sums(part.numbers for part in group)
+        offsets = sums((part.inputs - part.inputs[:1]) * a for part, (a, _) in zip(group, strides))
+        numbers = sums(part.numbers for part in group)
         if kind != "add":
             again = np.pad(np.arange(count), (0, at_least(count) - count))
             offsets, numbers = offsets[again], numbers[again]

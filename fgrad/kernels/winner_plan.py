@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, accumulator, start
+from fgrad.kernels.builder import PlanBuilder, accumulator, start, sums
 from fgrad.kernels.layout import Layout, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr
 from fgrad.kernels.window_axes import Axis, Cells, Rows, Window, alike, cells, rows_of, window_axes
-from fgrad.kernels.window_plan import MOST_GROUPS, TILE, all_sums, at_least, walk_args, worth_unrolling
+from fgrad.kernels.window_plan import MOST_GROUPS, TILE, at_least, walk_args, worth_unrolling
 
 if TYPE_CHECKING:
     from fgrad.kernels.cpu.chosencode import ChosenSpec
@@ -115,8 +115,8 @@ def _gather(
             [(g.input_step * a, g.step * b, g.step * c) for g, (a, b, c) in zip(group, strides)],
             [part.length for part in group],
         )
-        offsets = all_sums((part.inputs - part.inputs[:1]) * a for part, (a, _, _) in zip(group, strides))
-        numbers = all_sums(part.numbers for part in group)
+        offsets = sums((part.inputs - part.inputs[:1]) * a for part, (a, _, _) in zip(group, strides))
+        numbers = sums(part.numbers for part in group)
         again = np.pad(np.arange(len(offsets)), (0, at_least(len(offsets)) - len(offsets)))
         terms = (tuple((k, 0) for k in range(len(again))),)
         spec = ChosenSpec(dtype.name, tap_dtype.name, len(again), min(len(again), 1), terms, False, rows.unit)
@@ -144,8 +144,8 @@ def _scatter(
             [part.length for part in group],
         )
         apart = [np.array([s - g.sources[0] for s in g.sources], np.int64) for g in group]
-        data, taps = (all_sums(s * stride[k] for s, stride in zip(apart, strides)) for k in (0, 1))
-        outs = all_sums(np.arange(len(g.terms)) * c for g, (_, _, c) in zip(group, strides))
+        data, taps = (sums(s * stride[k] for s, stride in zip(apart, strides)) for k in (0, 1))
+        outs = sums(np.arange(len(g.terms)) * c for g, (_, _, c) in zip(group, strides))
         spec = ChosenSpec(
             dtype.name, tap_dtype.name, len(data), len(taps),
             tuple(tuple((s, s) for s, _ in of_output) for of_output in terms), True, rows.unit,

@@ -30,10 +30,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, start
+from fgrad.kernels.builder import PlanBuilder, start, sums
 from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_window
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
-from fgrad.kernels.cpu.conv_geometry import sums as _sums
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     NOWHERE,
@@ -186,12 +185,12 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
     phases = list(itertools.product(*cut))
     if g_count == 1 and last.window > 1 and _joins(geo) and not tabled_border:
         # The taps along the last dimension and the features are one run.
-        outer, inner = geo.dims[:-1], _sums([np.arange(last.window) * last.rhs_stride, inner])
+        outer, inner = geo.dims[:-1], sums([np.arange(last.window) * last.rhs_stride, inner])
         a_run = a_run if geo.features > 1 else last.lhs_stride * last.rhs_dilation
         records, last_run = [_joined(geo, phase) for phase in phases], len(inner)
     else:
         records = [_phase(geo, phase, run, last_run) for phase in phases]
-    taps = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     operand = Operand(b, run * geo.rhs_feature, np.add.outer(taps, inner), geo.rhs_column, last_run)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
@@ -223,7 +222,7 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
     )  # fmt: skip
     *outer, last = dims
     features, images, columns = np.arange(geo.features), np.arange(geo.rows), np.arange(geo.columns)
-    every = _sums([features * geo.rhs_feature, *(np.arange(d.window) * d.rhs_stride for d in outer)])
+    every = sums([features * geo.rhs_feature, *(np.arange(d.window) * d.rhs_stride for d in outer)])
     weights = Operand(
         b, 0, np.add.outer(every, np.arange(last.window) * last.rhs_stride), geo.rhs_column, last.window
     )  # fmt: skip
@@ -241,11 +240,11 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
             lined[:, : len(pixels)] = np.add.outer(lines[-1][0] * outer[-1].out_stride, places)
             places = lined.ravel()[: lined.size - (lined.shape[1] - len(pixels))]
         apart = outer[: len(outer) - flat]
-        to = _sums([images * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(apart, lines))])
+        to = sums([images * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(apart, lines))])
         source, reads, taps, run = np.zeros_like(to), np.zeros((0, 0), np.int64), np.zeros(0, np.int64), 0
         if all(t.size for _, t in phase):
-            source, run = _sums([images * (geo.features * plane), *_moves(apart, index)]), len(along)
-            first = _sums([features * plane, *_firsts(outer, index)]) + index[-1][0, 0]
+            source, run = sums([images * (geo.features * plane), *_moves(apart, index)]), len(along)
+            first = sums([features * plane, *_firsts(outer, index)]) + index[-1][0, 0]
             reads = np.add.outer(first, np.arange(run) * (step * last.rhs_dilation // last.lhs_dilation))
             met = numbers[np.ix_(features, *(t for _, t in lines))].ravel()
             taps = (met * last.window + along[0]) * width
@@ -292,7 +291,7 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
             dims = tuple([d._replace(rhs_stride=copy.lhs_stride) for d, copy in zip(geo.dims, copied)])
             geo = geo._replace(dims=dims, rhs_feature=image)
         return lane_window.plan_lane_window(builder, dtype, a, b, out, geo, dense)
-    lines = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    lines = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     weights = np.add.outer(lines, np.arange(last.window) * last.rhs_stride)
     every = Product(
         dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, weights.reshape(-1, 1), rhs_lane, 1), out=out, columns=lanes,
@@ -313,9 +312,9 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         # rows: pixels of one line, each reading row_step elements after the one before; a batch for each line
         index = [d.reads(p, t) for d, (p, t) in zip(geo.dims, group)]
         each = np.arange(geo.rows)
-        source = _sums([each * geo.lhs_row, *_moves(outer, index)])
-        to = _sums([each * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(outer, around))])
-        reads = _sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
+        source = sums([each * geo.lhs_row, *_moves(outer, index)])
+        to = sums([each * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(outer, around))])
+        reads = sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
         row_in = np.arange(len(pixels)) * (slide[1] * last.lhs_stride)
         taps = numbers[np.ix_(*(t for _, t in around))].ravel()
         record = Record(
@@ -346,14 +345,14 @@ def _slide(last: Dim, pixels: np.ndarray, taps: np.ndarray) -> tuple[int, int, i
 def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
     """The pixels of one phase of every dimension and the taps they meet."""
     window = np.arange(geo.window).reshape([d.window for d in geo.dims])
-    out = _sums([pixels * d.out_stride for d, (pixels, _) in zip(geo.dims, phase)])
+    out = sums([pixels * d.out_stride for d, (pixels, _) in zip(geo.dims, phase)])
     taps = window[np.ix_(*(taps for _, taps in phase))].ravel()
     if taps.size == 0:
         return Record(geo.rows * len(out), np.zeros_like(out), out, geo.lhs_row, geo.out_row, taps, taps, run, last_run)
     index = [d.reads(pixels, taps_) for d, (pixels, taps_) in zip(geo.dims, phase)]
     inside = [(i >= 0) & (i < d.size) for d, i in zip(geo.dims, index)]
     if all(i.all() for i in inside):  # offsets are a sum over tap and pixel
-        a_taps, row_in = _sums(_firsts(geo.dims, index)), _sums(_moves(geo.dims, index))
+        a_taps, row_in = sums(_firsts(geo.dims, index)), sums(_moves(geo.dims, index))
     else:
         total, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
         for d, i, ok in zip(geo.dims, index, inside):
@@ -394,18 +393,18 @@ def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense:
     records = []
     for group in itertools.product(*(d.clipped() for d in geo.dims)):
         index = [d.reads(pixels, taps) for d, (pixels, taps) in zip(geo.dims, group)]
-        row_out = _sums([*(p * d.out_stride for d, (p, _) in zip(geo.dims, group)), np.arange(geo.rows) * geo.out_row])
+        row_out = sums([*(p * d.out_stride for d, (p, _) in zip(geo.dims, group)), np.arange(geo.rows) * geo.out_row])
         if any(taps.size == 0 for _, taps in group):
             none = np.zeros(0, np.int64)
             records.append(Record(len(row_out), np.zeros_like(row_out), row_out, 0, 0, none, none, 0, 0))
             continue
-        row_in = _sums([*_moves(geo.dims, index), np.arange(geo.rows) * geo.lhs_row])
+        row_in = sums([*_moves(geo.dims, index), np.arange(geo.rows) * geo.lhs_row])
         along = index[-1][0, 0] * last.lhs_stride
-        a_taps = _sums(_firsts(outer, index)) + along
+        a_taps = sums(_firsts(outer, index)) + along
         met = outer_window[np.ix_(*(taps for _, taps in group[:-1]))].ravel()
         run = group[-1][1]
         records.append(Record(len(row_out), row_in, row_out, 0, 0, a_taps, met, len(run), len(run), int(run[0])))
-    rows = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    rows = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     operand = Operand(
         b, geo.rhs_feature, np.add.outer(rows, np.arange(last.window) * last.rhs_stride), geo.rhs_column, last.window
     )
@@ -445,10 +444,10 @@ def _tap_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: in
         geo = geo._replace(dims=dims, lhs_feature=image)
     *outer, last = geo.dims
     index = [d.reads(np.arange(d.out), np.arange(d.window)) for d in geo.dims]
-    reads = _sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
-    taps = _sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    source = _sums(_moves(outer, index))
-    to = _sums([np.arange(d.out) * d.out_stride for d in outer])
+    reads = sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
+    taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
+    source = sums(_moves(outer, index))
+    to = sums([np.arange(d.out) * d.out_stride for d in outer])
     run, columns = last.window, np.arange(geo.columns)
     step = last.rhs_dilation * last.lhs_stride
     record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)

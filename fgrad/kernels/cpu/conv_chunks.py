@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder
+from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
-from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, sums
+from fgrad.kernels.cpu.conv_geometry import Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import LINE, MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
+from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
 
@@ -64,13 +65,6 @@ def _cut(count: int, about: int) -> list[slice]:
     return [slice(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def _read(d: Dim) -> np.ndarray:
-    """Of shape [window, out]: the input element that a window position and a tap meet, or -1."""
-    position = np.add.outer(np.arange(d.window) * d.rhs_dilation, np.arange(d.out) * d.stride) - d.low
-    index = position // d.lhs_dilation
-    return np.where((position % d.lhs_dilation == 0) & (index >= 0) & (index < d.size), index, -1)
-
-
 def choose(geo: Geometry, itemsize: int) -> gemm_tiles.Tile | None:
     """The tile of the chunk nest, or None where the window nest does better."""
     adjacent = geo.lhs_row == 1 and geo.rhs_column == 1 and geo.out_column == 1
@@ -88,17 +82,6 @@ def _packed(images: int, lines: int, pixels: int, element: int, by_image: bool) 
     if by_image:
         return _Packed(element, pixels * images * element, images * element, panel)
     return _Packed(lines * pixels * element, pixels * element, element, panel)
-
-
-def _lines(dims: Sequence[Dim]) -> tuple[np.ndarray, np.ndarray]:
-    """Of shape [window, out] of these dimensions: where the line of A that they meet begins, and whether they do."""
-    offsets, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
-    for d in dims:
-        index = _read(d)
-        shape = (offsets.shape[0] * d.window, offsets.shape[1] * d.out)
-        offsets = (offsets[:, None, :, None] + (index * d.lhs_stride)[None, :, None, :]).reshape(shape)
-        exists = (exists[:, None, :, None] & (index >= 0)[None, :, None, :]).reshape(shape)
-    return offsets, exists
 
 
 def _boxes(geo: Geometry, offsets: np.ndarray, exists: np.ndarray, along: np.ndarray, step: int) -> list[_Box]:
@@ -177,7 +160,8 @@ def chunk_nest(
     """The steps; ``dense``: elements of the result if it is dense, else 0; ``tile``: what `choose` said."""
     *outer, last = geo.dims
     size, taps = dtype.itemsize, geo.pixels
-    met, along = _lines(outer), _read(last)
+    met, (index, meets) = lines_met(outer), last.met()
+    along = np.where(meets, index, -1)
     b_run = last.tap_step()
     a_run = b_run * last.rhs_dilation // last.lhs_dilation
     step = a_run if last.out == 1 else 1
@@ -192,14 +176,14 @@ def chunk_nest(
 
     # Tasks: blocks of panels, as many of each operand as are packed together; and parts of the chunks.
     row_panels, column_panels = -(-geo.rows // tile.mr), -(-geo.columns // tile.columns)
-    row_blocks, row_block = _blocks(row_panels, ROWS_BYTES // rows.panel)
-    column_blocks, column_block = _blocks(column_panels, COLUMNS_BYTES // columns.panel)
+    row_block, row_blocks = even_cut(row_panels, max(1, ROWS_BYTES // rows.panel), 1)
+    column_block, column_blocks = even_cut(column_panels, max(1, COLUMNS_BYTES // columns.panel), 1)
     tasks = len(geo.batches) * row_blocks * column_blocks
     chunks = len(boxes) * -(-geo.features // images)
     parts = 1
     if dense:
         parts = max(1, min(-(-MIN_TASKS // tasks), chunks, PART_BYTES // (dense * size)))
-    parts, share = _blocks(chunks, -(-chunks // parts))
+    share, parts = even_cut(chunks, -(-chunks // parts), 1)
     target, part = (builder.temp(parts * dense * size), dense * size) if parts > 1 else (out, 0)
 
     columns_at = row_block * rows.panel
@@ -224,9 +208,3 @@ def chunk_nest(
     builder.step(kernel, args, tasks * parts, "conv over the window, in chunks")
     if parts > 1:
         sum_parts(builder, target, out, parts, dense, dtype)
-
-
-def _blocks(count: int, most: int) -> tuple[int, int]:
-    """Even blocks of at most ``most`` (of one, if that is 0): how many, and how large they are."""
-    size = -(-count // -(-count // max(1, most)))
-    return -(-count // size), size

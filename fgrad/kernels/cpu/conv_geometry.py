@@ -66,13 +66,17 @@ class Dim(NamedTuple):
             found.append((pixels, taps[meets if border else useful]))
         return found
 
+    def met(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of shape [taps, pixels]: i(o, t), and whether they meet there."""
+        taps, pixels = np.arange(self.window) * self.rhs_dilation, np.arange(self.out) * self.stride
+        index, rest = np.divmod(np.add.outer(taps, pixels) - self.low, self.lhs_dilation)
+        return index, (rest == 0) & (index >= 0) & (index < self.size)
+
     def clipped(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(pixels, taps) such that every pair meets at an input element: pixels grouped by the taps they meet."""
         groups: dict[tuple[int, ...], list[int]] = {}
         taps = np.arange(self.window)
-        position = np.add.outer(taps * self.rhs_dilation, np.arange(self.out) * self.stride) - self.low
-        index = position // self.lhs_dilation
-        meets = (position % self.lhs_dilation == 0) & (index >= 0) & (index < self.size)
+        _, meets = self.met()
         for o in range(self.out):
             groups.setdefault(tuple(taps[meets[:, o]].tolist()), []).append(o)
         return [(np.array(pixels), np.array(met, np.int64)) for met, pixels in groups.items()]
@@ -151,6 +155,12 @@ def geometry(
     )  # fmt: skip
 
 
-def sums(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """All sums of one element of each part, the last part fastest."""
-    return functools.reduce(lambda total, part: np.add.outer(total, part).ravel(), parts, np.zeros(1, np.int64))
+def lines_met(dims: Sequence[Dim]) -> tuple[np.ndarray, np.ndarray]:
+    """Of shape [window, out] of these dimensions, flattened: offset of the lhs line that they meet, whether they do."""
+    offsets, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
+    for d in dims:
+        index, meets = d.met()
+        shape = (offsets.shape[0] * d.window, offsets.shape[1] * d.out)
+        offsets = (offsets[:, None, :, None] + (index * d.lhs_stride)[None, :, None, :]).reshape(shape)
+        exists = (exists[:, None, :, None] & meets[None, :, None, :]).reshape(shape)
+    return offsets, exists

@@ -32,10 +32,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder
+from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.body import Spec
-from fgrad.kernels.cpu.conv_geometry import Dim, Geometry
+from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, MIN_TASKS, NOWHERE, PART_BYTES, no_epilogue, sum_parts
 from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.cpu.scalar import Scalar
@@ -78,9 +78,7 @@ def plan_lane_window(
     inside = [_inside(last, first, count) for first, count in zip(_starts(spec.taps), spec.taps)]
     lead = inside[0][0]
     target = out if parts == 1 else builder.temp(parts * dense * size)
-    places = np.zeros(1, np.int64)
-    for d in geo.dims:
-        places = np.add.outer(places, np.arange(d.out) * d.out_stride).ravel()
+    places = sums(np.arange(d.out) * d.out_stride for d in geo.dims)
     scratch = -(-(-(-block // spec.width) * spec.width * taps * size) // 64) * 64
     args: tuple[Word, ...] = (
         a, b, target, builder.table(table), builder.table(places), builder.scratch(scratch), scratch,
@@ -124,15 +122,8 @@ def _lines(outer: Sequence[Dim]) -> np.ndarray:
     """[l, 1 + t]: the offset of line l in y, and of the line in x that it meets for t, or `NOWHERE`; without the lines
     that meet none.
     """
-    own, offsets, exists = np.zeros(1, np.int64), np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
-    for d in outer:
-        position = np.add.outer(np.arange(d.window) * d.rhs_dilation, np.arange(d.out) * d.stride) - d.low
-        index, rest = np.divmod(position, d.lhs_dilation)
-        meets = (rest == 0) & (index >= 0) & (index < d.size)
-        own = np.add.outer(own, np.arange(d.window) * d.rhs_stride).ravel()
-        shape = (len(own), offsets.shape[1] * d.out)
-        offsets = (offsets[:, None, :, None] + (index * d.lhs_stride)[None, :, None, :]).reshape(shape)
-        exists = (exists[:, None, :, None] & meets[None, :, None, :]).reshape(shape)
+    own = sums(np.arange(d.window) * d.rhs_stride for d in outer)
+    offsets, exists = lines_met(outer)
     table = np.column_stack([own, np.where(exists, offsets, NOWHERE)])
     return table[exists.any(axis=1)]
 

@@ -25,7 +25,8 @@ from fgrad.primitives import arithmetic, bitwise, compare
 from fgrad.primitives.convert import convert_p
 
 MOST_NODES = 12  # scalar rules computed again for one value
-SMALL = 16  # an operand so many times smaller than the loop is read from a cache
+SMALL = 16  # an operand so many times smaller than the loop is read from a cache,
+CACHED = 1 << 15  # as is one of at most so many bytes that every step of the outermost axis reads again
 
 _CHEAP: frozenset[Callable] = frozenset(
     p.cpu.rule  # type: ignore[union-attr]
@@ -151,7 +152,7 @@ class _Traffic:
             if len(maps) > MOST_NODES or any([n[1] not in _CHEAP for n in maps]):
                 continue
             views = [group.loads[group.nodes[i][1]] for i in cone if group.nodes[i][0] == "load"]
-            leaves = {(id(v.buffer), v.layout): v for v in views if distinct_bytes(v.layout) * SMALL > buffer.nbytes}
+            leaves = {(id(v.buffer), v.layout): v for v in views if not _is_small(v.layout, buffer.nbytes)}
             found.append(_Stored(group, node, buffer, groups, leaves))
         return found
 
@@ -205,6 +206,13 @@ class _Traffic:
         for b in (*old.reads, *group.reads):
             if b.made_by is not None:
                 self.known.pop(b.made_by, None)
+
+
+def _is_small(layout: Layout, nbytes: int) -> bool:
+    """Whether an operand of a loop over ``nbytes`` costs no traffic; batches of any size give the same answer."""
+    size = distinct_bytes(layout)
+    outermost = next((s for n, s in zip(layout.shape, layout.strides) if n > 1), 0)
+    return size * SMALL <= nbytes or (outermost == 0 and size <= CACHED)
 
 
 def _masks(group: Group, node: int) -> list[int]:
@@ -274,5 +282,5 @@ def _joins(late: Group, early: Group, at: int, made: dict[Buffer, int]) -> bool:
         return False
     shared = [v for v in late.loads if any(v.buffer is w.buffer and v.layout == w.layout for w in early.loads)]
     ready = all(made.get(v.buffer, -1) < at and v.fence < early.position for v in late.loads)
-    large = any(math.prod(late.shape) < SMALL * distinct_bytes(v.layout) // v.layout.dtype.itemsize for v in shared)
+    large = any(not _is_small(v.layout, math.prod(late.shape) * v.layout.dtype.itemsize) for v in shared)
     return ready and large and early.streams + late.streams - len(shared) <= MAX_STREAMS

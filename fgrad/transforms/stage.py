@@ -75,7 +75,7 @@ class StagingTrace(Trace):
     __slots__ = ("arg_names", "const_of", "consts", "constvars", "eqns", "inputs")
     keeps_sources = True
 
-    def __init__(self, name: str, parent: Trace, arg_names: Sequence[str] = ()):
+    def __init__(self, name: str, parent: Trace, arg_names: Callable[[], Sequence[str]]):
         super().__init__(name, parent)
         self.arg_names = arg_names
         self.inputs: list[Var] = []
@@ -127,7 +127,7 @@ class StagingTrace(Trace):
         for eqn in reversed(self.eqns):
             if not needed.isdisjoint(eqn.outvars):
                 needed.update(v for v in eqn.invars if isinstance(v, Var))
-        names = [n for v, n in zip(self.inputs, self.arg_names) if v in needed]
+        names = [n for v, n in zip(self.inputs, self.arg_names()) if v in needed]
         if tracer._var in self.inputs and names:
             return f"argument {names[0]}"
         if names:
@@ -151,9 +151,9 @@ def stage(
     avals: Sequence[ShapedArray],
     *,
     name: str = "make_jaxpr",
-    arg_names: Sequence[str] = (),
+    arg_names: Callable[[], Sequence[str]] = tuple,
 ) -> ClosedJaxpr:
-    """The jaxpr of ``fun(*tracers) -> list of outputs``, without dead equations."""
+    """The jaxpr of ``fun(*tracers) -> list of outputs``, without dead equations; ``arg_names()`` is for errors."""
     trace = StagingTrace(name, _trace.current_trace.get(), arg_names)
     inputs = [trace.new_input(a) for a in avals]
     with tracing(trace), blaming_by_turns():

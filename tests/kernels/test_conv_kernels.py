@@ -103,7 +103,7 @@ def test_random_depthwise(monkeypatch, dtype, bits):
             "lhs_dilation": (1, int(rng.integers(1, 3))), "rhs_dilation": (1, int(rng.integers(1, 3))),
             "dimension_numbers": ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)), "feature_group_count": x.shape[3],
         })  # fmt: skip
-    assert {"conv by lane", "conv by lane, sliding"} <= notes
+    assert {"conv by lane", "conv by lane, along lines"} <= notes
 
 
 @pytest.mark.parametrize("dtype", CAST_PRODUCTS)
@@ -289,7 +289,7 @@ def test_wide_depthwise_layers(channels):
     rng = np.random.default_rng(0)
     x, w = (rng.integers(-3, 4, (*shape, channels)).astype(np.float32) for shape in ((2, 7, 13), (3, 3, 1)))
     operands = [(a, Layout.contiguous(a.dtype, a.shape), a) for a in (x, w)]
-    assert "conv by lane, sliding" in check(*operands, {
+    assert "conv by lane, along lines" in check(*operands, {
         "window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
         "dimension_numbers": ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)), "feature_group_count": channels,
     })  # fmt: skip

@@ -46,7 +46,7 @@ KIND_WORDS, TAP_WORDS = 8, 5
 
 # Numbers of a tile's words.
 (ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE, PLACES, COUNT, O_STEP, BEGIN, END) = range(len(TILE_WORDS))  # fmt: skip
+ ACCUMULATE, PLACES, COUNT) = range(len(TILE_WORDS))  # fmt: skip
 WORD_BYTES = 8 * len(TILE_WORDS)
 
 

@@ -37,9 +37,9 @@ from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, MIN_TASKS, NOWHERE, PART_BYTES, no_epilogue, sum_parts
+from fgrad.kernels.cpu.lanecode import LaneWriter
 from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.cpu.scalar import Scalar
-from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
 
@@ -50,8 +50,6 @@ LANE_BYTES = 1 << 10  # of a pixel, in a task
 RUN_BYTES = 1 << 11  # of y, in a run, which is as far ahead as memory is asked for
 LEAST_RUN = 2 * PIXELS
 PART_PIXELS = 128  # fewer of y do not repay adding another part
-
-_INT64 = np.dtype(np.int64)
 
 
 def plan_lane_window(
@@ -163,12 +161,10 @@ class LaneWindow(Spec):
         _Writer(self, s).write()
 
 
-class _Writer:
+class _Writer(LaneWriter):
     def __init__(self, spec: LaneWindow, s: Scalar) -> None:
-        self.spec, self.s, self.code = spec, s, s.code
-        self.wide = Scalar(s.code, s.native_half, spec.lanes)
-        self.dtype = dtype_of(spec.dtype)
-        self.kind = memory_type(self.dtype)
+        super().__init__(spec, s)
+        self.spec = spec
         self.n_lines, self.n_taps = sum(spec.lines), sum(spec.taps)
 
     def write(self) -> None:
@@ -190,7 +186,7 @@ class _Writer:
             self.steps = code.divmod(code.add(code.minimum(block, left), str(width - 1)), str(width))[0]
             sums_of_all = code.mul(self.steps, str(self.n_lines * self.n_taps * width))
             with code.loop("0", sums_of_all, self.spec.lanes) as at:
-                self.put(Value(self.dtype, "zeroinitializer"), self.sums, at)
+                self.put(self.zeros, self.sums, at)
             first_line = code.mul(part, part_lines)
             with code.loop(first_line, code.minimum(code.add(first_line, part_lines), lines)) as line:
                 image, number = code.divmod(line, per_image)
@@ -306,11 +302,6 @@ class _Writer:
                 for line, row in zip(x, sums):
                     self.accumulate(row[c], self.vectors(line, at), factor)
 
-    def accumulate(self, total: str, x: Sequence[Value], y: Sequence[Value]) -> None:
-        for k, (a, b) in enumerate(zip(x, y)):
-            at = str(k * self.spec.lanes)
-            self.put(self.wide.add(self.get(total, at), self.wide.mul(a, b)), total, at)
-
     # ---- memory
 
     def store(self, out: str, places: str, out_lane: str) -> None:
@@ -340,32 +331,5 @@ class _Writer:
             for k, value in enumerate(self.vectors(*source)):
                 self.put(value, target[0], self.code.add(target[1], str(k * self.spec.lanes)))
 
-    def vectors(self, base: str, index: str) -> list[Value]:
-        return [self.get(base, self.code.add(index, str(k * self.spec.lanes))) for k in range(self.spec.vectors)]
-
-    def get(self, base: str, index: str) -> Value:
-        return self.wide.load(self.dtype, self.code.element(self.kind, base, index), group=False)
-
-    def put(self, value: Value, base: str, index: str) -> None:
-        self.wide.store(value, self.code.element(self.kind, base, index), group=False)
-
-    def number(self, table: str, index: str) -> str:
-        return self.s.load(_INT64, self.code.element("i64", table, index), group=False).ref
-
-    def set_number(self, number: str, table: str, index: str) -> None:
-        self.s.store(Value(_INT64, number), self.code.element("i64", table, index), group=False)
-
-    def fetch(self, base: str, index: str) -> None:
-        for k in range(self.spec.vectors):
-            at = self.code.add(index, str(k * self.spec.lanes))
-            self.code.prefetch(self.code.element(self.kind, base, at))
-
     def exists(self, line: str) -> str:
         return self.compare("ne", line, str(NOWHERE))
-
-    def compare(self, how: str, a: str, b: str) -> str:
-        return self.code.op(f"icmp {how} i64 {a}, {b}")
-
-    def lane_of(self, step: str) -> str:
-        """The first lane of a step; the last step reaches back into the one before, so that it is full."""
-        return self.code.minimum(self.code.mul(step, str(self.spec.width)), self.last)

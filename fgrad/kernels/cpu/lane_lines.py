@@ -43,7 +43,7 @@ from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, LINE, epilogue_words
-from fgrad.kernels.cpu.lanecode import LaneWriter
+from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneWriter
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import dtype_name
@@ -54,8 +54,6 @@ MOST_BLOCK = 8  # lines or pixels
 LANE_BYTES = 1 << 10  # of a pixel, in a task: what a block reads stays in the L1 cache
 BLOCK_WORK = 16  # of a block's own, in loads
 
-_ONE = Dim(1, 1, 1, 1, 0, 1, 1, 0, 0, 0)
-
 
 def takes(dims: Sequence[Dim]) -> bool:
     """Whether a block holds a period of lines and pixels, and registers the weights of a line."""
@@ -65,7 +63,7 @@ def takes(dims: Sequence[Dim]) -> bool:
 def plan_lane_lines(builder: PlanBuilder, dtype: np.dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry) -> None:
     """Of one feature a group, and groups adjacent in both operands and the result."""
     size, lanes = dtype.itemsize, len(geo.batches)
-    *outer, line, last = _ONE, *geo.dims
+    *outer, line, last = ONE_LINE, *geo.dims
     table = _planes(outer)
     around = not gemm_tiles.host().keeps(geo.rows * geo.pixels * lanes * size)
     strides = (geo.out_row, line.out_stride, last.out_stride, *table[:, 0])
@@ -122,37 +120,6 @@ def _planes(outer: Sequence[Dim]) -> np.ndarray:
     for row, found, met in zip(table, offsets.T, exists.T):
         row[2 : 2 + 2 * row[1] : 2], row[3 : 3 + 2 * row[1] : 2] = found[met], weights[met]
     return table
-
-
-@dataclass(frozen=True)
-class Along:
-    """``block`` neighbours along a dimension and the ``taps`` of its window; ``low`` is below ``lhs_dilation``."""
-
-    block: int
-    taps: int
-    stride: int
-    lhs_dilation: int
-    rhs_dilation: int
-    low: int
-
-    @classmethod
-    def of(cls, d: Dim, block: int) -> Along:
-        return cls(block, d.window, d.stride, d.lhs_dilation, d.rhs_dilation, d.low % d.lhs_dilation)
-
-    @property
-    def advance(self) -> int:
-        """Elements of x from block to block."""
-        return self.block * self.stride // self.lhs_dilation
-
-    @property
-    def meetings(self) -> dict[int, list[tuple[int, int]]]:
-        """Place in x, counted from the block's -> the (neighbour, tap) that meet it."""
-        found: dict[int, list[tuple[int, int]]] = {}
-        for i, tap in itertools.product(range(self.block), range(self.taps)):
-            place, rest = divmod(i * self.stride + tap * self.rhs_dilation - self.low, self.lhs_dilation)
-            if rest == 0:
-                found.setdefault(place, []).append((i, tap))
-        return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,59 @@
-"""What kernels lane by lane share: vectors of neighbouring lanes, numbers in tables, and memory that is asked for."""
+"""What kernels lane by lane share: what a block of neighbours meets, vectors of lanes, numbers in tables, and memory
+that is asked for.
+"""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from fgrad.kernels.cpu.conv_geometry import Dim
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
 
 _INT64 = np.dtype(np.int64)
+
+#: The dimension before the last one, where there is none.
+ONE_LINE = Dim(1, 1, 1, 1, 0, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Along:
+    """``block`` neighbours along a dimension and the ``taps`` of its window; ``low`` is below ``lhs_dilation``."""
+
+    block: int
+    taps: int
+    stride: int
+    lhs_dilation: int
+    rhs_dilation: int
+    low: int
+
+    @classmethod
+    def of(cls, d: Dim, block: int) -> Along:
+        return cls(block, d.window, d.stride, d.lhs_dilation, d.rhs_dilation, d.low % d.lhs_dilation)
+
+    @classmethod
+    def of_window(cls, d: Dim, block: int) -> Along:
+        """Neighbours in the window, each with the taps of the result."""
+        return cls(block, d.out, d.rhs_dilation, d.lhs_dilation, d.stride, d.low % d.lhs_dilation)
+
+    @property
+    def advance(self) -> int:
+        """Elements of x from block to block."""
+        return self.block * self.stride // self.lhs_dilation
+
+    @property
+    def meetings(self) -> dict[int, list[tuple[int, int]]]:
+        """Place in x, counted from the block's -> the (neighbour, tap) that meet it."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for i, tap in itertools.product(range(self.block), range(self.taps)):
+            place, rest = divmod(i * self.stride + tap * self.rhs_dilation - self.low, self.lhs_dilation)
+            if rest == 0:
+                found.setdefault(place, []).append((i, tap))
+        return dict(sorted(found.items()))
 
 
 class _Lanes(Protocol):

@@ -7,7 +7,7 @@ k are the groups; l and w are the window's positions along the dimensions before
 and j are the result's.  ``line`` is a table, which also says where x has no such line.
 
 A tile of taps (t, j) has its sums in registers while a run of pixels passes by, of one or several neighbouring lines;
-what several of them, and of `PIXELS` neighbours, meet of x is loaded once.  All lanes of a run come before the next
+what several of them, and of neighbours in a line, meet of x is loaded once.  All lanes of a run come before the next
 run, since they are what is adjacent in memory; meanwhile the memory of the next run is asked for.  Nothing beyond x is
 multiplied: lines that do not exist are left out, and pixels at a line's ends ask for each tap.  A task adds up a part
 of the lines in scratch memory.  The words of ``args``, all offsets and strides in elements:
@@ -45,13 +45,13 @@ from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
 
-PIXELS = 4  # of a step
+PIXELS = (4, 3, 5)  # of a step
 LINES = 10  # of x and y at a time; where they are a power of 2 apart, they meet in the same sets of a cache
 CHAINS = 8  # sums that hide the latency of a multiply-add
 MOST_TAPS = 128  # each is code of its own
 LANE_BYTES = 1 << 10  # of a pixel, in a task
 RUN_BYTES = 1 << 10  # of a line of y, in a run, which is as far ahead as memory is asked for
-LEAST_RUN = 2 * PIXELS
+LEAST_RUN = 8
 PART_PIXELS = 128  # fewer of y do not repay adding another part
 
 
@@ -78,7 +78,7 @@ def plan_lane_window(
         parts = max(1, min(wanted, lines * pixels // PART_PIXELS, PART_BYTES // (dense * size)))
     part_lines = -(-lines // parts)
     parts = max(-(-lines // max(part_lines, 1)), 1)
-    run = max(RUN_BYTES // (block * size) // PIXELS * PIXELS, LEAST_RUN // spec.lines.block, PIXELS)
+    run = -(-max(RUN_BYTES // (block * size), LEAST_RUN // spec.lines.block) // spec.pixels) * spec.pixels
     inside = [_inside(last, first, count) for first, count in zip(_starts(spec.taps), spec.taps)]
     lead = inside[0][0]
     target = out if parts == 1 else builder.temp(parts * dense * size)
@@ -98,25 +98,40 @@ def plan_lane_window(
 
 
 def _spec(dtype: np.dtype, geo: Geometry, line: Dim, last: Dim, unit: bool) -> LaneWindow:
-    """The tiles of taps: as few as the registers allow; several vectors where a tile of one has too few sums, or else
-    several lines at a time.
+    """The tiles of taps: as few as the registers allow; several vectors where a tile of one has too few sums; lines and
+    pixels of the least estimated work.
     """
     machine = gemm_tiles.host()
     free = machine.registers - machine.registers // 8  # fewer left over, and LLVM spills some
-    taps = _even(last.out, free - PIXELS)
-    tiles = _even(math.prod(d.out for d in geo.dims[:-1]), (free - PIXELS) // taps[0])
+    taps = _even(last.out, free - PIXELS[0])
+    tiles = _even(math.prod(d.out for d in geo.dims[:-1]), (free - PIXELS[0]) // taps[0])
     lanes = min(machine.lanes(dtype.itemsize), 1 << (len(geo.batches).bit_length() - 1))
     vectors, sums = 1, tiles[0] * taps[0]
     while vectors * sums < CHAINS and 2 * vectors * lanes <= len(geo.batches):
-        if 2 * vectors * (sums + PIXELS + 1) >= machine.registers:
+        if 2 * vectors * (sums + PIXELS[0] + 1) >= machine.registers:
             break
         vectors *= 2
-    most = ((free - 1) // vectors - sums) // PIXELS if len(tiles) == len(taps) == 1 else 1
-    choices = [Along.of_window(line, n) for n in range(1, max(most, 1) + 1) if line.window % n == 0]
-    lines = [choice for choice in choices if choice.block + len(choice.meetings) <= LINES] or choices[:1]
-    return LaneWindow(
-        dtype_name(dtype), lanes, vectors, lines[-1], tiles, taps, last.rhs_dilation, last.stride, unit
-    )  # fmt: skip
+    first, end = _inside(last, 0, taps[0])
+    met = (tiles[0] // line.out) * taps[0]  # sums of a line of the window
+
+    def work(lines: Along, pixels: int) -> float:
+        """Of a line: loads and products of those pixels that are taken together, and of the others."""
+        steps, found = (end - first) // pixels, len(lines.meetings)
+        places = len({u * last.rhs_dilation + j * last.stride for u in range(pixels) for j in range(taps[0])})
+        products = sum(map(len, lines.meetings.values())) * max(met, 1)
+        together = pixels * (lines.block + products) + found * places
+        one = lines.block + products + 2 * found * taps[0]  # each asks whether there is such a tap
+        return (steps * together + (last.window - steps * pixels) * one) / lines.block
+
+    best, least = (Along.of_window(line, 1), PIXELS[0]), math.inf
+    several = len(tiles) == len(taps) == 1
+    for pixels, n in itertools.product(PIXELS, range(1, LINES) if several else (1,)):
+        lines = Along.of_window(line, n)
+        if line.window % n or n + len(lines.meetings) > LINES or (sums + n * pixels) * vectors + 1 > free:
+            continue
+        if (cost := work(lines, pixels)) < least:
+            best, least = (lines, pixels), cost
+    return LaneWindow(dtype_name(dtype), lanes, vectors, *best, tiles, taps, last.rhs_dilation, last.stride, unit)
 
 
 def _even(count: int, most: int) -> tuple[int, ...]:
@@ -137,8 +152,8 @@ def _lines(outer: Sequence[Dim], line: Dim, lines: Along) -> np.ndarray:
     planes, exist = lines_met(outer)
     blocks = np.arange(line.window // lines.block)
     index = np.add.outer(blocks * lines.advance - line.low // line.lhs_dilation, list(lines.meetings))
-    met = exist.T[:, None, :, None] & ((index >= 0) & (index < line.size))[None, :, None, :]
-    offsets = planes.T[:, None, :, None] + (index * line.lhs_stride)[None, :, None, :]
+    met = exist[:, None, :, None] & ((index >= 0) & (index < line.size))[None, :, None, :]
+    offsets = planes[:, None, :, None] + (index * line.lhs_stride)[None, :, None, :]
     starts = sums([own, blocks * (lines.block * line.rhs_stride)])
     return np.column_stack([starts, np.where(met, offsets, NOWHERE).reshape(len(starts), -1)])
 
@@ -153,14 +168,15 @@ def _inside(last: Dim, first: int, count: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class LaneWindow(Spec):
-    """A step of lanes is ``vectors`` of ``lanes``; ``lines`` of y are taken at a time; tiles are ``tiles`` of t by
-    ``taps`` of j; ``unit``: lanes are adjacent in the result.
+    """A step of lanes is ``vectors`` of ``lanes``; ``lines`` of y and ``pixels`` of each are taken at a time; tiles are
+    ``tiles`` of t by ``taps`` of j; ``unit``: lanes are adjacent in the result.
     """
 
     dtype: str
     lanes: int
     vectors: int
     lines: Along
+    pixels: int
     tiles: tuple[int, ...]
     taps: tuple[int, ...]
     step: int
@@ -294,28 +310,28 @@ class _Writer(LaneWriter):
             self.set_number(begin, pixel, "0")
             with code.repeat(lambda: self.compare("slt", self.number(pixel, "0"), end)):
                 w = self.number(pixel, "0")
-                several = self.compare("sle", code.add(w, str(PIXELS)), full[1])
+                several = self.compare("sle", code.add(w, str(spec.pixels)), full[1])
                 several = code.op(f"and i1 {several}, {self.compare('sge', w, full[0])}")
                 with code.when(several):
                     self.pixels(w, x, y, y_ahead, taps)
-                    self.set_number(code.add(w, str(PIXELS)), pixel, "0")
+                    self.set_number(code.add(w, str(spec.pixels)), pixel, "0")
                 with code.when(code.op(f"xor i1 {several}, true")):
                     self.pixel(w, x, y, taps)
                     self.set_number(code.add(w, "1"), pixel, "0")
             self.copy(self.sums, places, sums, into=False)
 
     def pixels(self, w: str, x: Sequence[_Line], y: Sequence[str], y_ahead: Sequence[str], taps: range) -> None:
-        """`PIXELS` neighbours that meet x for all taps; ``y_ahead``: where the next run of y is, or nothing."""
+        """Neighbours that meet x for all taps; ``y_ahead``: where the next run of y is, or nothing."""
         code, spec = self.code, self.spec
         factors: dict[tuple[int, int], list[Value]] = {}
-        for u in range(PIXELS):
+        for u in range(spec.pixels):
             at = code.mul(code.add(w, str(u)), self.y_step)
             for i, line in enumerate(y):
                 factors[i, u] = self.vectors(line, at)
             for line in y_ahead:
                 self.fetch(line, at)
         meetings: dict[int, list[tuple[int, int]]] = {}
-        for u, (c, j) in itertools.product(range(PIXELS), enumerate(taps)):
+        for u, (c, j) in itertools.product(range(spec.pixels), enumerate(taps)):
             meetings.setdefault(u * spec.step + j * spec.tap_step, []).append((u, c))
         start = code.add(self.first, code.mul(w, str(spec.step)))
         for met in x:
@@ -325,7 +341,7 @@ class _Writer(LaneWriter):
                     values = self.vectors(met.base, at)
                     for (u, c), (i, sums) in itertools.product(meets, met.meets):
                         self.accumulate(sums[c], values, factors[i, u])
-                    if met.ahead and position > max(meetings) - PIXELS * spec.step:
+                    if met.ahead and position > max(meetings) - spec.pixels * spec.step:
                         self.fetch(met.ahead, at)
 
     def pixel(self, w: str, x: Sequence[_Line], y: Sequence[str], taps: range) -> None:

@@ -174,36 +174,34 @@ class _Writer(LaneWriter):
         for k in range(self.n_vectors):
             self.put(self.zeros, self.none, str(k * self.lanes))
 
-        def tasks(around: bool) -> None:
-            with code.loop("%begin", "%end") as task:
-                number, block = code.divmod(task, blocks)
-                number, line = code.divmod(number, line_blocks)
-                image, plane = code.divmod(number, planes)
-                lane, end = (
-                    code.mul(code.op(f"udiv i64 {code.mul(n, units)}, {blocks}"), unit)
-                    for n in (block, code.add(block, "1"))
-                )
-                self.n_lanes = code.sub(end, lane)
-                self.last = code.sub(self.n_lanes, str(self.width))
-                entry = code.element("i64", table, code.mul(plane, words))
-                own, self.count = (self.number(entry, str(k)) for k in (0, 1))
-                self.met = code.element("i64", entry, "2")
-                self.line = code.mul(line, str(self.spec.lines.block))
-                self.x_line = code.add(self.lines.first, code.mul(line, str(self.spec.lines.advance)))
-                x_start = code.add(code.mul(image, x_image), code.mul(self.x_line, self.lines.x))
-                start = code.add(own, code.add(code.mul(image, out_image), code.mul(self.line, self.lines.out)))
-                self.x = code.element(self.kind, x, code.add(lane, x_start))
-                self.w = code.element(self.kind, w, lane)
-                self.out = code.element(self.kind, out, code.add(lane, start))
-                self.block_of_lines(around)
-
-        if not self.spec.around:
-            return tasks(around=False)
-        rest = code.op(f"and i64 {code.op(f'ptrtoint ptr {out} to i64')}, {LINE - 1}")
-        for how in ("eq", "ne"):
-            with code.when(self.compare(how, rest, "0")):
-                tasks(around=how == "eq")
-        code.line("fence seq_cst")  # nothing else orders such stores
+        # how results are stored: around the cache or not, and when
+        self.ways = [(False, "true")]
+        if self.spec.around:
+            rest = code.op(f"and i64 {code.op(f'ptrtoint ptr {out} to i64')}, {LINE - 1}")
+            self.ways = [(False, self.compare("ne", rest, "0")), (True, self.compare("eq", rest, "0"))]
+        with code.loop("%begin", "%end") as task:
+            number, block = code.divmod(task, blocks)
+            number, line = code.divmod(number, line_blocks)
+            image, plane = code.divmod(number, planes)
+            lane, end = (
+                code.mul(code.op(f"udiv i64 {code.mul(n, units)}, {blocks}"), unit)
+                for n in (block, code.add(block, "1"))
+            )
+            self.n_lanes = code.sub(end, lane)
+            self.last = code.sub(self.n_lanes, str(self.width))
+            entry = code.element("i64", table, code.mul(plane, words))
+            own, self.count = (self.number(entry, str(k)) for k in (0, 1))
+            self.met = code.element("i64", entry, "2")
+            self.line = code.mul(line, str(self.spec.lines.block))
+            self.x_line = code.add(self.lines.first, code.mul(line, str(self.spec.lines.advance)))
+            x_start = code.add(code.mul(image, x_image), code.mul(self.x_line, self.lines.x))
+            start = code.add(own, code.add(code.mul(image, out_image), code.mul(self.line, self.lines.out)))
+            self.x = code.element(self.kind, x, code.add(lane, x_start))
+            self.w = code.element(self.kind, w, lane)
+            self.out = code.element(self.kind, out, code.add(lane, start))
+            self.block_of_lines()
+        if self.spec.around:
+            code.line("fence seq_cst")  # nothing else orders such stores
 
     def epilogue(self) -> Callable[[str, str], None]:
         """Reads its words; the returned function calls it for ``count`` pixels from ``to`` on."""
@@ -221,7 +219,7 @@ class _Writer(LaneWriter):
 
         return call
 
-    def block_of_lines(self, around: bool) -> None:
+    def block_of_lines(self) -> None:
         """All blocks of pixels of a task's lines."""
         code, pixels = self.code, self.pixels
         block, advance = str(pixels.along.block), str(pixels.along.advance)
@@ -244,14 +242,14 @@ class _Writer(LaneWriter):
             whole = code.op(f"and i1 {whole}, {code.op(f'and i1 {above}, {below}')}")
             for taken, limit in ((whole, ""), (code.op(f"xor i1 {whole}, true"), pixels_left)):
                 with code.when(taken), code.loop("0", steps) as step:
-                    self.step(self.lane_of(step), out, ahead, lines_left, limit, around)
+                    self.step(self.lane_of(step), out, ahead, lines_left, limit)
             if self.after is not None:
                 for i in range(self.lines.along.block):
                     with code.when(self.compare("sgt", lines_left, str(i))):
                         to = code.element(self.kind, out, code.mul(self.lines.out, str(i)))
                         self.after(to, code.minimum(pixels_left, block))
 
-    def step(self, lane: str, out: str, ahead: str, lines_left: str, limit: str, around: bool) -> None:
+    def step(self, lane: str, out: str, ahead: str, lines_left: str, limit: str) -> None:
         """Some lanes of a block whose pixels all exist and meet nothing but x; or of which ``limit`` exist."""
         code, lines, pixels = self.code, self.lines, self.pixels
         shape = list(itertools.product(range(lines.along.block), range(pixels.along.block)))
@@ -266,30 +264,34 @@ class _Writer(LaneWriter):
             source = code.element(self.kind, self.x, code.add(code.add(offset, lane), code.mul(self.place, pixels.x)))
             taps = code.element(self.kind, self.w, code.add(row, lane))
             weights = self.weights(taps, range(lines.along.taps)) if self.held else {}
+            offsets = {place: code.mul(pixels.x, str(place)) for place in pixels.met}
             for line, of_line in lines.met.items():
                 with code.when(self.compare("ult", code.add(self.x_line, str(line)), lines.size)):
                     if not self.held:
                         weights = self.weights(taps, [t for _, t in of_line])
                     start = code.element(self.kind, source, code.mul(lines.x, str(line)))
                     for place, of_pixel in pixels.met.items():
-                        at = code.element(self.kind, start, code.mul(pixels.x, str(place)))
+                        at = code.element(self.kind, start, offsets[place])
                         if limit:
                             at = code.op(f"select i1 {inside[place]}, ptr {at}, ptr {self.none}")
                         values = self.vectors(at, "0")
                         for (i, t), (o, j) in itertools.product(of_line, of_pixel):
                             self.accumulate(sums[i, o], values, weights[t, j])
+        places = {o: code.mul(pixels.out, str(o)) for o in range(pixels.along.block)}
         new = itertools.product(*(range(d.farthest + 1 - d.along.advance, d.farthest + 1) for d in (lines, pixels)))
         for line, place in new:
             at = code.add(code.mul(lines.x, str(line)), code.mul(pixels.x, str(place)))
             self.fetch(self.x, code.add(code.add(ahead, lane), at))
-        for i, o in shape:
-            exists = self.compare("sgt", lines_left, str(i))
-            if limit:
-                exists = code.op(f"and i1 {exists}, {self.compare('sgt', limit, str(o))}")
-            with code.when(exists):
-                to = code.add(code.mul(lines.out, str(i)), code.mul(pixels.out, str(o)))
-                for k, value in enumerate(self.vectors(sums[i, o], "0")):
-                    self.put(value, out, code.add(code.add(to, lane), str(k * self.lanes)), around)
+        for around, taken in self.ways:
+            with code.when(taken):
+                for i, o in shape:
+                    exists = self.compare("sgt", lines_left, str(i))
+                    if limit:
+                        exists = code.op(f"and i1 {exists}, {self.compare('sgt', limit, str(o))}")
+                    with code.when(exists):
+                        to = code.add(code.mul(lines.out, str(i)), places[o])
+                        for k, value in enumerate(self.vectors(sums[i, o], "0")):
+                            self.put(value, out, code.add(code.add(to, lane), str(k * self.lanes)), around)
 
     def weights(self, base: str, lines: Sequence[int]) -> dict[tuple[int, int], list[Value]]:
         """Of some lines of the window, by line and pixel."""

@@ -82,7 +82,7 @@ def plan_lane_lines(builder: PlanBuilder, dtype: np.dtype, a: Ptr, b: Ptr, out: 
         args += epilogue_words(builder, out, -(-lanes // blocks), size, 1)
     work = spec.lines.block * last.out * -(-lanes // blocks) * math.prod(d.window for d in geo.dims)
     extent = geo.rows * len(table) * lines * blocks
-    builder.step(spec, args, extent, "conv by lane, along lines", GRAIN_WORK // max(work, 1))
+    builder.step(spec, args, extent, "conv by lane, along lines", -(-GRAIN_WORK // max(work, 1)))
 
 
 def _spec(dtype: np.dtype, groups: int, task: int, line: Dim, last: Dim, epilogue: bool, around: bool) -> LaneLines:

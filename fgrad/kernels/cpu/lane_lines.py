@@ -96,7 +96,7 @@ def _spec(dtype: np.dtype, groups: int, task: int, line: Dim, last: Dim, epilogu
     for rows, columns in itertools.product(*(range(d.period(), MOST_BLOCK + 1, d.period()) for d in (line, last))):
         block = Along.of(line, rows), Along.of(last, columns)
         sums, weights, of_line = (n * vectors for n in (rows * columns, line.window * last.window, last.window))
-        held = rows > line.period()
+        held = rows > 1  # weights of a plane are in registers
         if sums + (weights if held else of_line) + 1 >= machine.registers:
             continue
         (lines, pixels), met = (list(d.meetings.values()) for d in block), block[0].advance * block[1].advance

@@ -105,7 +105,7 @@ def test_random_depthwise(monkeypatch, dtype, bits):
             "lhs_dilation": (1, int(rng.integers(1, 3))), "rhs_dilation": (1, int(rng.integers(1, 3))),
             "dimension_numbers": ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)), "feature_group_count": x.shape[3],
         })  # fmt: skip
-    assert {"conv by lane", "conv by lane, sliding"} <= notes
+    assert {"conv by lane", "conv by lane, along lines"} <= notes
 
 
 @pytest.mark.parametrize("dtype", CAST_PRODUCTS)
@@ -197,6 +197,8 @@ DEPTHWISE = {
     "dilated": (2, (17, 19), 20, (3, 3), 2, 1, 2),
     "strided and dilated": (2, (20, 25), 20, (3, 2), 2, 3, 2),
     "cut into tiles": (2, (13, 15), 18, (7, 7), 3, 1, 1),
+    "blocks of two lines": (2, (18, 13), 40, (3, 3), 1, 1, 1),
+    "three dimensions in blocks": (1, (6, 8, 9), 40, (2, 2, 2), 1, 2, 1),
     "mostly border": (2, (9, 9), 18, (5, 5), 4, 1, 1),
     "cropped": (2, (12, 12), 18, (3, 3), -1, 1, 1),
     "one tap": (2, (7, 9), 40, (1, 1), 0, 1, 1),
@@ -314,14 +316,52 @@ def test_where_a_chunk_is_fetched():
 
 @pytest.mark.parametrize("channels", [255, 256, 300])
 def test_wide_depthwise_layers(channels):
-    """More channels than a sliding tile takes at a time."""
+    """More channels than a task takes at a time."""
     rng = np.random.default_rng(0)
     x, w = (rng.integers(-3, 4, (*shape, channels)).astype(np.float32) for shape in ((2, 7, 13), (3, 3, 1)))
     operands = [(a, Layout.contiguous(a.dtype, a.shape), a) for a in (x, w)]
-    assert "conv by lane, sliding" in check(*operands, {
+    assert "conv by lane, along lines" in check(*operands, {
         "window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "lhs_dilation": (1, 1), "rhs_dilation": (1, 1),
         "dimension_numbers": ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)), "feature_group_count": channels,
     })  # fmt: skip
+
+
+# size, channels, kernel, stride, lhs_dilation: blocks with borders, strided layers and their input gradients
+LARGE = [((9, 13), 32, (3, 3), 1, 1), ((11, 10), 64, (3, 3), 2, 1), ((6, 7), 32, (3, 3), 1, 2),
+         ((5, 4, 6), 32, (2, 3, 3), 1, 1), ((8, 9), 320, (5, 5), 1, 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_large_results_are_stored_around_the_cache(monkeypatch, dtype, bits):
+    """The same bits as by way of it, also where the result does not begin with a line of the cache."""
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    machine = gemm_tiles.host()
+    for size, channels, kernel, stride, inserted in LARGE:
+        space = len(size)
+        x, w = (rng.standard_normal(n).astype(dtype) for n in ((2, *size, channels), (*kernel, 1, channels)))
+        reach = [(n - 1) * inserted + 1 for n in size]
+        out = [(n + 2 - k) // stride + 1 for n, k in zip(reach, kernel)]
+        layouts = [Layout.contiguous(a.dtype, a.shape) for a in (x, w, np.empty((2, *out, channels), dtype))]
+        spec = (0, space + 1, *range(1, space + 1))
+        found = []
+        for cache in (None, 1):
+            monkeypatch.setattr(gemm_tiles, "host", lambda cache=cache: machine._replace(cache=cache))
+            plan = plan_conv(
+                layouts[:2], layouts[2:], window_strides=(stride,) * space, padding=((1, 1),) * space,
+                lhs_dilation=(inserted,) * space, rhs_dilation=(1,) * space,
+                dimension_numbers=(spec, (space + 1, space, *range(space)), spec), feature_group_count=channels,
+            )  # fmt: skip
+            (step,) = plan.steps
+            assert step.kernel_name.endswith("_around") == (cache is not None)
+            program = from_plan(plan, layouts[:2], layouts[2:])
+            memory = np.full(layouts[2].size * x.itemsize + 128, 99, np.uint8)
+            first = -memory.ctypes.data % 64
+            for offset, threads in itertools.product((0, 16), (1, 2)):
+                given = memory[first + offset :][: layouts[2].size * x.itemsize].view(dtype).reshape(layouts[2].shape)
+                monkeypatch.setattr(config, "num_threads", lambda threads=threads: threads)
+                found.append(program(x, w, outs=(given,))[0].tobytes())
+                memory[:] = 99
+        assert len(set(found)) == 1
 
 
 def test_sums_do_not_depend_on_threads(monkeypatch):

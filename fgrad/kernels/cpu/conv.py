@@ -18,7 +18,8 @@ dimension and lhs batch elements, adjacent in the input, fill vectors better.
 and those of pixels along the last dimension are not.
 
 *Lane nest* (depthwise, and its gradients): where each group has one output feature, the groups are the lanes of
-vectors, and the rows are output pixels; or, where the window is longer than the result, those of `lane_window`.
+vectors.  It has kernels of its own, `lane_lines`, or, where the window is longer than the result, `lane_window`; the
+rest are products whose rows are output pixels.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, start, sums
-from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_window
+from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_lines, lane_window
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
@@ -277,69 +277,32 @@ def _groups(geo: Geometry) -> list[list[tuple[np.ndarray, np.ndarray]]] | None:
 
 def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
     lane, rhs_lane, out_lane = (int(stride) for stride in geo.batches[1])
-    lanes = len(geo.batches)
-    if lane != 1 or (any(d.is_padded() for d in geo.dims) and geo.window * geo.pixels > TABLE_LIMIT):
+    lanes, last = len(geo.batches), geo.dims[-1]
+    by_window = geo.window > geo.pixels <= lane_window.MOST_TAPS and last.lhs_dilation == 1
+    by_line = not by_window and geo.features == 1 and out_lane == 1 and lane_lines.takes(geo.dims)
+    tabled = not (by_window or by_line) and geo.window * geo.pixels > TABLE_LIMIT
+    if lane != 1 or (tabled and any(d.is_padded() for d in geo.dims)):
         by_row = geo.features == 1
         images, image = (geo.rows, geo.lhs_row) if by_row else (geo.features, geo.lhs_feature)
         a, dims, image = _padded_copy(builder, dtype, a, geo.dims, images, image, lanes, lane)
         geo = geo._replace(dims=dims, lhs_row=image) if by_row else geo._replace(dims=dims, lhs_feature=image)
-    *outer, last = geo.dims
-    if geo.window > geo.pixels <= lane_window.MOST_TAPS and last.lhs_dilation == 1:
-        if rhs_lane != 1:
-            whole = [Dim(d.window, 1, d.window, 1, 0, 1, 1, d.rhs_stride, 0, 0) for d in geo.dims]
-            b, copied, image = _padded_copy(builder, dtype, b, whole, geo.features, geo.rhs_feature, lanes, rhs_lane)
-            dims = tuple([d._replace(rhs_stride=copy.lhs_stride) for d, copy in zip(geo.dims, copied)])
-            geo = geo._replace(dims=dims, rhs_feature=image)
+    if rhs_lane != 1 and (by_window or by_line):
+        whole = [Dim(d.window, 1, d.window, 1, 0, 1, 1, d.rhs_stride, 0, 0) for d in geo.dims]
+        b, copied, image = _padded_copy(builder, dtype, b, whole, geo.features, geo.rhs_feature, lanes, rhs_lane)
+        dims = tuple([d._replace(rhs_stride=copy.lhs_stride) for d, copy in zip(geo.dims, copied)])
+        geo = geo._replace(dims=dims, rhs_feature=image)
+    if by_window:
         return lane_window.plan_lane_window(builder, dtype, a, b, out, geo, dense)
-    lines = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    weights = np.add.outer(lines, np.arange(last.window) * last.rhs_stride)
-    every = Product(
-        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, weights.reshape(-1, 1), rhs_lane, 1), out=out, columns=lanes,
-        out_column=out_lane, records=[], g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0, out_size=dense,
-        a_rows="lanes", note="conv by lane",
+    if by_line:
+        return lane_lines.plan_lane_lines(builder, dtype, a, b, out, geo)
+    weights = sums([np.arange(d.window) * d.rhs_stride for d in geo.dims])
+    records = [_phase(geo, phase, 1, 1) for phase in itertools.product(*(d.phases() for d in geo.dims))]
+    product = Product(
+        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, weights[:, None], rhs_lane, 1), out=out, columns=lanes,
+        out_column=out_lane, records=records, g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0,
+        out_size=dense, a_rows="lanes", note="conv by lane",
     )  # fmt: skip
-    phases = [d.phases() for d in geo.dims]
-    if geo.features > 1 or out_lane != 1 or len(phases[-1][0][1]) not in gemm_tiles.SLIDING_TAPS:
-        return plan_product(builder, replace(every, records=[_phase(geo, p, 1, 1) for p in itertools.product(*phases)]))
-    rest = []
-    numbers = np.arange(len(lines)).reshape([d.window for d in outer])
-    for group in itertools.product(*(d.clipped() for d in outer), phases[-1]):
-        *around, (pixels, met) = group
-        slide = _slide(last, pixels, met)
-        if slide is None or any(taps.size == 0 for _, taps in around):
-            rest.append(_phase(geo, group, 1, 1))
-            continue
-        # rows: pixels of one line, each reading row_step elements after the one before; a batch for each line
-        index = [d.reads(p, t) for d, (p, t) in zip(geo.dims, group)]
-        each = np.arange(geo.rows)
-        source = sums([each * geo.lhs_row, *_moves(outer, index)])
-        to = sums([each * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(outer, around))])
-        reads = sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
-        row_in = np.arange(len(pixels)) * (slide[1] * last.lhs_stride)
-        taps = numbers[np.ix_(*(t for _, t in around))].ravel()
-        record = Record(
-            len(pixels), row_in, pixels * last.out_stride, 0, 0, reads, taps, len(met), len(met), int(met[0])
-        )  # fmt: skip
-        product = replace(
-            every, b=Operand(b, 0, weights, rhs_lane, last.window), records=[record], g_count=1, a_run=last.lhs_stride,
-            run_step=int(met[1] - met[0]), out_size=0, slide=slide,
-            inside=(-int(index[-1][0, 0]), last.size - int(index[-1][0, 0])),
-            batches=np.stack([source, np.zeros_like(source), to], axis=1), note="conv by lane, sliding",
-        )  # fmt: skip
-        plan_product(builder, product)
-    if rest:
-        plan_product(builder, replace(every, records=rest))
-
-
-def _slide(last: Dim, pixels: np.ndarray, taps: np.ndarray) -> tuple[int, int, int] | None:
-    """(taps, steps of the input from pixel to pixel, and from tap to tap) where tiles of pixels meet inputs again."""
-    if len(pixels) < gemm_tiles.SLIDING_ROWS or len(taps) not in gemm_tiles.SLIDING_TAPS:
-        return None
-    index = last.reads(pixels, taps)
-    row, tap = int(index[0, 1] - index[0, 0]), int(index[1, 0] - index[0, 0])
-    even = index[0, 0] + np.add.outer(np.arange(len(taps)) * tap, np.arange(len(pixels)) * row)
-    again = np.unique(even[:, : gemm_tiles.SLIDING_ROWS]).size < gemm_tiles.SLIDING_ROWS * len(taps)
-    return (len(taps), row, tap) if np.array_equal(index, even) and row > 0 and again else None
+    plan_product(builder, product)
 
 
 def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:

@@ -9,8 +9,7 @@ so that the tasks a worker takes in a row share a panel of B.  It runs its part 
 in the cache while the block's row tiles pass over it.  The tile is a function of its own (`micro`), called by address.
 In a product lane by lane (depthwise convolution) A's panels lie side by side, as B's and the result's do; there the
 panel is the fastest part of a task, or a task has all panels, so that those of a pixel are read and written together.
-The words of ``args``
-and of a record are in `gemm_words`.
+The words of ``args`` and of a record are in `gemm_words`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_
 
 # Numbers of a tile's words.
 (ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE, PLACES, COUNT, O_STEP, BEGIN, END, AHEAD, AHEAD_STEP) = range(len(TILE_WORDS))  # fmt: skip
+ ACCUMULATE, PLACES, COUNT, AHEAD, AHEAD_STEP) = range(len(TILE_WORDS))  # fmt: skip
 WORD_BYTES = 8 * len(TILE_WORDS)
 
 
@@ -71,19 +70,16 @@ def _product(proto, itemsize: int):
         b_cs, b_panel, columns, out_cs = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
         part, mr, width, by_lane = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
         whole_tile, edge_tile, s_most, s_chunk = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
-        places, turned, listed, panels_each = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 37)
-        epilogue = ld_i64(args, 38)
+        places, turned, panels_each, epilogue = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
         words, rows, buffer = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(MOST_TILE_BYTES)
         runs = stack_bytes(64)
-        outs = rows + 24 * listed
+        outs = rows + 24 * mr
         st(words, ROWS, rows)
         st(words, ZERO, zero)
         st(words, A_GS, a_gs)
         st(words, B_GS, b_gs)
         st(words, A_CS, a_cs)
         st(words, B_CS, b_cs)
-        st(words, BEGIN, ld_i64(args, 35))
-        st(words, END, ld_i64(args, 36))
         for task in range(begin, end):
             fastest = panels if by_lane else blocks
             t = task // fastest
@@ -128,9 +124,9 @@ def _product(proto, itemsize: int):
                         pixel = row - n * per
                         a_row = a_batch + ld_i64(record, 1) + n * a_ns + g * a_gs
                         o_row = o_batch + ld_i64(record, 2) + n * o_ns
-                        for i in range(listed):
+                        for i in range(mr):
                             st(rows, i, a_row + ld_i64(table, 2 * pixel))
-                            st(rows, listed + i, pixel * by_row)
+                            st(rows, mr + i, pixel * by_row)
                             st(outs, i, o_row + ld_i64(table, 2 * pixel + 1))
                             if row + i + 1 < count:  # rows beyond the last compute it again
                                 pixel += 1
@@ -139,11 +135,9 @@ def _product(proto, itemsize: int):
                                     a_row += a_ns
                                     o_row += o_ns
                         # Columns that are not adjacent and rows beyond the last one are stored by way of the buffer.
-                        direct = (
-                            turned == 1 or listed < mr or (out_cs == itemsize and row + mr <= count and places == 0)
-                        )
-                        for i in range(listed):
-                            st(rows, 2 * listed + i, ld_i64(outs, i) if direct else buffer + i * width * itemsize)
+                        direct = turned == 1 or (out_cs == itemsize and row + mr <= count and places == 0)
+                        for i in range(mr):
+                            st(rows, 2 * mr + i, ld_i64(outs, i) if direct else buffer + i * width * itemsize)
                         st(words, TAB, taps + 8 * (ld_i64(record, 8) + s * ld_i64(record, 9)))
                         st(words, LD, ld_i64(record, 9))
                         st(words, BOFF, b_taps + 8 * (ld_i64(record, 11) + s))
@@ -155,8 +149,6 @@ def _product(proto, itemsize: int):
                         at = 0 if places == 0 else places + 8 * panel * width
                         st(words, PLACES, at)
                         st(words, COUNT, count - row)
-                        if listed < mr:
-                            st(words, O_STEP, ld_i64(table, 3) - ld_i64(table, 1))
                         call_kernel(tile_address, words, 0, 1, worker)
                         if not direct:
                             _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, at, accumulate, proto,
@@ -170,20 +162,12 @@ def _product(proto, itemsize: int):
                                 st(runs, 2, min(mr, count - row))
                                 st(runs, 3, ld_i64(outs, 0))
                                 st(runs, 4, at)
-                            elif listed < mr:  # rows evenly spaced
-                                st(runs, 1, count - row)
-                                st(runs, 2, lanes)
-                                st(runs, 3, ld_i64(outs, 0))
-                                st(runs, 4, runs + 56)
-                                st(runs, 5, 0)
-                                st(runs, 6, ld_i64(table, 3) - ld_i64(table, 1))
-                                st(runs, 7, 0)
                             else:
                                 st(runs, 1, min(mr, count - row))
                                 st(runs, 2, lanes)
                                 st(runs, 3, 0)
                                 st(runs, 4, outs)
-                            call_kernel(epilogue, args + 8 * 39, runs, 0, worker)
+                            call_kernel(epilogue, args + 8 * 36, runs, 0, worker)
 
     return kernel
 

@@ -97,10 +97,7 @@ class Product:
     of c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be
     dense, or 0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of
     ``out_column``; ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g;
-    ``whole``: nothing may be read where rows of A beyond the last would be; ``slide``: see `TileSpec`, each record
-    has `SLIDING_ROWS` or more rows, evenly spaced, all of which are one tile; columns are adjacent, and the
-    reduction is of one g; A's positions exist from ``inside[0]`` to ``inside[1]``, counted from where the first row
-    meets the first tap, and elsewhere are zeros.
+    ``whole``: nothing may be read where rows of A beyond the last would be.
     """
 
     dtype: np.dtype
@@ -119,8 +116,6 @@ class Product:
     a_rows: ARows = "apart"
     turned: bool = False
     whole: bool = False
-    slide: tuple[int, int, int] | None = None
-    inside: tuple[int, int] = (0, 0)
     batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
     note: str = "product"
 
@@ -130,15 +125,10 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     p, size = product, product.dtype.itemsize
     reduction = max(len(r.taps) * r.c_count for r in p.records)
     rows = [r.rows for r in p.records]
-    if p.slide is None:
-        tile, _ = gemm_tiles.choose(
-            rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, _folds(p, sum(rows))
-        )
-        tile = tile._replace(turned=p.turned)
-        if p.a_rows == "apart" and all(r.a_taps.ndim == 1 for r in p.records):
-            tile = tile._replace(a_rows="together")
-    else:
-        tile = gemm_tiles.sliding(p.slide, max(rows), p.columns, size)
+    tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, _folds(p, sum(rows)))
+    tile = tile._replace(turned=p.turned)
+    if p.a_rows == "apart" and all(r.a_taps.ndim == 1 for r in p.records):
+        tile = tile._replace(a_rows="together")
     panels = -(-p.columns // tile.columns)
     all_rows = sum(r.rows for r in p.records)
     tiles = sum(-(-r.rows // tile.mr) for r in p.records)
@@ -197,10 +187,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         p.a_g_stride * size, b_words.g_stride, tile.fold * p.a_run * size, b_words.run,
         b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.columns, p.a_rows == "lanes",
         *tile.specs(p.dtype, p.columns), s_most, s_chunk,
-        *_places(builder, p, panels * tile.columns), tile.mr if p.slide is None else 1, *p.inside,
-        panels_each, *_epilogue_words(builder, p, splits),
+        *_places(builder, p, panels * tile.columns), panels_each, *_epilogue_words(builder, p, splits),
     )  # fmt: skip
-    assert not ((p.turned or p.slide) and (g_split > 1 or splits > 1 or s_chunk < s_most))
+    assert not (p.turned and (g_split > 1 or splits > 1 or s_chunk < s_most))
     kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
     builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
     if splits > 1:
@@ -224,7 +213,7 @@ def _together(p: Product, taps: int) -> bool:
 
 def _zero_row(builder: PlanBuilder, p: Product, panel_bytes: int) -> Ptr:
     """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction, and a panel."""
-    if p.slide is None and all(r.a_taps.ndim == 1 for r in p.records):
+    if all(r.a_taps.ndim == 1 for r in p.records):
         return builder.table([0])
     reach = max(max(r.c_count, r.c_last, 1) for r in p.records) - 1
     reach *= abs(p.a_run) * p.dtype.itemsize

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,14 +22,12 @@ ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
 EVEN_ROWS = {4: 6, 3: 9, 2: 14, 1: 14}
 #: The same of products lane by lane; 9 are the taps of a 3x3 window, whose gradient has a row for each.
 LANE_ROWS = {4: (1, 6), 2: (1, 9), 1: (1, 9)}
-SLIDING_ROWS = 6
-SLIDING_BYTES = 1 << 10  # of a pixel that a sliding tile works on at a time
-SLIDING_TAPS = range(2, 8)
 MOST_ROWS = max(itertools.chain(*ROWS.values(), *LANE_ROWS.values()))
 MOST_EVEN_ROWS = max(EVEN_ROWS.values())
 MOST_TILE_BYTES = 31 * 64  # all registers but one
 
 L1_BYTES = 1 << 15
+CACHE_BYTES = 1 << 25  # of the last-level cache, where nobody tells
 
 
 class Tile(NamedTuple):
@@ -40,35 +39,22 @@ class Tile(NamedTuple):
     vl: int
     a_rows: ARows = "apart"
     turned: bool = False
-    slide: tuple[int, int, int] | None = None
     fold: int = 1
-    parts: int = 1
     ahead: bool = False
 
     @property
     def columns(self) -> int:
-        return self.parts * self.nv * self.vl // self.fold
+        return self.nv * self.vl // self.fold
 
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
-        mr = self.mr if self.slide is None else SLIDING_ROWS
         return TileSpec(
-            dtype_name(dtype), mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, self.fold, edge, self.ahead
+            dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.ahead
         )
 
     def specs(self, dtype: np.dtype, columns: int) -> tuple[TileSpec | int, TileSpec | int]:
         """Of full panels, and of a last one that is not; 0 where there is none."""
         whole, edge = columns >= self.columns, columns % self.columns > 0
         return self.spec(dtype, False) if whole else 0, self.spec(dtype, True) if edge else 0
-
-
-def sliding(slide: tuple[int, int, int], rows: int, columns: int, itemsize: int) -> Tile:
-    """A tile of a whole line of ``rows`` pixels, of which its function takes `SLIDING_ROWS` at a time, and all columns
-    of those, NV vectors at a time, up to `SLIDING_BYTES`: weights and inputs stay in the L1 cache.
-    """
-    machine = host()
-    nv, vl = 2 if 2 * (SLIDING_ROWS + slide[0] + 1) < machine.registers else 1, machine.lanes(itemsize)
-    parts = min(columns, SLIDING_BYTES // itemsize) // (nv * vl)
-    return Tile(machine.bits, rows, nv, vl, "lanes", slide=slide, parts=max(parts, 1))
 
 
 @dataclass(frozen=True)
@@ -83,8 +69,6 @@ class TiledKernel:
     def label(self) -> str:
         """What it is called in a program's text."""
         tile = self.tile
-        if tile.slide is not None:
-            return f"slide_{self.dtype}_{tile.bits}_{SLIDING_ROWS}x{tile.nv}"
         label = f"{'lanes' if tile.a_rows == 'lanes' else self.loops}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
         return label if tile.fold == 1 else f"{label}_fold{tile.fold}"
 
@@ -95,13 +79,22 @@ class TiledKernel:
 
 
 class Host(NamedTuple):
+    """``cache``: bytes of the last-level cache, where stores around it are worth while."""
+
     bits: int
     registers: int
     masks: bool
+    cache: int | None
 
     def lanes(self, itemsize: int) -> int:
         """Elements of a vector."""
         return max(self.bits // (8 * itemsize), 1)
+
+    def keeps(self, nbytes: int) -> bool:
+        """Whether a result of a step may be found in the cache by the next one.  The operands pass through the cache
+        as well, of both steps, and so does what other cores do: measured, no more than a quarter is found again.
+        """
+        return self.cache is None or 4 * nbytes <= self.cache
 
 
 @functools.cache
@@ -114,7 +107,20 @@ def _detect() -> Host:
     machine = binding.get_process_triple().split("-")[0]
     bits = 512 if wide else 256 if features.get("avx", False) else 128
     registers = 32 if wide or machine in ("aarch64", "arm64") else 16
-    return Host(bits, registers, masks=features.get("avx", False))
+    return Host(bits, registers, masks=features.get("avx", False), cache=_last_cache(machine))
+
+
+def _last_cache(machine: str) -> int | None:
+    """Bytes as the C library tells them, or else of a common one; other processors than x86 see by themselves that
+    whole lines are written.
+    """
+    if machine not in ("x86_64", "amd64", "i686", "i386"):
+        return None
+    for level in (4, 3, 2):
+        name = f"SC_LEVEL{level}_CACHE_SIZE"
+        if name in getattr(os, "sysconf_names", {}) and (nbytes := os.sysconf(name)) > 0:
+            return nbytes
+    return CACHE_BYTES
 
 
 def host() -> Host:

@@ -4,7 +4,7 @@ All offsets and strides are bytes.  Of a product step:
 
      0 A   1 B   2 out   3 zeros            addresses
      4 records   5 row table   6 tap table   7 B tap table   8 batch table      addresses of int64 tables
-     9 panels / word 37  10 blocks  11 splits         a task is (batch, split, panel, block), block fastest
+     9 panels / word 34  10 blocks  11 splits         a task is (batch, split, panel, block), block fastest
     12 row tiles in a block  13 row tiles in all
     14 g in all  15 g in a split  16 g in a chunk
     17 A's stride of g  18 B's stride of g  19 A's stride of c  20 B's stride of c
@@ -14,10 +14,8 @@ All offsets and strides are bytes.  Of a product step:
     30 most taps of a record (at least 1)  31 taps in a chunk
     32 address of a table with the out offset of each column, -1 where it has none; or 0 (then 23 says it)
     33 whether the tile stores columns as rows, where that table says (0 or 1)
-    34 rows whose addresses the tile is given: all of them, or the first
-    35 first and 36 end of the positions of a line that exist, of a sliding tile
-    37 panels of a task
-    38 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
+    34 panels of a task
+    35 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
 
 The batch table has (A, B, out) offsets for each batch; the row table pairs (A offset, out offset).  Of a record:
 
@@ -50,10 +48,9 @@ ZERO_ROW = -1
 #: addresses of the output rows; the run is ``c_full`` long for g < ``g_full`` and ``c_last`` after; ``lanes``: columns
 #: that are read and written, of a tile with an edge; ``accumulate``: adds to the output in place of overwriting it;
 #: of a turned tile: ``places``, address of the offset of each column from the first output row, -1 for none, and
-#: ``count``, the rows to write; of a sliding one, only the first row is listed, and there are ``count``, ``o_step``
-#: apart in the output, and those of its positions exist that lie from ``begin`` to ``end``, counted from its first; of
-#: one that fetches ahead: ``ahead``, an address, which each step of the run moves by ``ahead_step``.
+#: ``count``, the rows to write; of one that fetches ahead: ``ahead``, an address, which each step of the run moves by
+#: ``ahead_step``.
 TILE_WORDS = (
     "rows", "zero", "tab", "ld", "boff", "b", "g_count", "g_full", "a_gs", "b_gs", "s_count", "c_full", "c_last",
-    "a_cs", "b_cs", "lanes", "accumulate", "places", "count", "o_step", "begin", "end", "ahead", "ahead_step",
+    "a_cs", "b_cs", "lanes", "accumulate", "places", "count", "ahead", "ahead_step",
 )  # fmt: skip

@@ -14,13 +14,15 @@ KERNEL = "fgrad_kernel"  # the name in `Code.module`; the engine gives each comp
 _PURE = "nounwind willreturn memory(none)"
 
 # loop metadata by the kind of a loop (see `Code.loop`); !0 is the access group
-_LOOP_KINDS = {"still": "!3", "free": "", "parallel": "!1", "vector": "!1, !3", "lean": "!1, !2, !4"}
+_LOOP_KINDS = {"still": "!3", "free": "", "parallel": "!1", "vector": "!1, !3", "lean": "!1, !2, !5"}
 _LOOP_HINTS = (
     "!0 = distinct !{}",
     '!1 = !{!"llvm.loop.parallel_accesses", !0}',
     '!2 = !{!"llvm.loop.interleave.count", i32 1}',
     '!3 = !{!"llvm.loop.unroll.disable"}',
+    "!4 = !{i32 1}",
 )
+AROUND = "!nontemporal !4"  # of a store
 
 
 class Code:
@@ -92,6 +94,10 @@ class Code:
 
     def pointer_word(self) -> str:
         return self.op(f"inttoptr i64 {self.word()} to ptr")
+
+    def following(self) -> str:
+        """The address of the words that are not read yet."""
+        return self.op(f"getelementptr inbounds i64, ptr %args, i64 {self._words}")
 
     def array(self, element: str, count: int) -> str:
         """Memory of the kernel's own, aligned to a cache line."""
@@ -173,7 +179,7 @@ class Code:
             # no-builtins: loops over a few elements stay loops, not calls of memset; libm calls are left as written
             f'attributes #0 = {{ nounwind "no-builtins" "no-trapping-math"="true"{wide} }}',
             *_LOOP_HINTS,
-            f'!4 = !{{!"llvm.loop.vectorize.predicate.enable", i1 {str(vector_bits == 512).lower()}}}',
+            f'!5 = !{{!"llvm.loop.vectorize.predicate.enable", i1 {str(vector_bits == 512).lower()}}}',
             *self._loop_nodes,
             "",
         ]

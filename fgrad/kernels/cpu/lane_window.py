@@ -6,18 +6,18 @@
 k are the groups; l and w are the window's positions along the dimensions before the last one and along the last one, t
 and j are the result's.  ``line`` is a table, which also says where x has no such line.
 
-A tile of taps (t, j) has its sums in registers while a run of a line's pixels passes by; what several of `PIXELS`
-neighbours meet of x is loaded once.  All lanes of a run come before the next run, since they are what is adjacent in
-memory; meanwhile the memory of the next run is asked for.  Nothing beyond x is multiplied: where some of a tile's lines
-do not exist, the others are taken one by one, and pixels at a line's ends ask for each tap.  A task adds up a part of
-the lines in scratch memory.  The words of ``args``, all offsets and strides in elements:
+A tile of taps (t, j) has its sums in registers while a run of pixels passes by, of one or several neighbouring lines;
+what several of them, and of neighbours in a line, meet of x is loaded once.  All lanes of a run come before the next
+run, since they are what is adjacent in memory; meanwhile the memory of the next run is asked for.  Nothing beyond x is
+multiplied: lines that do not exist are left out, and pixels at a line's ends ask for each tap.  A task adds up a part
+of the lines in scratch memory.  The words of ``args``, all offsets and strides in elements:
 
-     0 x   1 y   2 out   3 table of lines: offset in y, and in x for each t   4 table: offset in out of each tap
+     0 x   1 y   2 out   3 table of blocks of lines (`_lines`)  4 table: offset in out of each tap
      5 scratch   6 its bytes   7 parts   8 blocks of lanes   9 lanes of a block   10 lanes
-    11 lines of a part   12 lines   13 lines of the table; line = image * those + line of the table
+    11 blocks of lines of a part   12 of all   13 of an image
     14 x's strides of a row of the result,   15 of an image   16 and of a pixel   17 y's of an image   18 and of a pixel
     19 first   20 pixels of a line of x   21 and of y   22 runs   23 pixels of a run, run r > 0 begins at r * those + 24
-    25 out's strides of a row,   26 of a part   27 and of a lane
+    25 out's strides of a row,   26 of a part   27 and of a lane   28 x's and 29 y's of a line
     then for each cut of j: first and end of the pixels that meet all its taps
 
 A task is (row of the result, part, block of lanes), the last fastest.
@@ -29,6 +29,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,21 +38,21 @@ from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, MIN_TASKS, NOWHERE, PART_BYTES, no_epilogue, sum_parts
+from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneWriter
 from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.cpu.scalar import Scalar
-from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
+from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
 
-PIXELS = 4  # of a step
+PIXELS = (4, 3, 5)  # of a step
+LINES = 10  # of x and y at a time; where they are a power of 2 apart, they meet in the same sets of a cache
 CHAINS = 8  # sums that hide the latency of a multiply-add
 MOST_TAPS = 128  # each is code of its own
 LANE_BYTES = 1 << 10  # of a pixel, in a task
-RUN_BYTES = 1 << 11  # of y, in a run, which is as far ahead as memory is asked for
-LEAST_RUN = 2 * PIXELS
+RUN_BYTES = 1 << 10  # of a line of y, in a run, which is as far ahead as memory is asked for
+LEAST_RUN = 8
 PART_PIXELS = 128  # fewer of y do not repay adding another part
-
-_INT64 = np.dtype(np.int64)
 
 
 def plan_lane_window(
@@ -62,19 +63,22 @@ def plan_lane_window(
     """
     no_epilogue(builder)
     size, lanes, out_lane = dtype.itemsize, len(geo.batches), int(geo.batches[1, 2])
-    *outer, last = geo.dims
-    spec = _spec(dtype, geo, out_lane == 1)
-    table = _lines(outer)
+    *outer, line, last = ONE_LINE, *geo.dims
+    if line.lhs_dilation > 1:  # neighbours do not meet the same taps
+        outer, line = [*outer, line], ONE_LINE
+    spec = _spec(dtype, geo, line, last, out_lane == 1)
+    table = _lines(outer, line, spec.lines)
     block, blocks = even_cut(lanes, LANE_BYTES // size, spec.width)
     lines, taps = geo.features * len(table), math.prod(d.out for d in geo.dims)
-    work = last.window * block * taps  # multiply-adds of a line
+    pixels = spec.lines.block * last.window
+    work = pixels * block * taps  # multiply-adds of a block of lines
     parts = 1
     if dense and lines * blocks * geo.rows * work > 2 * GRAIN_WORK:
         wanted = -(-MIN_TASKS // (blocks * geo.rows))
-        parts = max(1, min(wanted, lines * last.window // PART_PIXELS, PART_BYTES // (dense * size)))
+        parts = max(1, min(wanted, lines * pixels // PART_PIXELS, PART_BYTES // (dense * size)))
     part_lines = -(-lines // parts)
     parts = max(-(-lines // max(part_lines, 1)), 1)
-    run = max(RUN_BYTES // (block * size) // PIXELS * PIXELS, LEAST_RUN)
+    run = -(-max(RUN_BYTES // (block * size), LEAST_RUN // spec.lines.block) // spec.pixels) * spec.pixels
     inside = [_inside(last, first, count) for first, count in zip(_starts(spec.taps), spec.taps)]
     lead = inside[0][0]
     target = out if parts == 1 else builder.temp(parts * dense * size)
@@ -85,7 +89,7 @@ def plan_lane_window(
         parts, blocks, block, lanes, part_lines, lines, len(table),
         geo.lhs_row, geo.lhs_feature, last.lhs_stride, geo.rhs_feature, last.rhs_stride,
         -last.low, last.size, last.window, max(-(-(last.window - lead) // run), 1), run, lead,
-        geo.out_row, dense, out_lane, *itertools.chain(*inside),
+        geo.out_row, dense, out_lane, line.lhs_stride, line.rhs_stride, *itertools.chain(*inside),
     )  # fmt: skip
     grain = GRAIN_WORK // max(work * part_lines, 1)
     builder.step(spec, args, geo.rows * parts * blocks, "conv by lane, over the window", grain)
@@ -93,19 +97,41 @@ def plan_lane_window(
         sum_parts(builder, target, out, parts, dense, dtype)
 
 
-def _spec(dtype: np.dtype, geo: Geometry, unit: bool) -> LaneWindow:
-    """The tiles of taps: as few as the registers allow; several vectors where a tile of one has too few sums."""
-    machine, last = gemm_tiles.host(), geo.dims[-1]
-    free = machine.registers - machine.registers // 8 - PIXELS  # fewer left over, and LLVM spills some
-    taps = _even(last.out, free)
-    lines = _even(math.prod(d.out for d in geo.dims[:-1]), free // taps[0])
+def _spec(dtype: np.dtype, geo: Geometry, line: Dim, last: Dim, unit: bool) -> LaneWindow:
+    """The tiles of taps: as few as the registers allow; several vectors where a tile of one has too few sums; lines and
+    pixels of the least estimated work.
+    """
+    machine = gemm_tiles.host()
+    free = machine.registers - machine.registers // 8  # fewer left over, and LLVM spills some
+    taps = _even(last.out, free - PIXELS[0])
+    tiles = _even(math.prod(d.out for d in geo.dims[:-1]), (free - PIXELS[0]) // taps[0])
     lanes = min(machine.lanes(dtype.itemsize), 1 << (len(geo.batches).bit_length() - 1))
-    vectors, sums = 1, lines[0] * taps[0]
+    vectors, sums = 1, tiles[0] * taps[0]
     while vectors * sums < CHAINS and 2 * vectors * lanes <= len(geo.batches):
-        if 2 * vectors * (sums + PIXELS + 1) >= machine.registers:
+        if 2 * vectors * (sums + PIXELS[0] + 1) >= machine.registers:
             break
         vectors *= 2
-    return LaneWindow(dtype_name(dtype), lanes, vectors, lines, taps, last.rhs_dilation, last.stride, unit)
+    first, end = _inside(last, 0, taps[0])
+    met = (tiles[0] // line.out) * taps[0]  # sums of a line of the window
+
+    def work(lines: Along, pixels: int) -> float:
+        """Of a line: loads and products of those pixels that are taken together, and of the others."""
+        steps, found = (end - first) // pixels, len(lines.meetings)
+        places = len({u * last.rhs_dilation + j * last.stride for u in range(pixels) for j in range(taps[0])})
+        products = sum(map(len, lines.meetings.values())) * max(met, 1)
+        together = pixels * (lines.block + products) + found * places
+        one = lines.block + products + 2 * found * taps[0]  # each asks whether there is such a tap
+        return (steps * together + (last.window - steps * pixels) * one) / lines.block
+
+    best, least = (Along.of_window(line, 1), PIXELS[0]), math.inf
+    several = len(tiles) == len(taps) == 1
+    for pixels, n in itertools.product(PIXELS, range(1, LINES) if several else (1,)):
+        lines = Along.of_window(line, n)
+        if line.window % n or n + len(lines.meetings) > LINES or (sums + n * pixels) * vectors + 1 > free:
+            continue
+        if (cost := work(lines, pixels)) < least:
+            best, least = (lines, pixels), cost
+    return LaneWindow(dtype_name(dtype), lanes, vectors, *best, tiles, taps, last.rhs_dilation, last.stride, unit)
 
 
 def _even(count: int, most: int) -> tuple[int, ...]:
@@ -118,14 +144,18 @@ def _starts(cuts: Sequence[int]) -> list[int]:
     return [0, *itertools.accumulate(cuts)][:-1]
 
 
-def _lines(outer: Sequence[Dim]) -> np.ndarray:
-    """[l, 1 + t]: the offset of line l in y, and of the line in x that it meets for t, or `NOWHERE`; without the lines
-    that meet none.
+def _lines(outer: Sequence[Dim], line: Dim, lines: Along) -> np.ndarray:
+    """[block of lines, 1 + u * s]: its first line's offset in y, and in x that of each line it meets for each u, the
+    taps of the dimensions before ``line``; or `NOWHERE`.
     """
     own = sums(np.arange(d.window) * d.rhs_stride for d in outer)
-    offsets, exists = lines_met(outer)
-    table = np.column_stack([own, np.where(exists, offsets, NOWHERE)])
-    return table[exists.any(axis=1)]
+    planes, exist = lines_met(outer)
+    blocks = np.arange(line.window // lines.block)
+    index = np.add.outer(blocks * lines.advance - line.low // line.lhs_dilation, list(lines.meetings))
+    met = exist[:, None, :, None] & ((index >= 0) & (index < line.size))[None, :, None, :]
+    offsets = planes[:, None, :, None] + (index * line.lhs_stride)[None, :, None, :]
+    starts = sums([own, blocks * (lines.block * line.rhs_stride)])
+    return np.column_stack([starts, np.where(met, offsets, NOWHERE).reshape(len(starts), -1)])
 
 
 def _inside(last: Dim, first: int, count: int) -> tuple[int, int]:
@@ -138,14 +168,16 @@ def _inside(last: Dim, first: int, count: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class LaneWindow(Spec):
-    """A step of lanes is ``vectors`` of ``lanes``; tiles are ``lines`` of t by ``taps`` of j; ``unit``: lanes are
-    adjacent in the result.
+    """A step of lanes is ``vectors`` of ``lanes``; ``lines`` of y and ``pixels`` of each are taken at a time; tiles are
+    ``tiles`` of t by ``taps`` of j; ``unit``: lanes are adjacent in the result.
     """
 
     dtype: str
     lanes: int
     vectors: int
-    lines: tuple[int, ...]
+    lines: Along
+    pixels: int
+    tiles: tuple[int, ...]
     taps: tuple[int, ...]
     step: int
     tap_step: int
@@ -157,19 +189,32 @@ class LaneWindow(Spec):
 
     @property
     def label(self) -> str:
-        return f"lane_window_{self.dtype}_{sum(self.lines)}x{sum(self.taps)}"
+        return f"lane_window_{self.dtype}_{sum(self.tiles)}x{sum(self.taps)}"
 
     def write(self, s: Scalar) -> None:
         _Writer(self, s).write()
 
 
-class _Writer:
+class _Line(NamedTuple):
+    """Of x: whether it exists, where it is, where to fetch from or ""; the lines of y that it meets, and the sums."""
+
+    exists: str
+    base: str
+    ahead: str
+    meets: list[tuple[int, list[str]]]
+
+
+class _Writer(LaneWriter):
     def __init__(self, spec: LaneWindow, s: Scalar) -> None:
-        self.spec, self.s, self.code = spec, s, s.code
-        self.wide = Scalar(s.code, s.native_half, spec.lanes)
-        self.dtype = dtype_of(spec.dtype)
-        self.kind = memory_type(self.dtype)
-        self.n_lines, self.n_taps = sum(spec.lines), sum(spec.taps)
+        super().__init__(spec, s)
+        self.spec = spec
+        self.n_lines, self.n_taps = sum(spec.tiles), sum(spec.taps)
+        # of each line of x that a block meets: whether it is the first block to do so; the lines of y, and t, it meets
+        self.met: list[tuple[bool, list[tuple[int, int]]]] = []
+        farthest = max(spec.lines.meetings)
+        for u in range(0, self.n_lines, spec.lines.taps):
+            for place, meets in spec.lines.meetings.items():
+                self.met.append((place > farthest - spec.lines.advance, [(i, u + t) for i, t in meets]))
 
     def write(self) -> None:
         code, width = self.code, self.spec.width
@@ -177,7 +222,7 @@ class _Writer:
         own_sums, parts, blocks, block, lanes, part_lines, lines, per_image = code.words(8)
         x_row, x_image, self.x_step, y_image, self.y_step = code.words(5)
         self.first, self.size, pixels, runs, self.run_pixels, lead = code.words(6)
-        out_row, out_part, out_lane = code.words(3)
+        out_row, out_part, out_lane, self.x_line, self.y_line = code.words(5)
         inside = [code.words(2) for _ in self.spec.taps]
         self.sums = code.op(f"getelementptr i8, ptr {sums}, i64 {code.mul('%worker', own_sums)}")
 
@@ -190,12 +235,12 @@ class _Writer:
             self.steps = code.divmod(code.add(code.minimum(block, left), str(width - 1)), str(width))[0]
             sums_of_all = code.mul(self.steps, str(self.n_lines * self.n_taps * width))
             with code.loop("0", sums_of_all, self.spec.lanes) as at:
-                self.put(Value(self.dtype, "zeroinitializer"), self.sums, at)
+                self.put(self.zeros, self.sums, at)
             first_line = code.mul(part, part_lines)
             with code.loop(first_line, code.minimum(code.add(first_line, part_lines), lines)) as line:
                 image, number = code.divmod(line, per_image)
-                entry = code.mul(number, str(1 + self.n_lines))
-                own, *found = (self.number(table, code.add(entry, str(k))) for k in range(1 + self.n_lines))
+                entry = code.mul(number, str(1 + len(self.met)))
+                own, *found = (self.number(table, code.add(entry, str(k))) for k in range(1 + len(self.met)))
                 at = code.add(lane, code.add(code.mul(row, x_row), code.mul(image, x_image)))
                 self.x = code.element(self.kind, x, at)
                 self.y = code.element(self.kind, y, code.add(lane, code.add(code.mul(image, y_image), own)))
@@ -203,113 +248,115 @@ class _Writer:
                     begin = code.add(lead, code.mul(run, self.run_pixels))
                     end = code.minimum(code.add(begin, self.run_pixels), pixels)
                     begin = code.op(f"select i1 {self.compare('eq', run, '0')}, i64 0, i64 {begin}")
-                    self.run(begin, end, found, inside)
+                    self.run(begin, end, self.compare("slt", end, pixels), found, inside)
             at = code.add(code.mul(lane, out_lane), code.add(code.mul(row, out_row), code.mul(part, out_part)))
             self.store(code.element(self.kind, out, at), places, out_lane)
 
     # ---- a run of pixels
 
-    def run(self, begin: str, end: str, found: Sequence[str], inside: Sequence[Sequence[str]]) -> None:
-        """All taps of the pixels; ``found``: where in x the lines are that they meet."""
-        code = self.code
-        alone = code.array("i64", self.n_lines)
-        tiles: list[tuple[str, str, Sequence[str], str]] = []  # of several lines, which must all exist
-        for t, count in zip(_starts(self.spec.lines), self.spec.lines):
-            lines, whole = found[t : t + count], "false"
-            if count > 1:
-                whole = self.exists(lines[0])
-                for line in lines[1:]:
-                    whole = code.op(f"and i1 {whole}, {self.exists(line)}")
-                newest = code.op(f"select i1 {self.exists(found[-1])}, i64 {found[-1]}, i64 {lines[-1]}")
-                tiles.append((whole, str(t), lines, "" if tiles else newest))
-            for i, line in enumerate(lines):
-                single = code.op(f"select i1 {whole}, i64 {NOWHERE}, i64 {line}")
-                self.set_number(single, alone, str(t + i))
-        for j, count, (first, stop) in zip(_starts(self.spec.taps), self.spec.taps, inside):
+    def run(self, begin: str, end: str, more: str, found: Sequence[str], inside: Sequence[Sequence[str]]) -> None:
+        """All taps of the pixels; ``more``: whether the lines have more of them; ``found``: where in x the lines are
+        that they meet.
+        """
+        code, spec = self.code, self.spec
+
+        def ahead(x_or_y: str, lines: int, line: str, step: int) -> str:
+            """How far the next run is, of these lines or of the next block of them."""
+            here = code.mul(code.mul(self.run_pixels, str(step)), x_or_y)
+            back = code.mul(code.mul(begin, str(step)), x_or_y)
+            return code.op(f"select i1 {more}, i64 {here}, i64 {code.sub(code.mul(line, str(lines)), back)}")
+
+        next_run = (
+            ahead(self.x_step, spec.lines.advance, self.x_line, spec.step),
+            ahead(self.y_step, spec.lines.block, self.y_line, 1),
+        )
+        for j, count, (first, stop) in zip(_starts(spec.taps), spec.taps, inside):
             taps, full = range(j, j + count), (first, code.minimum(stop, end))
-            for whole, number, lines, newest in tiles:
-                with code.when(whole):
-                    self.tile(begin, end, number, lines, taps, full, "" if j else newest)
-            with code.loop("0", str(self.n_lines)) as number:
-                line = self.number(alone, number)
-                with code.when(self.exists(line)):
-                    self.tile(begin, end, number, [line], taps, full, "" if j or tiles else line)
+            for t, lines in zip(_starts(spec.tiles), spec.tiles):
+                self.tile(begin, end, found, range(t, t + lines), taps, full, () if j or t else next_run)
 
     def tile(
-        self, begin: str, end: str, t: str, lines: Sequence[str], taps: range, full: tuple[str, str], newest: str
+        self,
+        begin: str,
+        end: str,
+        found: Sequence[str],
+        lines: range,
+        taps: range,
+        full: tuple[str, str],
+        ahead: Sequence[str],
     ) -> None:
-        """Some lines, the first of them number ``t``, and taps; ``full``: the pixels that meet x for all these taps;
-        ``newest``: the line of x whose next run is fetched meanwhile, and y's; or nothing.
-        """
+        """Of some t and j; ``full``: the pixels that meet x for all these taps; ``ahead``: how far in x and in y the
+        run is that is fetched meanwhile, or nothing.
+        """  # fmt: skip
         code, spec = self.code, self.spec
         sums = [[code.array(self.kind, spec.width) for _ in taps] for _ in lines]
         pixel = code.array("i64", 1)
         with code.loop("0", self.steps) as step:
-            held = code.mul(code.add(code.mul(step, str(self.n_lines)), t), str(self.n_taps * spec.width))
-            places = [
-                [code.add(held, str((i * self.n_taps + j) * spec.width)) for j in taps] for i in range(len(lines))
-            ]
+            held = code.mul(step, str(self.n_lines * self.n_taps * spec.width))
+            places = [[code.add(held, str((t * self.n_taps + j) * spec.width)) for j in taps] for t in lines]
             self.copy(self.sums, places, sums, into=True)
             lane = self.lane_of(step)
-            x = [code.element(self.kind, self.x, code.add(line, lane)) for line in lines]
-            y = code.element(self.kind, self.y, lane)
-            ahead = []
-            if newest:
-                offset = code.mul(code.mul(self.run_pixels, str(spec.step)), self.x_step)
-                ahead.append(code.element(self.kind, self.x, code.add(code.add(newest, lane), offset)))
-                ahead.append(code.element(self.kind, y, code.mul(self.run_pixels, self.y_step)))
+            x = []
+            for line, (new, meets) in zip(found, self.met):
+                if here := [(i, sums[t - lines.start]) for i, t in meets if t in lines]:
+                    base = code.element(self.kind, self.x, code.add(line, lane))
+                    to = code.element(self.kind, base, ahead[0]) if new and ahead else ""
+                    x.append(_Line(self.exists(line), base, to, here))
+            y = [
+                code.element(self.kind, self.y, code.add(lane, code.mul(self.y_line, str(i))))
+                for i in range(spec.lines.block)
+            ]
+            y_ahead = [code.element(self.kind, line, ahead[1]) for line in y] if ahead else []
             self.set_number(begin, pixel, "0")
             with code.repeat(lambda: self.compare("slt", self.number(pixel, "0"), end)):
                 w = self.number(pixel, "0")
-                several = self.compare("sle", code.add(w, str(PIXELS)), full[1])
+                several = self.compare("sle", code.add(w, str(spec.pixels)), full[1])
                 several = code.op(f"and i1 {several}, {self.compare('sge', w, full[0])}")
                 with code.when(several):
-                    self.pixels(w, x, y, taps, sums, ahead)
-                    self.set_number(code.add(w, str(PIXELS)), pixel, "0")
+                    self.pixels(w, x, y, y_ahead, taps)
+                    self.set_number(code.add(w, str(spec.pixels)), pixel, "0")
                 with code.when(code.op(f"xor i1 {several}, true")):
-                    self.pixel(w, x, y, taps, sums)
+                    self.pixel(w, x, y, taps)
                     self.set_number(code.add(w, "1"), pixel, "0")
             self.copy(self.sums, places, sums, into=False)
 
-    def pixels(
-        self, w: str, x: Sequence[str], y: str, taps: range, sums: Sequence[Sequence[str]], ahead: Sequence[str]
-    ) -> None:
-        """`PIXELS` neighbours that meet x for all taps; ``ahead``: x and y where those of the next run are, or none."""
+    def pixels(self, w: str, x: Sequence[_Line], y: Sequence[str], y_ahead: Sequence[str], taps: range) -> None:
+        """Neighbours that meet x for all taps; ``y_ahead``: where the next run of y is, or nothing."""
         code, spec = self.code, self.spec
-        factors = []
-        for u in range(PIXELS):
+        factors: dict[tuple[int, int], list[Value]] = {}
+        for u in range(spec.pixels):
             at = code.mul(code.add(w, str(u)), self.y_step)
-            factors.append(self.vectors(y, at))
-            if ahead:
-                self.fetch(ahead[1], at)
+            for i, line in enumerate(y):
+                factors[i, u] = self.vectors(line, at)
+            for line in y_ahead:
+                self.fetch(line, at)
         meetings: dict[int, list[tuple[int, int]]] = {}
-        for u, (c, j) in itertools.product(range(PIXELS), enumerate(taps)):
+        for u, (c, j) in itertools.product(range(spec.pixels), enumerate(taps)):
             meetings.setdefault(u * spec.step + j * spec.tap_step, []).append((u, c))
         start = code.add(self.first, code.mul(w, str(spec.step)))
-        for position, meets in sorted(meetings.items()):
-            at = code.mul(code.add(start, str(position)), self.x_step)
-            for line, row in zip(x, sums):
-                values = self.vectors(line, at)
-                for u, c in meets:
-                    self.accumulate(row[c], values, factors[u])
-            if ahead and position > max(meetings) - PIXELS * spec.step:
-                self.fetch(ahead[0], at)
+        for met in x:
+            with code.when(met.exists):
+                for position, meets in sorted(meetings.items()):
+                    at = code.mul(code.add(start, str(position)), self.x_step)
+                    values = self.vectors(met.base, at)
+                    for (u, c), (i, sums) in itertools.product(meets, met.meets):
+                        self.accumulate(sums[c], values, factors[i, u])
+                    if met.ahead and position > max(meetings) - spec.pixels * spec.step:
+                        self.fetch(met.ahead, at)
 
-    def pixel(self, w: str, x: Sequence[str], y: str, taps: range, sums: Sequence[Sequence[str]]) -> None:
+    def pixel(self, w: str, x: Sequence[_Line], y: Sequence[str], taps: range) -> None:
         code, spec = self.code, self.spec
-        factor = self.vectors(y, code.mul(w, self.y_step))
+        factors = [self.vectors(line, code.mul(w, self.y_step)) for line in y]
         start = code.add(self.first, code.mul(w, str(spec.step)))
         for c, j in enumerate(taps):
             position = code.add(start, str(j * spec.tap_step))
             with code.when(self.compare("ult", position, self.size)):
                 at = code.mul(position, self.x_step)
-                for line, row in zip(x, sums):
-                    self.accumulate(row[c], self.vectors(line, at), factor)
-
-    def accumulate(self, total: str, x: Sequence[Value], y: Sequence[Value]) -> None:
-        for k, (a, b) in enumerate(zip(x, y)):
-            at = str(k * self.spec.lanes)
-            self.put(self.wide.add(self.get(total, at), self.wide.mul(a, b)), total, at)
+                for line in x:
+                    with code.when(line.exists):
+                        values = self.vectors(line.base, at)
+                        for i, sums in line.meets:
+                            self.accumulate(sums[c], values, factors[i])
 
     # ---- memory
 
@@ -340,32 +387,5 @@ class _Writer:
             for k, value in enumerate(self.vectors(*source)):
                 self.put(value, target[0], self.code.add(target[1], str(k * self.spec.lanes)))
 
-    def vectors(self, base: str, index: str) -> list[Value]:
-        return [self.get(base, self.code.add(index, str(k * self.spec.lanes))) for k in range(self.spec.vectors)]
-
-    def get(self, base: str, index: str) -> Value:
-        return self.wide.load(self.dtype, self.code.element(self.kind, base, index), group=False)
-
-    def put(self, value: Value, base: str, index: str) -> None:
-        self.wide.store(value, self.code.element(self.kind, base, index), group=False)
-
-    def number(self, table: str, index: str) -> str:
-        return self.s.load(_INT64, self.code.element("i64", table, index), group=False).ref
-
-    def set_number(self, number: str, table: str, index: str) -> None:
-        self.s.store(Value(_INT64, number), self.code.element("i64", table, index), group=False)
-
-    def fetch(self, base: str, index: str) -> None:
-        for k in range(self.spec.vectors):
-            at = self.code.add(index, str(k * self.spec.lanes))
-            self.code.prefetch(self.code.element(self.kind, base, at))
-
     def exists(self, line: str) -> str:
         return self.compare("ne", line, str(NOWHERE))
-
-    def compare(self, how: str, a: str, b: str) -> str:
-        return self.code.op(f"icmp {how} i64 {a}, {b}")
-
-    def lane_of(self, step: str) -> str:
-        """The first lane of a step; the last step reaches back into the one before, so that it is full."""
-        return self.code.minimum(self.code.mul(step, str(self.spec.width)), self.last)

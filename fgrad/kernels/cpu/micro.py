@@ -186,93 +186,12 @@ def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, 
     b.position_at_end(tail)
 
 
-def _meetings(spec: TileSpec) -> dict[int, list[tuple[int, int]]]:
-    """Position of A -> the (row, tap) that meet it, of a sliding tile."""
-    assert spec.slide is not None
-    taps, row_step, tap_step = spec.slide
-    found: dict[int, list[tuple[int, int]]] = {}
-    for i in range(spec.mr):
-        for c in range(taps):
-            found.setdefault(i * row_step + c * tap_step, []).append((i, c))
-    return dict(sorted(found.items()))
-
-
-def _reduce_slide(e: _Emitter, spec: TileSpec, starts, b_start, b_cs, masks, acc) -> None:
-    """``acc[i][v] += A(i row_step + c tap_step)[v] * B(c)[v]`` for all c: each position of A is loaded once, from
-    ``starts``.
-    """
-    b = e.builder
-    assert spec.slide is not None
-    weights = [e.row(b_start, b.mul(b_cs, I64(c)), masks) for c in range(spec.slide[0])]
-    for position, meets in _meetings(spec).items():
-        vectors = e.row(starts[position], I64(0), masks)
-        for i, c in meets:
-            for x, weight, slot in zip(vectors, weights[c], acc[i]):
-                b.store(e.multiply_add(x, weight, b.load(slot, typ=e.vector)), slot)
-
-
 def tile_text(spec: TileSpec) -> str:
     """The tile as LLVM IR."""
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64, I64]), KERNEL)
-    write = _write_tile if spec.slide is None else _write_slide
-    write(ir.IRBuilder(function.append_basic_block("entry")), function.args[0], spec)
+    _write_tile(ir.IRBuilder(function.append_basic_block("entry")), function.args[0], spec)
     return "\n".join([str(symbol) for symbol in module.globals.values()]).replace(f'@"{KERNEL}"', f"@{KERNEL}")
-
-
-def _write_slide(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
-    """All pixels of a line, MR at a time; the last ones overlap those before, so that none lies beyond the line.  Of MR
-    pixels all columns of the panel are written, NV vectors at a time, before the next are read: memory is visited in
-    its order.  Pixels at the line's ends, which meet its border, have code of their own, which reads zeros there.
-    """
-    e = _Emitter(builder, spec.dtype, spec.vl)
-    w, word = _words(builder, args)
-    info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
-    first, out = word(info, I64(0)), word(info, I64(2))
-    acc = [[irbuild.slot(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
-    last = builder.sub(w["count"], I64(spec.mr))
-    assert spec.slide is not None
-    row_step, width, positions = spec.slide[1], spec.nv * spec.vl, list(_meetings(spec))
-    steps = {position: builder.mul(w["a_cs"], I64(position)) for position in positions}
-    parts = builder.sdiv(builder.add(w["lanes"], I64(width - 1)), I64(width))
-    with irbuild.counted(builder, builder.sdiv(builder.add(w["count"], I64(spec.mr - 1)), I64(spec.mr))) as block:
-        pixel = builder.mul(block, I64(spec.mr))
-        pixel = builder.select(builder.icmp_signed("<", pixel, last), pixel, last)
-        place = builder.mul(pixel, I64(row_step))
-        start = builder.add(first, builder.mul(place, w["a_cs"]))
-        to = builder.add(out, builder.mul(pixel, w["o_step"]))
-
-        def exists(position: int):
-            at = builder.add(place, I64(position))
-            above = builder.icmp_signed(">=", at, w["begin"])
-            return builder.and_(above, builder.icmp_signed("<", at, w["end"]))
-
-        def write(exist) -> None:
-            with irbuild.counted(builder, parts) as part:
-                offset = builder.mul(part, I64(width * e.itemsize))
-                masks = _masks(e, builder.sub(w["lanes"], builder.mul(part, I64(width))), spec.nv, spec.edge)
-                for slot in (slot for row in acc for slot in row):
-                    builder.store(e.zeros, slot)
-                with irbuild.counted(builder, w["s_count"]) as line:
-                    at = builder.add(builder.add(start, offset), word(table, line))
-                    starts = {position: builder.add(at, step) for position, step in steps.items()}
-                    for position, flag in exist.items():
-                        starts[position] = builder.select(flag, starts[position], w["zero"])
-                    starts = {position: builder.inttoptr(address, BYTES) for position, address in starts.items()}
-                    b_start = builder.add(builder.add(w["b"], offset), word(b_table, line))
-                    _reduce_slide(e, spec, starts, builder.inttoptr(b_start, BYTES), w["b_cs"], masks, acc)
-                for i, row in enumerate(acc):
-                    base = builder.add(builder.add(to, offset), builder.mul(w["o_step"], I64(i)))
-                    for v, slot in enumerate(row):
-                        pointer = e.at(builder.inttoptr(base, BYTES), I64(v * spec.vl * e.itemsize), e.vector)
-                        e.store(builder.load(slot, typ=e.vector), pointer, masks[v])
-
-        with builder.if_else(builder.and_(exists(positions[0]), exists(positions[-1]))) as (inside, border):
-            with inside:
-                write({})
-            with border:
-                write({position: exists(position) for position in positions})
-    builder.ret_void()
 
 
 def _words(builder: ir.IRBuilder, args):

@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from fgrad.kernels.cpu import half
-from fgrad.kernels.cpu.irtext import Code
+from fgrad.kernels.cpu.irtext import AROUND, Code
 from fgrad.kernels.cpu.value import (
     BFLOAT16,
     BOOL,
@@ -90,6 +90,11 @@ class Scalar:
         elif x.dtype in NARROW:
             raw = self._to_bits(x)
         self.code.line(f"store {self._wide(memory_type(x.dtype))} {raw}, ptr {address}, align {x.dtype.itemsize}{tag}")
+
+    def store_around(self, x: Value, address: str) -> None:
+        """Of a vector, aligned to its size: not by way of the cache, if the host has such stores."""
+        kind, size = self._wide(memory_type(x.dtype)), self._lanes * x.dtype.itemsize
+        self.code.line(f"store {kind} {x.ref}, ptr {address}, align {size}, {AROUND}")
 
     def _from_bits(self, dtype: np.dtype, bits: str) -> Value:
         """The value of a 16-bit float held as i16; exact."""

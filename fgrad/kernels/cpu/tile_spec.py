@@ -19,11 +19,9 @@ class TileSpec(Emitted):
 
     ``a_rows``: rows of A lie "apart", each where a table says; or "together", all as far from where they begin; or are
     "adjacent", one element from each other; or they have "lanes", one for each column, where the others have a number
-    for all.  ``turned``: a column of the result is
-    stored as a row, where a table says; its elements are adjacent, and nothing is accumulated.  ``slide``: of rows with
-    lanes, (taps of the run, steps of A from row to row, and from tap to tap), so that what several rows meet is loaded
-    once.  ``fold``: elements of the run that are multiplied at once, adjacent in A and, as `micro` says, in B.
-    ``ahead``: each step of the run fetches memory that is read later.
+    for all.  ``turned``: a column of the result is stored as a row, where a table says; its elements are adjacent, and
+    nothing is accumulated.  ``fold``: elements of the run that are multiplied at once, adjacent in A and, as `micro`
+    says, in B.  ``ahead``: each step of the run fetches memory that is read later.
     """
 
     folder: ClassVar[str] = "tiles"
@@ -34,7 +32,6 @@ class TileSpec(Emitted):
     vl: int
     a_rows: ARows
     turned: bool
-    slide: tuple[int, int, int] | None
     fold: int
     edge: bool
     ahead: bool = False

@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.cpu.conv_geometry import Dim
+from fgrad.kernels.cpu.conv_geometry import SMALL, Dim, kept
 from fgrad.kernels.layout import contiguous_strides
+
+ZERO = np.zeros(1, np.int64)
 
 #: Window dimensions, window strides, padding, base dilation, window dilation: an entry of each for every axis.
 Window = tuple[tuple, ...]
@@ -46,6 +48,10 @@ class Axis(NamedTuple):
     def plain(self) -> bool:
         """Output o sees input o and nothing else."""
         return (self.taps, self.step, self.low, self.base_dilation) == (1, 1, 0, 1) and self.size == self.out_size
+
+    @property
+    def small(self) -> bool:
+        return self.taps + self.out_size <= SMALL and not self.plain
 
     @property
     def tap_step(self) -> int:
@@ -159,9 +165,10 @@ def _runs(places: np.ndarray):
     return itertools.starmap(slice, itertools.pairwise(ends))
 
 
-def alike(axis: Axis) -> list[Outputs]:
+@kept
+def alike(axis: Axis) -> tuple[Outputs, ...]:
     if axis.plain:
-        return [Outputs(0, 1, axis.out_size, np.zeros(1, np.int64), 1, np.zeros(1, np.int64))]
+        return (Outputs(0, 1, axis.out_size, ZERO, 1, ZERO),)
     dim = Dim(
         axis.size, axis.taps, axis.out_size, axis.step, axis.low, axis.base_dilation, axis.window_dilation, 0, 0, 0
     )  # fmt: skip
@@ -172,7 +179,7 @@ def alike(axis: Axis) -> list[Outputs]:
             run, read = outputs[part], inputs[:, part]
             step = (int(run[1] - run[0]), int(read[0, 1] - read[0, 0]) if taps.size else 0) if len(run) > 1 else (1, 1)
             found.append(Outputs(int(run[0]), step[0], len(run), read[:, 0], step[1], numbers))
-    return found
+    return tuple(found)
 
 
 class Cells(NamedTuple):
@@ -190,16 +197,17 @@ class Cells(NamedTuple):
     terms: list[list[tuple[int, int]]]
 
 
-def cells(axis: Axis, most: int) -> list[Cells]:
+@kept
+def cells(axis: Axis, most: int) -> tuple[Cells, ...]:
     """All outputs of an axis, or nothing where a cell has more than ``most`` outputs or terms.
 
     With period S and base_dilation d, output c S + r and tap t meet element (S step / d) c + (r step + t w - low) / d.
     """
     if axis.plain:
-        return [Cells(0, 1, axis.out_size, [0], 1, [[(0, 0)]])]
+        return (Cells(0, 1, axis.out_size, [0], 1, [[(0, 0)]]),)
     period, advance = axis.period, axis.period * axis.step // axis.base_dilation
     if period > most or axis.taps > most:
-        return []
+        return ()
     meets = [
         (r, t, place // axis.base_dilation)
         for r, t in itertools.product(range(period), range(axis.taps))
@@ -226,7 +234,7 @@ def cells(axis: Axis, most: int) -> list[Cells]:
                 int(inputs[first, s if there[s] else stand_in]) for s in range(len(reached))
             ]  # fmt: skip
             found.append(Cells(first * period, step * period, len(same[part]), sources, step * advance, terms))
-    return found
+    return tuple(found)
 
 
 class Rows(NamedTuple):

@@ -124,9 +124,9 @@ def worth_unrolling(dtype: np.dtype, axes: Sequence[Axis]) -> bool:
     return math.prod(axis.taps for axis in axes) <= max(EXTREMUM_TAPS)
 
 
-def at_least(taps: int) -> int:
-    """The next number of taps that has a kernel of extrema."""
-    return next(n for n in EXTREMUM_TAPS if n >= taps)
+def padded(taps: int) -> list[int]:
+    """The numbers of the taps, and of the first one again up to a number of taps that has a kernel of extrema."""
+    return [*range(taps), *[0] * (next(n for n in EXTREMUM_TAPS if n >= taps) - taps)]
 
 
 def _unrolled(
@@ -157,15 +157,15 @@ def _unrolled(
         offsets = sums((part.inputs - part.inputs[:1]) * a for part, (a, _) in zip(group, strides))
         numbers = sums(part.numbers for part in group)
         if kind != "add":
-            again = np.pad(np.arange(count), (0, at_least(count) - count))
+            again = padded(count)
             offsets, numbers = offsets[again], numbers[again]
         row_tile = rows.tile(len(offsets), TILE)
         args = [
             start(source, x), *targets, builder.table(rows.table), len(rows.table), rows.total, row_tile, *rows.repeat,
-            rows.lanes, *rows.lane_words, *offsets,
+            rows.lanes, *rows.lane_words, *offsets.tolist(),
         ]  # fmt: skip
         if winners:
-            args += [*numbers] if count else [winners[1]]
+            args += numbers.tolist() if count else [winners[1]]
         spec = WindowSpec(x.dtype.name, kind, len(offsets), winners[0].name if winners else "", rows.unit)
         builder.step(spec, args, -(-rows.total // row_tile), f"{kind} over windows of {count}")
     return True

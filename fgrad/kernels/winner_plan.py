@@ -19,7 +19,7 @@ from fgrad.kernels.builder import PlanBuilder, accumulator, start, sums
 from fgrad.kernels.layout import Layout, contiguous_strides
 from fgrad.kernels.plan import KernelPlan, Ptr
 from fgrad.kernels.window_axes import Axis, Cells, Rows, Window, alike, cells, rows_of, window_axes
-from fgrad.kernels.window_plan import MOST_GROUPS, TILE, at_least, walk_args, worth_unrolling
+from fgrad.kernels.window_plan import MOST_GROUPS, TILE, padded, walk_args, worth_unrolling
 
 if TYPE_CHECKING:
     from fgrad.kernels.cpu.chosencode import ChosenSpec
@@ -117,10 +117,10 @@ def _gather(
         )
         offsets = sums((part.inputs - part.inputs[:1]) * a for part, (a, _, _) in zip(group, strides))
         numbers = sums(part.numbers for part in group)
-        again = np.pad(np.arange(len(offsets)), (0, at_least(len(offsets)) - len(offsets)))
+        again = padded(len(offsets))
         terms = (tuple((k, 0) for k in range(len(again))),)
         spec = ChosenSpec(dtype.name, tap_dtype.name, len(again), min(len(again), 1), terms, False, rows.unit)
-        _step(builder, pointers, spec, rows, [*offsets[again], *[0] * spec.taps, 0, *numbers[again]])
+        _step(builder, pointers, spec, rows, [*offsets[again].tolist(), *[0] * spec.taps, 0, *numbers[again].tolist()])
     return True
 
 
@@ -150,7 +150,8 @@ def _scatter(
             dtype.name, tap_dtype.name, len(data), len(taps),
             tuple(tuple((s, s) for s, _ in of_output) for of_output in terms), True, rows.unit,
         )  # fmt: skip
-        _step(builder, pointers, spec, rows, [*data, *taps, *outs, *(n for of_output in terms for _, n in of_output)])
+        words = [*data.tolist(), *taps.tolist(), *outs.tolist(), *[n for of_output in terms for _, n in of_output]]
+        _step(builder, pointers, spec, rows, words)
     return True
 
 

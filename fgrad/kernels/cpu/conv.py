@@ -32,7 +32,7 @@ import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, start, sums
 from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_window
-from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
+from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, Met, geometry
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     NOWHERE,
@@ -258,12 +258,12 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
         plan_product(builder, product)
 
 
-def _groups(geo: Geometry) -> list[list[tuple[np.ndarray, np.ndarray]]] | None:
+def _groups(geo: Geometry) -> list[tuple[Met, ...]] | None:
     """`Dim.clipped` of every dimension, or None where its groups are so small that more rows of tiles are empty than
     there are zeros to skip.
     """
 
-    def steps(groups: list[list[tuple[np.ndarray, np.ndarray]]]) -> int:
+    def steps(groups: list[tuple[Met, ...]]) -> int:
         """Of tiles of 8 rows."""
         found = 0
         for group in itertools.product(*groups):

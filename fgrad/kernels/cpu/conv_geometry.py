@@ -11,12 +11,29 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from fgrad.kernels.layout import Layout
+
+#: Pixels and taps every pair of which meets.
+Met = tuple[np.ndarray, np.ndarray]
+
+SMALL = 1 << 10  # outputs and taps
+Made = TypeVar("Made", bound=Callable)
+
+
+def kept(function: Made) -> Made:
+    """Keeps what it makes of an axis that is `small`, as an image's are: plans of all batch sizes ask for it."""
+    keeps = functools.lru_cache(maxsize=256)(function)
+
+    @functools.wraps(function)
+    def of(axis, *args, **options):
+        return (keeps if axis.small else function)(axis, *args, **options)
+
+    return of  # type: ignore[return-value]
 
 
 class Dim(NamedTuple):
@@ -32,6 +49,10 @@ class Dim(NamedTuple):
     lhs_stride: int
     rhs_stride: int
     out_stride: int
+
+    @property
+    def small(self) -> bool:
+        return self.window + self.out <= SMALL
 
     def reads(self, pixels: np.ndarray, taps: np.ndarray) -> np.ndarray:
         """i(o, t) of shape [taps, pixels] where the division is exact for all of them."""
@@ -50,7 +71,8 @@ class Dim(NamedTuple):
         """Whether neighbouring pixels of a phase read neighbouring input elements."""
         return self.stride * self.period() == self.lhs_dilation
 
-    def phases(self, *, border: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+    @kept
+    def phases(self, *, border: bool = False) -> tuple[Met, ...]:
         """(pixels, taps) such that every pair meets at an input element or beyond the border, never between two.
 
         Taps that meet nothing but the border are left out unless ``border``.
@@ -64,7 +86,7 @@ class Dim(NamedTuple):
             index = self.reads(pixels, taps)
             useful = meets & ((index >= 0) & (index < self.size)).any(axis=1)
             found.append((pixels, taps[meets if border else useful]))
-        return found
+        return tuple(found)
 
     def met(self) -> tuple[np.ndarray, np.ndarray]:
         """Of shape [taps, pixels]: i(o, t), and whether they meet there."""
@@ -72,14 +94,15 @@ class Dim(NamedTuple):
         index, rest = np.divmod(np.add.outer(taps, pixels) - self.low, self.lhs_dilation)
         return index, (rest == 0) & (index >= 0) & (index < self.size)
 
-    def clipped(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    @kept
+    def clipped(self) -> tuple[Met, ...]:
         """(pixels, taps) such that every pair meets at an input element: pixels grouped by the taps they meet."""
         groups: dict[tuple[int, ...], list[int]] = {}
         taps = np.arange(self.window)
         _, meets = self.met()
         for o in range(self.out):
             groups.setdefault(tuple(taps[meets[:, o]].tolist()), []).append(o)
-        return [(np.array(pixels), np.array(met, np.int64)) for met, pixels in groups.items()]
+        return tuple([(np.array(pixels), np.array(met, np.int64)) for met, pixels in groups.items()])
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - a tuple of integers, which a plan asks several times
     def extent(self) -> tuple[int, int]:

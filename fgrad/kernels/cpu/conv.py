@@ -26,7 +26,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -36,6 +35,7 @@ from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, Met, geometry
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     NOWHERE,
+    ZERO,
     Operand,
     Product,
     Record,
@@ -191,7 +191,7 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
     else:
         records = [_phase(geo, phase, run, last_run) for phase in phases]
     taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    operand = Operand(b, run * geo.rhs_feature, np.add.outer(taps, inner), geo.rhs_column, last_run)
+    operand = Operand(b, run * geo.rhs_feature, taps, inner, geo.rhs_column, last_run)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
         g_count=g_count, a_g_stride=run * geo.lhs_feature, a_run=a_run, out_size=dense, batches=geo.batches,
@@ -223,9 +223,7 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
     *outer, last = dims
     features, images, columns = np.arange(geo.features), np.arange(geo.rows), np.arange(geo.columns)
     every = sums([features * geo.rhs_feature, *(np.arange(d.window) * d.rhs_stride for d in outer)])
-    weights = Operand(
-        b, 0, np.add.outer(every, np.arange(last.window) * last.rhs_stride), geo.rhs_column, last.window
-    )  # fmt: skip
+    weights = Operand(b, 0, every, np.arange(last.window) * last.rhs_stride, geo.rhs_column, last.window)
     width = geo.columns + gemm_tiles.MOST_ROWS  # so that the rows of every tile exist
     b = pack(builder, dtype.itemsize, weights, geo.columns, width)
     numbers = np.arange(len(every)).reshape([geo.features, *(d.window for d in outer)])
@@ -241,16 +239,16 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
             places = lined.ravel()[: lined.size - (lined.shape[1] - len(pixels))]
         apart = outer[: len(outer) - flat]
         to = sums([images * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(apart, lines))])
-        source, reads, taps, run = np.zeros_like(to), np.zeros((0, 0), np.int64), np.zeros(0, np.int64), 0
+        source, first, taps, run = np.zeros_like(to), np.zeros(0, np.int64), np.zeros(0, np.int64), 0
         if all(t.size for _, t in phase):
             source, run = sums([images * (geo.features * plane), *_moves(apart, index)]), len(along)
             first = sums([features * plane, *_firsts(outer, index)]) + index[-1][0, 0]
-            reads = np.add.outer(first, np.arange(run) * (step * last.rhs_dilation // last.lhs_dilation))
             met = numbers[np.ix_(features, *(t for _, t in lines))].ravel()
             taps = (met * last.window + along[0]) * width
         record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
+        reads = Operand(a, 0, first, np.arange(run) * (step * last.rhs_dilation // last.lhs_dilation), 1, run)
         product = Product(
-            dtype=dtype, a=b, b=Operand(a, 0, reads, 1, run), out=out, columns=len(places), out_column=0, places=places,
+            dtype=dtype, a=b, b=reads, out=out, columns=len(places), out_column=0, places=places,
             records=[record], g_count=1, a_g_stride=0, a_run=step * width, out_size=0, a_rows="adjacent",
             turned=geo.out_column == 1, batches=np.stack([np.zeros_like(source), source, to], axis=1),
             note="conv by pixel",
@@ -292,15 +290,15 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
             geo = geo._replace(dims=dims, rhs_feature=image)
         return lane_window.plan_lane_window(builder, dtype, a, b, out, geo, dense)
     lines = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    weights = np.add.outer(lines, np.arange(last.window) * last.rhs_stride)
+    run = np.arange(last.window) * last.rhs_stride
     every = Product(
-        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, weights.reshape(-1, 1), rhs_lane, 1), out=out, columns=lanes,
+        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, sums([lines, run]), ZERO, rhs_lane, 1), out=out, columns=lanes,
         out_column=out_lane, records=[], g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0, out_size=dense,
         a_rows="lanes", note="conv by lane",
     )  # fmt: skip
     phases = [d.phases() for d in geo.dims]
     if geo.features > 1 or out_lane != 1 or len(phases[-1][0][1]) not in gemm_tiles.SLIDING_TAPS:
-        return plan_product(builder, replace(every, records=[_phase(geo, p, 1, 1) for p in itertools.product(*phases)]))
+        return plan_product(builder, every._replace(records=[_phase(geo, p, 1, 1) for p in itertools.product(*phases)]))
     rest = []
     numbers = np.arange(len(lines)).reshape([d.window for d in outer])
     for group in itertools.product(*(d.clipped() for d in outer), phases[-1]):
@@ -320,15 +318,15 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         record = Record(
             len(pixels), row_in, pixels * last.out_stride, 0, 0, reads, taps, len(met), len(met), int(met[0])
         )  # fmt: skip
-        product = replace(
-            every, b=Operand(b, 0, weights, rhs_lane, last.window), records=[record], g_count=1, a_run=last.lhs_stride,
+        product = every._replace(
+            b=Operand(b, 0, lines, run, rhs_lane, last.window), records=[record], g_count=1, a_run=last.lhs_stride,
             run_step=int(met[1] - met[0]), out_size=0, slide=slide,
             inside=(-int(index[-1][0, 0]), last.size - int(index[-1][0, 0])),
             batches=np.stack([source, np.zeros_like(source), to], axis=1), note="conv by lane, sliding",
         )  # fmt: skip
         plan_product(builder, product)
     if rest:
-        plan_product(builder, replace(every, records=rest))
+        plan_product(builder, every._replace(records=rest))
 
 
 def _slide(last: Dim, pixels: np.ndarray, taps: np.ndarray) -> tuple[int, int, int] | None:
@@ -405,9 +403,8 @@ def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense:
         run = group[-1][1]
         records.append(Record(len(row_out), row_in, row_out, 0, 0, a_taps, met, len(run), len(run), int(run[0])))
     rows = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    operand = Operand(
-        b, geo.rhs_feature, np.add.outer(rows, np.arange(last.window) * last.rhs_stride), geo.rhs_column, last.window
-    )
+    run = np.arange(last.window) * last.rhs_stride
+    operand = Operand(b, geo.rhs_feature, rows, run, geo.rhs_column, last.window)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
         g_count=geo.features, a_g_stride=geo.lhs_feature, run_step=step,
@@ -452,7 +449,7 @@ def _tap_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: in
     step = last.rhs_dilation * last.lhs_stride
     record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
     product = Product(
-        dtype=dtype, a=b, b=Operand(a, geo.lhs_feature, np.add.outer(reads, np.arange(run) * step), 1, run), out=out,
+        dtype=dtype, a=b, b=Operand(a, geo.lhs_feature, reads, np.arange(run) * step, 1, run), out=out,
         columns=last.out * geo.rows, out_column=geo.out_row, records=[record], g_count=geo.features,
         a_g_stride=geo.rhs_feature, a_run=last.rhs_stride, out_size=dense, a_rows="adjacent", whole=True,
         batches=np.stack([np.zeros_like(source), source, to], axis=1), note="conv by tap",

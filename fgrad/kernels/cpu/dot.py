@@ -146,7 +146,7 @@ def _product(builder, dtype, pointers, rows, columns, contract, batches, out_siz
         repeat.size * len(row_in), row_in, row_out, repeat.first, repeat.second,
         a_taps, np.arange(len(a_taps)), run, last,
     )  # fmt: skip
-    operand = Operand(b, outer.second, np.add.outer(b_taps, np.arange(run) * k.second), column.first, last)
+    operand = Operand(b, outer.second, b_taps, np.arange(run) * k.second, column.first, last)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second, records=[record],
         g_count=g_count, a_g_stride=outer.first, a_run=k.first, out_size=out_size, batches=batches, note="dot",

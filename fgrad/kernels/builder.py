@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import Addressed, KernelPlan, Ptr, Step, Word
 
 if TYPE_CHECKING:
     from fgrad.kernels.cpu.epilogue import Epilogue
+
+
+_WORDS = frozenset({int, Ptr})
+_NUMBERS = (bool, np.integer)
 
 
 class PlanBuilder:
@@ -27,7 +31,7 @@ class PlanBuilder:
 
     def step(self, kernel: str | Addressed, args: Iterable[Word], extent: int, note: str, grain: int = 1) -> None:
         """Appends a step; a grain below 1 (from a division by large work) counts as 1."""
-        words = tuple([int(arg) if isinstance(arg, (bool, np.integer)) else arg for arg in args])
+        words = tuple([arg if type(arg) in _WORDS else int(arg) if isinstance(arg, _NUMBERS) else arg for arg in args])
         self._steps.append(Step(kernel, words, int(extent), max(int(grain), 1), note))
 
     def include(self, step: Step) -> None:
@@ -53,7 +57,7 @@ class PlanBuilder:
         """target[i] = source[i] in the result's dtype, for every index i of the two layouts' common shape."""
         if result.size == 0:
             return
-        nodes = [("load", 0), ("map", cast_rule, (("dtype", result.dtype.name),), (0,))]
+        nodes = [("load", 0), ("map", cast_rule, (("dtype", dtype_name(result.dtype)),), (0,))]
         base = {"in": source, "out": target}
         from fgrad.kernels.cpu.emit import map_plan  # the emitter loads with the first program, not with fgrad
 
@@ -76,10 +80,10 @@ class PlanBuilder:
 
 def sums(parts: Iterable[np.ndarray]) -> np.ndarray:
     """All sums of one element of each part, the last part fastest."""
-    total = np.zeros(1, np.int64)
+    total = None
     for part in parts:
-        total = np.add.outer(total, part).ravel()
-    return total
+        total = part if total is None else np.add.outer(total, part).ravel()
+    return np.zeros(1, np.int64) if total is None else total
 
 
 def cast_rule(s, x, dtype: str):
@@ -89,7 +93,7 @@ def cast_rule(s, x, dtype: str):
 
 def advance(base: Ptr, nbytes: int) -> Ptr:
     """The address ``nbytes`` after another."""
-    return Ptr(base.kind, base.index, base.offset + nbytes)
+    return Ptr(base.kind, base.index, base.offset + nbytes) if nbytes else base
 
 
 def start(base: Ptr, layout: Layout) -> Ptr:

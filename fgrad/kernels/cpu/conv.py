@@ -44,6 +44,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     pack,
     plan_in_compute_dtype,
     plan_product,
+    repays_epilogue,
 )
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr
@@ -106,6 +107,7 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -
         else:
             nest = _window_nest
     else:
+        repays_epilogue(builder, geo.columns, dtype.itemsize)  # asked now: planning takes longer
         nest = _pixel_nest if _fills_with_pixels(geo, dtype.itemsize) else _forward_nest
     nest(builder, dtype, a, b, out, geo, dense)
 

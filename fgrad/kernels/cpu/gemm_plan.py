@@ -208,7 +208,7 @@ def sum_parts(builder: PlanBuilder, parts: Ptr, out: Ptr, count: int, size: int,
     """The sum of ``count`` results of ``size`` elements, which lie one behind the other."""
     args = (out, parts, count, size, SUM_SHARE)
     grain = -(-(1 << 14) // (SUM_SHARE * count))
-    builder.step(f"gemm_sum_{dtype}", args, -(-size // SUM_SHARE), "sum of parts", grain)
+    builder.step(f"gemm_sum_{dtype_name(dtype)}", args, -(-size // SUM_SHARE), "sum of parts", grain)
 
 
 def _together(p: Product, taps: int) -> bool:
@@ -339,7 +339,7 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
     """A result without any product to add: the sum of no parts."""
     no_epilogue(builder)
-    builder.step(f"gemm_sum_{dtype}", (out, out, 0, size, SUM_SHARE), -(-size // SUM_SHARE), "zeros", 4)
+    builder.step(f"gemm_sum_{dtype_name(dtype)}", (out, out, 0, size, SUM_SHARE), -(-size // SUM_SHARE), "zeros", 4)
 
 
 def no_epilogue(builder: PlanBuilder) -> None:
@@ -361,9 +361,16 @@ def epilogue_words(builder: PlanBuilder, out: Ptr, run: int, itemsize: int, spli
     """Of an epilogue of tiles with up to ``run`` adjacent results."""
     if builder.epilogue is None:
         return (0,)
-    if splits > 1 or run * itemsize < LEAST_RUN:
+    repays_epilogue(builder, run, itemsize)
+    if splits > 1:
         raise Unfused
     return builder.epilogue.words(out, run)
+
+
+def repays_epilogue(builder: PlanBuilder, run: int, itemsize: int) -> None:
+    """Says that at most ``run`` results of what comes next are adjacent in a tile."""
+    if builder.epilogue is not None and run * itemsize < LEAST_RUN:
+        raise Unfused
 
 
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:

@@ -15,8 +15,6 @@ from fgrad.compiler.schedule import (
     Launch,
     Loop,
     Schedule,
-    reads,
-    written,
 )
 from fgrad.core.backends import Kernel
 from fgrad.kernels.cpu.epilogue import place_of
@@ -35,12 +33,12 @@ def with_epilogues(schedule: Schedule) -> list[Launch]:
 def _join(call: KernelCall, launches: list[Launch]) -> None:
     (product,) = call.outs
     at = launches.index(call)
-    readers = [i for i in range(at + 1, len(launches)) if product in reads(launches[i])]
+    readers = [i for i in range(at + 1, len(launches)) if product in launches[i].reads]
     group = launches[readers[0]] if readers else None
     if product.kind != "tmp" or not isinstance(group, Group) or not _is_epilogue(group, product):
         return
     between = launches[at + 1 : readers[0]]
-    made = {b for launch in between for b in written(launch)}
+    made = {b for launch in between for b in launch.writes}
     others = [v for v in group.loads if v.buffer is not product]
     if all(v.buffer not in made and v.fence < product.at for v in group.loads):
         place = at

@@ -44,7 +44,6 @@ from fgrad.compiler.schedule import (
     Together,
     View,
     distinct_bytes,
-    reads,
 )
 from fgrad.core.jaxpr import Source
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
@@ -444,7 +443,7 @@ def _stored(launch: Launch, launches: Sequence[Launch], inside: bool) -> tuple[s
     every = [part for x in launches for part in (x.groups if isinstance(x, Together | Rows) else [x])]
     notes = []
     for b in results:
-        said = dict.fromkeys(_reader(launch, b, x) for x in every if x not in own and any(r is b for r in reads(x)))
+        said = dict.fromkeys(_reader(launch, b, x) for x in every if x not in own and any(r is b for r in x.reads))
         if b.kind == "out":
             said[f"it is a result of the {'loop or branch around it' if inside else 'program'}"] = None
         notes.append(f"stores {b.dtype.name}{list(b.shape)}: {'; '.join(said) or 'the loop around it carries it on'}")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from fgrad.compiler.schedule import Branch, Buffer, Copies, KernelCall, Schedule, reads
+from fgrad.compiler.schedule import Branch, Buffer, Copies, KernelCall, Schedule
 from fgrad.primitives.indexing import scatter_p
 
 
@@ -45,7 +45,7 @@ def _chain(body: Schedule, read: Buffer, write: Buffer) -> _Chain | None:
         if at is None or step is None:
             return None
         source, change = step
-        late = [b for x in body.launches[at + 1 :] for b in reads(x)] + body.results
+        late = [b for x in body.launches[at + 1 :] for b in x.reads] + body.results
         own = source is read or source.kind == "tmp"
         if not own or source in late or source.layout.size != target.layout.size:
             return None

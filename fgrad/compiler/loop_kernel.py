@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fgrad.compiler.schedule import Buffer, Carry, Copies, Group, KernelCall, Launch, Loop, Schedule, View, reads
+from fgrad.compiler.schedule import Buffer, Carry, Copies, Group, KernelCall, Launch, Loop, Schedule, View
 from fgrad.kernels.cpu.body import read_nodes
 from fgrad.kernels.cpu.loopcode import Carried, Indexed, Item, LoopSpec, Part, Reduction, Update
 from fgrad.kernels.cpu.productcode import Access, Product
@@ -100,7 +100,7 @@ class Sum(NamedTuple):
 def _with_sums(schedule: Schedule) -> list[Launch | Sum]:
     """The launches, with a product that is only added to an input (as a gradient to its sum so far) as a `Sum`."""
     launches: list[Launch | Sum] = list(schedule.launches)
-    every = [b for x in schedule.launches for b in reads(x)] + schedule.results
+    every = [b for x in schedule.launches for b in x.reads] + schedule.results
     for at, dot in enumerate(schedule.launches):
         if isinstance(dot, KernelCall) and dot.eqn.primitive is dot_general_p and _column(dot) is not None:
             (product,) = dot.outs
@@ -109,7 +109,7 @@ def _with_sums(schedule: Schedule) -> list[Launch | Sum]:
                 start = next((v for v in group.loads if v.buffer is not product), None)
                 if len(group.loads) == 2 and start is not None and every.count(product) == 1:
                     layouts = {v.layout for v in group.loads} | {product.layout}
-                    if start.buffer.kind == "in" and product in reads(group) and len(layouts) == 1:
+                    if start.buffer.kind == "in" and product in group.reads and len(layouts) == 1:
                         launches[at] = Sum(dot, start, group.results[0][1])
                         launches.remove(group)
     return launches
@@ -148,7 +148,7 @@ def _stored(launch: Launch | Sum) -> list[Buffer]:
 
 
 def _reads(launch: Launch | Sum) -> list[Buffer]:
-    return [launch.start.buffer, *reads(launch.dot)] if isinstance(launch, Sum) else reads(launch)
+    return [launch.start.buffer, *launch.dot.reads] if isinstance(launch, Sum) else launch.reads
 
 
 class _Writer:
@@ -278,7 +278,7 @@ class _Writer:
             index._replace(strides=(*index.strides[:batch], *[0] * len(stay))),
             places.strides[batch],
             tuple((layout.shape[a], layout.strides[a]) for a in axes),
-            call.eqn.params["mode"] == "clip",
+            call.eqn.params["mode"],
         )
 
     def gather(self, call: KernelCall) -> list[Part]:

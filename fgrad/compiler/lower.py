@@ -31,7 +31,6 @@ from fgrad.compiler.schedule import (
     Schedule,
     Together,
     View,
-    reads,
 )
 from fgrad.compiler.together import together
 from fgrad.kernels import plan as program
@@ -420,10 +419,10 @@ def _in_place(launch: Launch, source: Buffer, out: Buffer) -> bool:
     if isinstance(launch, Copies):
         return launch.fill is None and all(v.layout == target == out.layout for v, target in launch.parts)
     if isinstance(launch, Together):  # no other one of the groups may read it
-        return all(_in_place(g, source, out) and out in g.outs for g in launch.groups if source in reads(g))
+        return all(_in_place(g, source, out) and out in g.outs for g in launch.groups if source in g.reads)
     if isinstance(launch, Rows):  # up to where it is written, each row may be read where it will be
         at = next(i for i, g in enumerate(launch.groups) if out in g.outs)
-        readers = [i for i, g in enumerate(launch.groups) if source in reads(g)]
+        readers = [i for i, g in enumerate(launch.groups) if source in g.reads]
         here = all(v.layout == out.layout for v in launch.loads if v.buffer is source)
         return here and max(readers) <= at and (at not in readers or _in_place(launch.groups[at], source, out))
     if not isinstance(launch, Group) or launch.folds:

@@ -2,8 +2,9 @@
 
 A group stores a value because a group behind it reads it.  If the value follows by cheap arithmetic from arrays that
 lie in memory anyway, the reader may take it from those: x - mean of a batch costs one read, as x does, and nothing is
-written; a mask of relu costs nothing where its operand is read anyway.  Reductions of one array over the same axes, of
-which one does not wait for the other, become one kernel here too.
+written; a mask of relu costs nothing where its operand is read anyway.  A factor that follows from masks is computed
+where it is read, and the masks are stored.  Reductions of one array over the same axes, of which one does not wait for
+the other, become one kernel here too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from fgrad.compiler.schedule import MAX_STREAMS, Buffer, Group, Launch, View, distinct_bytes, reads, written
+from fgrad.compiler.schedule import MAX_STREAMS, Buffer, Group, Launch, View, distinct_bytes
 from fgrad.kernels.layout import Layout
 from fgrad.primitives import arithmetic, bitwise, compare
 from fgrad.primitives.convert import convert_p
@@ -46,89 +47,153 @@ class _Stored(NamedTuple):
 
 def economised(launches: Sequence[Launch]) -> list[Launch]:
     """The launches with less traffic: values computed again where that is cheaper, and reductions side by side."""
-    kept = list(launches)
-    while _replaced_one(kept):
-        kept = [x for x in kept if not isinstance(x, Group) or x.results or x.folds]
-    return _side_by_side(kept)
+    traffic = _Traffic(launches)
+    traffic.store_masks()
+    while traffic.replaced():
+        pass
+    return _side_by_side([x for x in launches if not isinstance(x, Group) or x.results or x.folds])
 
 
-def _replaced_one(launches: Sequence[Launch]) -> bool:
-    """Lets the readers of the values that follow from some operands take them from those, if that pays; once."""
-    readers: dict[Buffer, list[int]] = defaultdict(list)
-    for i, launch in enumerate(launches):
-        for b in dict.fromkeys(reads(launch)):
-            readers[b].append(i)
-    alike: dict[frozenset[_Key], list[_Stored]] = defaultdict(list)
-    for launch in launches:
-        if isinstance(launch, Group):
-            for stored in _candidates(launch, launches, readers):
-                alike[frozenset(stored.leaves)].append(stored)
-    for values in sorted(alike.values(), key=lambda values: len(values[0].leaves)):
-        if _pays(values, launches, readers):
-            for value in values:
-                for reader in value.readers:
-                    _take(reader, value)
-                value.maker.results = [(n, b) for n, b in value.maker.results if b is not value.buffer]
-            for maker in dict.fromkeys(value.maker for value in values):
-                _prune(maker)
-            return True
-    return False
+class _Traffic:
+    """What the launches read and write, while groups are rewritten."""
 
+    def __init__(self, launches: Sequence[Launch]) -> None:
+        self.groups = [x for x in launches if isinstance(x, Group)]
+        self.at = {launch: i for i, launch in enumerate(launches)}
+        self.readers: dict[Buffer, dict[Launch, None]] = defaultdict(dict)
+        for launch in launches:
+            for b in launch.reads:
+                self.readers[b][launch] = None
+        self.known: dict[Group, list[_Stored]] = {}  # the candidates of groups as they are now
 
-def _candidates(group: Group, launches: Sequence[Launch], readers: dict[Buffer, list[int]]) -> list[_Stored]:
-    found = []
-    for node, buffer in group.results:
-        behind = [launches[i] for i in readers[buffer]]
-        if buffer.kind != "tmp" or not behind:
-            continue
+    def store_masks(self) -> None:
+        """Stores narrow values in place of a wider one that follows from them."""
+        for group in self.groups:
+            before = list(group.results)
+            for node, buffer in before:
+                masks = _masks(group, node)
+                behind = self.reading_groups(group, buffer) if masks else []
+                if not behind:
+                    continue
+                group.results.remove((node, buffer))
+                stored = [(mask, _stored(group, mask)) for mask in masks]
+                for reader in behind:
+                    self.take(reader, group, node, buffer, {mask: View(b, b.layout) for mask, b in stored})
+            if group.results != before:
+                self.prune(group)
+
+    def replaced(self) -> bool:
+        """Lets the readers of the values that follow from the same operands take them from those, where that pays."""
+        alike: dict[frozenset[_Key], list[_Stored]] = defaultdict(list)
+        for group in self.groups:
+            for value in self.candidates(group):
+                alike[frozenset(value.leaves)].append(value)
+        changed = False
+        for values in sorted(alike.values(), key=lambda values: len(values[0].leaves)):
+            if all(value.maker in self.known for value in values) and self.pays(values):
+                changed = True
+                for value in values:
+                    for reader in value.readers:
+                        self.take(reader, value.maker, value.node, value.buffer, {})
+                    value.maker.results = [(n, b) for n, b in value.maker.results if b is not value.buffer]
+                for maker in dict.fromkeys(value.maker for value in values):
+                    self.prune(maker)
+        return changed
+
+    def candidates(self, group: Group) -> list[_Stored]:
+        if group in self.known:
+            return self.known[group]
+        found = self.known[group] = []
+        for node, buffer in group.results:
+            groups = self.reading_groups(group, buffer)
+            if not groups:
+                continue
+            cone = group.cone([node])
+            maps = [group.nodes[i] for i in cone if group.nodes[i][0] == "map"]
+            if len(maps) > MOST_NODES or any([n[1] not in _CHEAP for n in maps]):
+                continue
+            views = [group.loads[group.nodes[i][1]] for i in cone if group.nodes[i][0] == "load"]
+            leaves = {(id(v.buffer), v.layout): v for v in views if distinct_bytes(v.layout) * SMALL > buffer.nbytes}
+            found.append(_Stored(group, node, buffer, groups, leaves))
+        return found
+
+    def reading_groups(self, group: Group, buffer: Buffer) -> list[Group]:
+        """The groups of the same shape that read the whole of the buffer, if nothing else reads it."""
+        behind = self.readers[buffer] if buffer.kind == "tmp" else ()
         groups = [x for x in behind if isinstance(x, Group) and x.shape == group.shape and _reads_whole(x, buffer)]
-        if len(groups) < len(behind):
-            continue
-        cone = group.cone([node])
-        maps = [group.nodes[i] for i in cone if group.nodes[i][0] == "map"]
-        if len(maps) > MOST_NODES or any([n[1] not in _CHEAP for n in maps]):
-            continue
-        views = [group.loads[group.nodes[i][1]] for i in cone if group.nodes[i][0] == "load"]
-        leaves = {(id(v.buffer), v.layout): v for v in views if distinct_bytes(v.layout) * SMALL > buffer.nbytes}
-        found.append(_Stored(group, node, buffer, groups, leaves))
-    return found
+        return groups if len(groups) == len(behind) else []
+
+    def pays(self, values: Sequence[_Stored]) -> bool:
+        """Whether less is moved and no more kept in memory without ``values``, which follow from the same operands."""
+        saved = sum(v.buffer.nbytes * (1 + len(v.readers)) for v in values)
+        behind = list(dict.fromkeys(g for v in values for g in v.readers))
+        leaves = values[0].leaves
+        added, kept = 0, 0
+        for group in behind:
+            have = {(id(v.buffer), v.layout) for v in group.loads}
+            new = [v for key, v in leaves.items() if key not in have]
+            added += sum(distinct_bytes(v.layout) for v in new)
+            if group.streams + len(new) > MAX_STREAMS:
+                return False
+        last = max(self.at[group] for group in behind)
+        for b in dict.fromkeys(v.buffer for v in leaves.values()):
+            if b.kind == "tmp" and max(self.at[x] for x in self.readers[b]) < last:
+                kept += b.nbytes
+        return added <= saved and kept <= sum(v.buffer.nbytes for v in values)
+
+    def take(self, reader: Group, maker: Group, node: int, buffer: Buffer, stored: dict[int, View]) -> None:
+        """The reader computes the maker's node where it loaded it, from what is ``stored`` of the maker's."""
+        old = _emptied(reader)
+        known = {i: reader.load(view) for i, view in stored.items()}
+        computed = reader.copy_from(maker, maker.cone([node], stored), known)[node]
+        known = {i: computed for i, n in enumerate(old.nodes) if n[0] == "load" and old.loads[n[1]].buffer is buffer}
+        self.refill(reader, old, reader.copy_from(old, range(len(old.nodes)), known))
+
+    def prune(self, group: Group) -> None:
+        """Drops what no result needs any more."""
+        old = _emptied(group)
+        needed = old.cone([*(n for n, _ in old.results), *(f.node for f in old.folds)])
+        self.refill(group, old, group.copy_from(old, needed))
+
+    def refill(self, group: Group, old: Group, at: dict[int, int]) -> None:
+        """``at``: where the nodes are now that the results need."""
+        group.results = [(at[n], b) for n, b in old.results]
+        group.folds = [fold._replace(node=at[fold.node]) for fold in old.folds]
+        self.known.pop(group, None)
+        for b in old.reads:
+            self.readers[b].pop(group, None)
+        for b in group.reads:
+            self.readers[b][group] = None
+        for b in (*old.reads, *group.reads):
+            if b.made_by is not None:
+                self.known.pop(b.made_by, None)
+
+
+def _masks(group: Group, node: int) -> list[int]:
+    """Values of the group that take less memory than the node's, which follows from them by cheap arithmetic alone."""
+    size = group.dtypes[node].itemsize
+    found: list[int] = []
+    left = [node]
+    while left:
+        kind, *rest = group.nodes[left.pop()]
+        if kind == "load":
+            return []
+        if kind == "map":
+            if rest[0] not in _CHEAP:
+                return []
+            narrow = [i for i in rest[2] if group.dtypes[i].itemsize < size and group.nodes[i][0] == "map"]
+            found += narrow
+            left += [i for i in rest[2] if i not in narrow]
+    found = list(dict.fromkeys(found))
+    return found if sum(group.dtypes[i].itemsize for i in found) < size else []
+
+
+def _stored(group: Group, node: int) -> Buffer:
+    return next((b for n, b in group.results if n == node), None) or group.store(node)
 
 
 def _reads_whole(group: Group, buffer: Buffer) -> bool:
-    return all(v.layout == buffer.layout for v in group.loads if v.buffer is buffer)
-
-
-def _pays(values: Sequence[_Stored], launches: Sequence[Launch], readers: dict[Buffer, list[int]]) -> bool:
-    """Whether less is moved, and no more kept in memory, without ``values``, which follow from the same operands."""
-    saved = sum(v.buffer.nbytes * (1 + len(v.readers)) for v in values)
-    behind = list(dict.fromkeys(g for v in values for g in v.readers))
-    leaves = list(values[0].leaves.values())
-    added, kept = 0, 0
-    for group in behind:
-        have = {(id(v.buffer), v.layout) for v in group.loads}
-        new = [v for key, v in values[0].leaves.items() if key not in have]
-        added += sum(distinct_bytes(v.layout) for v in new)
-        if group.streams + len(new) > MAX_STREAMS:
-            return False
-    last = max(launches.index(group) for group in behind)
-    for b in dict.fromkeys(v.buffer for v in leaves):
-        if b.kind == "tmp" and max(readers[b]) < last:
-            kept += b.nbytes
-    return added <= saved and kept <= sum(v.buffer.nbytes for v in values)
-
-
-def _take(reader: Group, value: _Stored) -> None:
-    """Rewrites the reader to compute the value where it loaded it."""
-    old = _emptied(reader)
-    computed = reader.copy_from(value.maker, value.maker.cone([value.node]))[value.node]
-    known = {i: computed for i, n in enumerate(old.nodes) if n[0] == "load" and old.loads[n[1]].buffer is value.buffer}
-    _refill(reader, old, reader.copy_from(old, range(len(old.nodes)), known))
-
-
-def _prune(group: Group) -> None:
-    """Drops what no result needs any more."""
-    old = _emptied(group)
-    _refill(group, old, group.copy_from(old, old.cone([*(n for n, _ in old.results), *(f.node for f in old.folds)])))
+    return all([v.layout == buffer.layout for v in group.loads if v.buffer is buffer])
 
 
 def _emptied(group: Group) -> Group:
@@ -136,11 +201,6 @@ def _emptied(group: Group) -> Group:
     old = replace(group)
     group.loads, group.nodes, group.dtypes, group.index = [], [], [], {}
     return old
-
-
-def _refill(group: Group, old: Group, at: dict[int, int]) -> None:
-    group.results = [(at[n], b) for n, b in old.results]
-    group.folds = [fold._replace(node=at[fold.node]) for fold in old.folds]
 
 
 def _side_by_side(launches: Sequence[Launch]) -> list[Launch]:
@@ -158,7 +218,7 @@ def _side_by_side(launches: Sequence[Launch]) -> list[Launch]:
             partner.sources += launch.sources
             made.update((fold.out, kept.index(partner)) for fold in launch.folds)
             continue
-        made.update((b, len(kept)) for b in written(launch))
+        made.update((b, len(kept)) for b in launch.writes)
         kept.append(launch)
     return kept
 

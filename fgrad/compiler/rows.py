@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fgrad.compiler.arena import Arena
-from fgrad.compiler.schedule import Buffer, Group, Launch, Rows, View, distinct_bytes, reads, written
+from fgrad.compiler.schedule import Buffer, Group, Launch, Rows, View, distinct_bytes
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr
 
@@ -36,9 +36,9 @@ def by_rows(launches: Sequence[Launch]) -> list[Launch]:
     """The launches; of groups over the same rows that wait for one another, with a reduction among them, one `Rows`."""
     readers: dict[Buffer, list[int]] = defaultdict(list)
     for i, launch in enumerate(launches):
-        for b in dict.fromkeys(reads(launch)):
+        for b in dict.fromkeys(launch.reads):
             readers[b].append(i)
-    pending = {b for launch in launches for b in written(launch)}
+    pending = {b for launch in launches for b in launch.writes}
     taken: set[int] = set()
     out: list[Launch] = []
     for i, launch in enumerate(launches):
@@ -53,7 +53,7 @@ def by_rows(launches: Sequence[Launch]) -> list[Launch]:
                 inner = {b for b in made if b.kind == "tmp" and set(readers[b]) <= set(chosen)}
                 launch = Rows(groups, count, frozenset(inner))
         taken.update(chosen)
-        pending.difference_update(b for j in chosen for b in written(launches[j]))
+        pending.difference_update(b for j in chosen for b in launches[j].writes)
         out.append(launch)
     return out
 

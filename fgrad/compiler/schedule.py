@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -88,8 +88,34 @@ class Reduced(NamedTuple):
     out: Buffer
 
 
+class _Launch:
+    """``reads``: the buffers that a launch reads, ``writes``: those it writes, of those that nothing wrote before."""
+
+    outs: Any
+
+    @property
+    def writes(self) -> list[Buffer]:
+        return self.outs
+
+
+class _Loops(_Launch):
+    loads: Any
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [v.buffer for v in self.loads]
+
+
+class _Call(_Launch):
+    ins: list[View]
+
+    @property
+    def reads(self) -> list[Buffer]:
+        return [v.buffer for v in self.ins]
+
+
 @dataclass(eq=False)
-class Group:
+class Group(_Loops):
     """Element-wise nodes over one loop shape, reductions over the same axes of it, and the values to store."""
 
     shape: tuple[int, ...]
@@ -127,13 +153,13 @@ class Group:
         self.results.append((node, buffer))
         return buffer
 
-    def cone(self, nodes: Iterable[int]) -> list[int]:
-        """These nodes and all that they are computed from, operands first."""
+    def cone(self, nodes: Iterable[int], known: Container[int] = ()) -> list[int]:
+        """These nodes and all that they are computed from, operands first, without those behind ``known`` ones."""
         found: set[int] = set()
         left = list(nodes)
         while left:
             node = left.pop()
-            if node not in found:
+            if node not in found and node not in known:
                 found.add(node)
                 left += self.nodes[node][3] if self.nodes[node][0] == "map" else ()
         return sorted(found)
@@ -173,7 +199,7 @@ def _key(node: tuple) -> tuple:
 
 
 @dataclass(eq=False)
-class KernelCall:
+class KernelCall(_Call):
     """A library kernel over views.  ``in_place``: the result is in the memory of the first operand.  With an
     ``epilogue``, a group whose load number ``product`` is what the kernel computes, its tiles pass through the group:
     the group's other operands follow the equation's, and the results are the group's, then the product if others read
@@ -189,7 +215,7 @@ class KernelCall:
 
 
 @dataclass(eq=False)
-class Together:
+class Together(_Loops):
     """Element-wise groups, none of which reads what another one writes, as one launch."""
 
     groups: list[Group]
@@ -204,7 +230,7 @@ class Together:
 
 
 @dataclass(eq=False)
-class Rows:
+class Rows(_Loops):
     """Groups, the later of which read what earlier ones write, as one launch: block by block of the ``count`` rows that
     the leading axes of each make together.  ``local`` values are read by nothing else.
     """
@@ -226,7 +252,7 @@ class Rows:
 
 
 @dataclass(eq=False)
-class HostCall:
+class HostCall(_Call):
     """The equation's reference, in Python; ``reason`` says why there is no kernel."""
 
     eqn: Eqn
@@ -236,13 +262,22 @@ class HostCall:
 
 
 @dataclass(eq=False)
-class Copies:
+class Copies(_Launch):
     """A fill of the whole result (or None) and strided copies into it."""
 
     fill: Any  # None, a 0-d array, or a View of one element
     parts: list[tuple[View, Layout]]
     out: Buffer
     name: str
+
+    @property
+    def reads(self) -> list[Buffer]:
+        fill = [self.fill.buffer] if isinstance(self.fill, View) else []
+        return [*fill, *(view.buffer for view, _ in self.parts)]
+
+    @property
+    def writes(self) -> list[Buffer]:
+        return [self.out]
 
 
 @dataclass
@@ -281,7 +316,7 @@ class Carry(NamedTuple):
 
 
 @dataclass(eq=False)
-class Loop:
+class Loop(_Launch):
     """``body``, ``length`` times; without a length while ``test`` gives true, in ``flag``."""
 
     name: str
@@ -299,9 +334,20 @@ class Loop:
         """All that an iteration does, the test first."""
         return [*(self.test.launches if self.test is not None else ()), *self.body.launches]
 
+    @property
+    def reads(self) -> list[Buffer]:
+        outside = [outer for _, outer in self.same]
+        return [*outside, *(m.whole for m in self.moving), *(c.first.buffer for c in self.carry)]
+
+    @property
+    def writes(self) -> list[Buffer]:
+        moved = [m.whole for m in self.moving if m.inner.kind != "in"]
+        carried = [b for c in self.carry for b in (c.odd, c.even)]
+        return [*moved, *carried, *(outer for _, outer in self.updated)]
+
 
 @dataclass(eq=False)
-class Branch:
+class Branch(_Launch):
     """The schedule whose number is the int32 at ``chosen``."""
 
     name: str
@@ -310,30 +356,9 @@ class Branch:
     same: list[tuple[Buffer, Buffer]]  # operands and results, as of a loop
     outs: list[Buffer]
 
-
-def reads(launch: Launch) -> list[Buffer]:
-    """The buffers a launch reads."""
-    if isinstance(launch, Group | Together | Rows):
-        return [v.buffer for v in launch.loads]
-    if isinstance(launch, KernelCall | HostCall):
-        return [v.buffer for v in launch.ins]
-    if isinstance(launch, Copies):
-        fill = [launch.fill.buffer] if isinstance(launch.fill, View) else []
-        return [*fill, *(view.buffer for view, _ in launch.parts)]
-    outside = [outer for _, outer in launch.same]
-    if isinstance(launch, Branch):
-        return [launch.chosen.buffer, *outside]
-    return [*outside, *(m.whole for m in launch.moving), *(c.first.buffer for c in launch.carry)]
-
-
-def written(launch: Launch) -> list[Buffer]:
-    """The buffers a launch writes, of those that nothing wrote before."""
-    if isinstance(launch, Group | Together | Rows | KernelCall | HostCall | Branch):
-        return launch.outs
-    if isinstance(launch, Copies):
-        return [launch.out]
-    moved = [m.whole for m in launch.moving if m.inner.kind != "in"]
-    return [*moved, *(b for c in launch.carry for b in (c.odd, c.even)), *(outer for _, outer in launch.updated)]
+    @property
+    def reads(self) -> list[Buffer]:
+        return [self.chosen.buffer, *(outer for _, outer in self.same)]
 
 
 Launch = Group | Together | Rows | KernelCall | HostCall | Copies | Loop | Branch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fgrad.compiler.schedule import Buffer, Group, Launch, Together, reads, written
+from fgrad.compiler.schedule import Buffer, Group, Launch, Together
 
 SMALL = 1 << 16  # bytes of a temporary that may live longer than alone
 MOST = 128  # launches in one
@@ -23,12 +23,12 @@ def together(launches: Iterable[Launch]) -> list[Launch]:
 
     for launch in launches:
         joins = isinstance(launch, Group) and _can_join(launch)
-        if not joins or len(run) == MOST or made.intersection(reads(launch)) or _is_behind_fence(launch, run):
+        if not joins or len(run) == MOST or made.intersection(launch.reads) or _is_behind_fence(launch, run):
             close()
         if joins:
             assert isinstance(launch, Group)
             run.append(launch)
-            made.update(written(launch))
+            made.update(launch.writes)
         else:
             out.append(launch)
     close()
@@ -41,4 +41,4 @@ def _is_behind_fence(launch: Launch, run: list[Group]) -> bool:
 
 def _can_join(group: Group) -> bool:
     """Memory that another launch of the run could have had stays taken: little, or that of the program's results."""
-    return not group.folds and all(b.kind == "out" or b.nbytes <= SMALL for b in written(group))
+    return not group.folds and all(b.kind == "out" or b.nbytes <= SMALL for b in group.writes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder, accumulator, real, start
 from fgrad.kernels.layout import Layout, as_pairs, collapse, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr
+from fgrad.kernels.reference import marker
 
 #: Elements that make a tile worth handing to another thread.
 TILE = 1 << 14
@@ -156,9 +158,19 @@ def _gather(
     tile_rows = max(1, TILE // tile_width)
     tiles = -(-rows // tile_rows) * -(-width // tile_width)
     size = layout.dtype.itemsize
+    outside = marker(operand[1].dtype) if mode == "mark" else np.zeros((), operand[1].dtype)
     kernel = f"gather_{size}"
     note = f"gather {rows} rows of {width}" if axes else f"copy {width} elements"
-    builder.step(kernel, [*words, tile_width, start(base, layout), out, stride, tile_rows], tiles, note)
+    tail: list[int | Ptr] = [start(base, layout), out, stride, tile_rows, *_two_words(outside)]
+    builder.step(kernel, [*words, tile_width, *tail], tiles, note)
+
+
+def _two_words(value: np.ndarray) -> tuple[int, int]:
+    """The memory of a number, each half of 16 bytes at the begin of a word; a smaller one is in both."""
+    data = value.tobytes()
+    halves = (data[:8], data[8:] or data)
+    low, high = (int.from_bytes(half.ljust(8, b"\0"), sys.byteorder, signed=True) for half in halves)
+    return low, high
 
 
 def _copy(builder: PlanBuilder, source: Operand, target: Ptr) -> None:

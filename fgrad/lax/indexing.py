@@ -38,7 +38,8 @@ def gather(operand: ArrayLike, indices: ArrayLike, *, axes: Sequence[int], mode:
         operand: array [*shape] of any dtype.
         indices: integers [*B, k].
         axes: k strictly increasing axes of operand.
-        mode: what an index out of range does: 'fill' makes the row zero, 'clip' clamps the index.
+        mode: what an index out of range does: 'fill' makes the row zero, 'mark' NaN (of integers the smallest signed
+            or largest unsigned one, True of booleans), 'clip' clamps the index.
 
     Returns:
         Array [*B, *remaining axes of operand].
@@ -53,7 +54,7 @@ def gather(operand: ArrayLike, indices: ArrayLike, *, axes: Sequence[int], mode:
     Array([30,  0, 10], dtype=int32)
     """
     x = lift(operand, "gather")
-    choice("gather", "mode", mode, ("clip", "fill"))
+    choice("gather", "mode", mode, ("clip", "fill", "mark"))
     return gather_p.bind(x, _indices("gather", indices), axes=canonical_axes("gather", axes, x.ndim), mode=mode)
 
 

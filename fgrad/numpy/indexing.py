@@ -10,6 +10,7 @@ indices out of range are clamped where they read, ignored where they write.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, from_numpy, lift
 from fgrad.core.static import choice, static_int
 from fgrad.core.trace import EVAL, Tracer, current_trace
+from fgrad.kernels.layout import contiguous_strides
 from fgrad.lax.common import canonical_axis, canonical_shape
 from fgrad.numpy.logic import concrete
 from fgrad.numpy.promotion import cast, common_shape, expand_to
@@ -208,15 +210,17 @@ def _is_basic(index: Any) -> bool:
 
 
 def read(x: Array, p: Parsed, mode: str, fill_value: Any) -> Array:
-    """Spans by one slice, advanced indices by one gather; 'fill' puts ``fill_value`` where an index is out of range."""
+    """Spans by one slice, advanced indices by one gather; 'fill' puts ``fill_value`` where an index is out of range:
+    NaN, the smallest signed integer, the largest unsigned one or True, as in JAX, unless it is given.
+    """
     y = x if x.shape == p.shape else lax.reshape(x, p.shape)
     y = _take_spans(y, p)
     if p.advanced:
         indices = index_array(p)
-        y = gather_p.bind(y, indices, axes=p.advanced, mode=mode)
-        if mode == "fill":
+        y = gather_p.bind(y, indices, axes=p.advanced, mode="mark" if mode == "fill" else mode)
+        if mode == "fill" and fill_value is not None:
             inside = lax.broadcast_in_dim(_inside(indices, p), y.shape, tuple(range(len(p.block))))
-            y = lax.select(inside, y, full_like(y, _fill_value(y.dtype) if fill_value is None else fill_value))
+            y = lax.select(inside, y, full_like(y, fill_value))
         if p.block_at:
             lead = len(p.block)
             order = list(range(lead, y.ndim))
@@ -243,13 +247,6 @@ def _take_spans(x: Array, p: Parsed) -> Array:
     if any(starts) or tuple(limits) != p.shape or any(s != 1 for s, n in zip(strides, p.shape) if n > 1):
         x = lax.slice(x, tuple(starts), tuple(limits), tuple(strides))
     return lax.rev(x, tuple(backwards)) if backwards else x
-
-
-def _fill_value(dtype: np.dtype) -> Any:
-    """NaN, the smallest signed integer, the largest unsigned one, True: as JAX."""
-    if dtypes.is_inexact(dtype):
-        return np.nan
-    return dtypes.least(dtype) if dtype.kind == "i" else dtypes.greatest(dtype)
 
 
 def _index_dtype(arrays: Sequence[Array]) -> np.dtype:
@@ -416,10 +413,24 @@ def take_along_axis(arr: Any, indices: Any, axis: int | None = -1, mode: str | N
         )
     lead = [max(n, m) if 0 not in (n, m) else 0 for n, m in zip(x.shape, i.shape)]
     lead[axis] = i.shape[axis]
-    table = tuple(x.shape[axis] if d == axis else n for d, n in enumerate(lead))
-    x, i = expand_to(x, table), expand_to(i, tuple(lead))
-    index = tuple(i if d == axis else lax.broadcasted_iota(dtypes.int32, tuple(lead), d) for d in range(x.ndim))
-    return read(x, parse(x.shape, index), "clip" if mode == "clip" else "fill", None)
+    places = _flat_places(x.shape, axis, expand_to(i, tuple(lead)), clip=mode == "clip")
+    flat = lax.reshape(x, (x.size,))
+    return gather_p.bind(flat, joined([places]), axes=(0,), mode="clip" if mode == "clip" else "mark")
+
+
+def _flat_places(shape: tuple[int, ...], axis: int, indices: Array, clip: bool) -> Array:
+    """Number, in a flattened array of ``shape``, of the element with index i along ``axis`` for each i in ``indices``.
+
+    On other axes it stands where i does, on those of size 1 at 0.  An index out of range is clamped, or gives -1.
+    """
+    n, strides = shape[axis], contiguous_strides(shape)
+    i = wrapped(indices, n, dtypes.int64)
+    nearest = lax.clamp(0, i, n - 1)
+    steps = {axis: nearest}
+    steps |= {d: lax.broadcasted_iota(i.dtype, i.shape, d) for d, m in enumerate(shape) if m > 1 and d != axis}
+    terms = [x if strides[d] == 1 else lax.mul(x, full_like(x, strides[d])) for d, x in steps.items()]
+    place = functools.reduce(lax.add, terms)
+    return place if clip else lax.select(lax.eq(i, nearest), place, full_like(place, -1))
 
 
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Array, ...]:

@@ -148,9 +148,9 @@ def _share(t: Any, ans: Any, mine: Any, other: Any) -> Any:
     """max/min: the whole tangent where mine is the result, half of it on ties."""
     from fgrad.primitives.compare import eq_p
 
-    tie = eq_p.bind(mine, other)
+    share = _where(eq_p.bind(mine, other), full_like(t, 0.5), full_like(t, 1))
     own = eq_p.bind(mine, ans)
-    return _where(own, _where(tie, _scale(t, 0.5), t), full_like(t, 0))
+    return _where(own, mul_p.bind(t, share), full_like(t, 0))
 
 
 def _abs_partial(t: Any, ans: Any, x: Any) -> Any:

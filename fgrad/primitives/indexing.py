@@ -5,7 +5,8 @@ For indices of shape B + (k,), k strictly increasing ``axes`` of the operand and
     gather:   out[b, r] = operand[axes[j] at indices[b, j], r]
     scatter:  out[axes[j] at indices[b, j], r]  op=  updates[b, r],  out starting as a copy of the operand
 
-Indices do not wrap.  Out of range they are clamped ('clip'), read as zeros ('fill') or ignored ('drop').
+Indices do not wrap.  Out of range they are clamped ('clip'), read as zeros ('fill') or as what says that there is no
+value ('mark': NaN, the smallest signed integer, the largest unsigned one, True), or ignored ('drop').
 """
 
 from __future__ import annotations
@@ -74,14 +75,16 @@ def _shifted(axes: tuple[int, ...], with_front: bool) -> tuple[int, ...]:
 def _gather_abstract(x: ShapedArray, indices: ShapedArray, *, axes: tuple[int, ...], mode: str) -> ShapedArray:
     if x.dtype == dtypes.float0:
         raise TypeError("gather: the operand must have values, got float0, the tangent of integers. Leave it out.")
-    return ShapedArray(_row_shape("gather", x, indices, axes, mode, ("clip", "fill")), x.dtype)
+    return ShapedArray(_row_shape("gather", x, indices, axes, mode, ("clip", "fill", "mark")), x.dtype)
 
 
 def _gather_jvp(primals, tangents, *, axes, mode):
     x, indices = primals
     ans = gather_p.bind(x, indices, axes=axes, mode=mode)
     t = tangents[0]
-    return ans, zero_tangent(ans.aval) if type(t) is Zero else gather_p.bind(t, indices, axes=axes, mode=mode)
+    if type(t) is Zero:
+        return ans, zero_tangent(ans.aval)
+    return ans, gather_p.bind(t, indices, axes=axes, mode="clip" if mode == "clip" else "fill")
 
 
 def _gather_transpose(ct: Any, x: Any, indices: Any, *, axes, mode) -> list[Any]:
@@ -132,7 +135,7 @@ def _gather_mode(mode: str) -> str:
 
 
 def _scatter_mode(mode: str) -> str:
-    return "drop" if mode == "fill" else "clip"
+    return "clip" if mode == "clip" else "drop"
 
 
 def _scatter_jvp(primals, tangents, *, axes, mode, kind):

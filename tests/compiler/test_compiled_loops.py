@@ -178,11 +178,12 @@ def test_indexing_with_every_mode_and_kind(mode, kind):
     table, x = arrays((3, 5, 4), (4, 2, 3, 5))
     index = random_indices(4, 4, 2, 3, 1)
     pair = random_indices(4, 4, 3, 2)
+    reading = ["clip"] if mode == "clip" else ["fill", "mark"]
 
     def f(table, index, pair, x):
         def body(c, rows):
             i, j, new = rows
-            taken = gather_p.bind(c[0], j, axes=(0, 2), mode="clip" if mode == "clip" else "fill")
+            taken = [gather_p.bind(c[0], j, axes=(0, 2), mode=m) for m in reading]
             update = fnp.transpose(new, (0, 1, 2))[..., ::-1][:, :, :5]
             flat = fnp.broadcast_to(update[..., None], (2, 3, 5, 3)).transpose(0, 1, 3, 2)
             return (scatter_p.bind(c[0], i, flat * 0.5, axes=(2,), mode=mode, kind=kind),), (taken, c[0].sum())

@@ -56,6 +56,7 @@ def test_gather(dtype):
     for _ in range(30):
         operand, indices, _, axes = draw(rng, dtype)
         compare_gather(operand, indices, axes, "fill")
+        compare_gather(operand, indices, axes, "mark")
         if can_clip(operand, indices, axes):
             compare_gather(operand, indices, axes, "clip")
 

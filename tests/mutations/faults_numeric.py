@@ -63,7 +63,7 @@ ELEMENTWISE = faults(
     ("jvp", "", "div_p.bind(sub_p.bind(x, ans), y)", "div_p.bind(x, y)", "quotient not truncated"),
 ) + faults(
     "primitives.arithmetic", "max min",
-    ("jvp", "_share", "_scale(t, 0.5)", "t", "ties count twice"),
+    ("jvp", "_share", "full_like(t, 0.5)", "full_like(t, 1)", "ties count twice"),
     ("jvp", "_share", "own = eq_p.bind(mine, ans)", "own = eq_p.bind(other, ans)", "tangent of the loser"),
 ) + faults(
     "primitives.arithmetic", "abs",

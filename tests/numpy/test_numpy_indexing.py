@@ -116,6 +116,46 @@ def test_out_of_range_arrays_clamp_and_drop():
     np.testing.assert_array_equal(fnp.take(x, i), [1.0, np.nan, np.nan])
 
 
+@pytest.mark.parametrize("dtype, nothing", [
+    (np.float32, np.nan), (np.complex128, np.nan), (np.int8, -128), (np.uint16, 65535), (np.bool_, True),
+])  # fmt: skip
+def test_what_is_read_where_there_is_nothing(dtype, nothing):
+    x = np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype)
+    i = np.array([[1, -1, 3], [0, -4, -3]])
+    want = np.array([[x[0, 1], x[0, 2], nothing], [x[1, 0], nothing, x[1, 0]]], dtype)
+    for f in (fnp.take_along_axis, fgrad.jit(fnp.take_along_axis)):
+        np.testing.assert_array_equal(f(x, i), want)
+    got = fgrad.jit(lambda x, i: fnp.take_along_axis(x, i, 1, mode="clip"))(x, i)
+    np.testing.assert_array_equal(got, x[[[0], [1]], [[1, 2, 2], [0, 0, 0]]])
+    np.testing.assert_array_equal(fnp.take(fnp.asarray(x[0]), i), np.where((i < -3) | (i > 2), want[0, 2], x[0, i % 3]))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, None])
+@pytest.mark.parametrize("ones", [(), (0,), (0, 2), (1, 2)])
+def test_take_along_axis_with_axes_of_size_one(axis, ones):
+    """The axes of size 1 are the operand's, or where the operand is full the indices'."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=[1 if d in ones else n for d, n in enumerate((3, 4, 5))])
+    i = rng.integers(-1, 1, (3, 4, 5) if axis is not None else 7)
+    at = 0 if axis is None else axis % 3
+    table = x.ravel() if axis is None else np.broadcast_to(x, [*i.shape[:at], x.shape[at], *i.shape[at + 1 :]])
+    want = np.take_along_axis(table, i, at)
+    weights = rng.normal(size=want.shape)
+    for f in (fnp.take_along_axis, fgrad.jit(fnp.take_along_axis, static_argnums=2)):
+        np.testing.assert_array_equal(f(x, i, axis), want)
+        grad = fgrad.grad(lambda x, f=f: (f(x, i, axis) * weights).sum())(x)
+        step = rng.normal(size=x.shape)  # f is linear: <grad, step> is the change of the sum
+        change = np.vdot(np.asarray(f(x + step, i, axis)) - want, weights)
+        np.testing.assert_allclose(np.vdot(grad, step), change, rtol=1e-9, atol=1e-12)
+
+
+def test_what_was_read_from_nowhere_has_no_gradient():
+    i = np.array([[1, 7], [-9, 0]])
+    for f in (fgrad.grad, lambda f: fgrad.jit(fgrad.grad(f))):
+        grad = f(lambda x: fnp.nansum(fnp.take_along_axis(x, i, 1) * 2.0))(np.ones((2, 3)))
+        assert grad.tolist() == [[0.0, 2.0, 0.0], [2.0, 0.0, 0.0]]
+
+
 def test_updates():
     x = fnp.array([1.0, 2.0, 3.0])
     i = fnp.array([0, 0, 2])

@@ -102,7 +102,7 @@ ERRORS = [
     ),
     (
         lambda: gather_p.bind(X, ROWS, axes=(0,), mode="wrap"),
-        "gather: mode must be 'clip' or 'fill', got 'wrap'. Choose one of them.",
+        "gather: mode must be 'clip' or 'fill' or 'mark', got 'wrap'. Choose one of them.",
     ),
     (
         lambda: gather_p.bind(lift(np.zeros((0, 4))), ROWS, axes=(0,), mode="clip"),

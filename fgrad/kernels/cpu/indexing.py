@@ -81,20 +81,23 @@ def _copy_run(target, source, stride, n, item):
 
 
 @njit(**INLINED)
-def _gather_elements(args, first_row, last_row, item):
+def _gather_elements(args, first_row, last_row, item, outside):
     """Rows of one element, found by one index."""
     indices, step, operand, out = ld_i64(args, 0), ld_i64(args, 4), ld_i64(args, 11), ld_i64(args, 12)
     size, stride, clip = ld_i64(ld_i64(args, 1), 0), ld_i64(ld_i64(args, 1), 1), ld_i64(args, 6)
     for b in range(first_row, last_row):
         place = _locate_one(ld_i64(indices, b * step), size, clip)
-        st(out, b, ld(operand, place * stride, item) if place >= 0 else item)
+        st(out, b, ld(operand, place * stride, item) if place >= 0 else outside)
 
 
 @njit(**INLINED)
 def _gather(args, tile_begin, tile_end, item, size):
-    """Words 11.. of args: 11 operand   12 out   13 stride of a run   14 rows to a tile."""
+    """Words 11.. of args: 11 operand   12 out   13 stride of a run   14 rows to a tile   15 what elements of even
+    number are for a row to drop   16 those of odd number, which are other halves of elements.
+    """
     rows, width, run, tile_width = ld_i64(args, 3), ld_i64(args, 7), ld_i64(args, 9), ld_i64(args, 10)
     operand, out, stride, tile_rows = ld_i64(args, 11), ld_i64(args, 12), ld_i64(args, 13), ld_i64(args, 14)
+    even, odd = ld(args, 15 * (8 // size), item), ld(args, 16 * (8 // size), item)
     across = (width + tile_width - 1) // tile_width
     for tile in range(tile_begin, tile_end):
         begin = tile % across * tile_width
@@ -102,14 +105,14 @@ def _gather(args, tile_begin, tile_end, item, size):
         first_row = tile // across * tile_rows
         last_row = min(rows, first_row + tile_rows)
         if width == 1 and ld_i64(args, 2) == 1:
-            _gather_elements(args, first_row, last_row, item)
+            _gather_elements(args, first_row, last_row, item, even)
             continue
         for b in range(first_row, last_row):
             offset, place = _locate(args, b)
             target = out + size * b * width
             if place < 0:
                 for e in range(begin, end):
-                    st(target, e, item)
+                    st(target, e, odd if e % 2 else even)
                 continue
             e = begin
             while e < end:

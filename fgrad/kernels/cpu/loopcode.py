@@ -24,19 +24,20 @@ from fgrad.kernels.cpu.nest import Axis
 from fgrad.kernels.cpu.productcode import Access, Product, ProductWriter
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, literal, memory_type
+from fgrad.kernels.reference import marker
 
 
 class Indexed(NamedTuple):
     """Elements whose place along ``axes``, (size, stride) each, is read from ``places``: component j of it, which is
-    j * ``component`` elements further, for axis j.  Places outside are moved inside if ``clip``; else they hold zero,
-    and are not written to.
+    j * ``component`` elements further, for axis j.  Places outside are treated as ``mode`` says, as by gather and
+    scatter.
     """
 
     array: Access  # strides along the nest, 0 where the place is read
     places: Access
     component: int
     axes: tuple[tuple[int, int], ...]
-    clip: bool
+    mode: str
 
 
 class Reduction(NamedTuple):
@@ -208,7 +209,8 @@ class _Writer:
                 if isinstance(x, Indexed):
                     address, inside = self.indexed(x, index, walk[x.array], walk[x.places])
                     value = self.s.load(dtype_of(x.array.dtype), address, group=True)
-                    return value if inside is None else self.s.select(inside, value, literal(value.dtype, 0))
+                    nothing = marker(value.dtype).item() if x.mode == "mark" else 0
+                    return value if inside is None else self.s.select(inside, value, literal(value.dtype, nothing))
                 return self.s.load(dtype_of(x.dtype), self.address(x, index, walk[x]), group=True)
 
             def along(axis: int) -> str:
@@ -231,7 +233,7 @@ class _Writer:
             place = s.cast(s.load(dtype_of(x.places.dtype), self.address(component, index, places), group=True), wide)
             low, high = literal(wide, 0), literal(wide, size - 1)
             nearest = s.min(s.max(place, low), high)
-            if not x.clip:
+            if x.mode != "clip":
                 here = s.cmp("eq", place, nearest)
                 inside = here if inside is None else s.and_(inside, here)
             offset = s.add(offset, s.mul(nearest, literal(wide, stride)))

@@ -8,6 +8,7 @@ Two rules hold throughout: float16 and bfloat16 are accumulated in float32 and r
 from fgrad.kernels.reference.contraction import conv_general_dilated as conv_general_dilated
 from fgrad.kernels.reference.contraction import dot_general as dot_general
 from fgrad.kernels.reference.indexing import gather as gather
+from fgrad.kernels.reference.indexing import marker as marker
 from fgrad.kernels.reference.indexing import scatter as scatter
 from fgrad.kernels.reference.movement import dilate as dilate
 from fgrad.kernels.reference.movement import pad as pad

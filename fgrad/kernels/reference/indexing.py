@@ -28,13 +28,21 @@ def _rows(name: str, operand: np.ndarray, indices: np.ndarray, axes: Sequence[in
     return positions, valid
 
 
+def marker(dtype: np.dtype) -> np.ndarray:
+    """What stands for a value that is not there: NaN, the smallest signed integer, the largest unsigned one, True."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return np.array(limits.min if dtype.kind == "i" else limits.max, dtype)
+    return np.array(True if dtype.kind == "b" else np.nan, dtype)
+
+
 def gather(operand: np.ndarray, indices: np.ndarray, *, axes: Sequence[int], mode: str) -> np.ndarray:
     """Reads rows of `operand`.  For indices of shape B + (k,) and k strictly increasing operand axes,
 
         out[b, r] = operand[axis axes[j] at indices[b, j], the remaining axes at r],    shape B + remaining axes.
 
     An index below 0 or past the end is out of range (wrapping negative indices is the caller's): mode 'clip' clamps
-    each index into range (ValueError if an axis is empty); mode 'fill' makes the whole row zero.
+    each index into range (ValueError if an axis is empty); mode 'fill' makes the whole row zero, 'mark' `marker`.
 
     >>> gather(np.array([10, 20, 30]), np.array([[2], [5], [0]]), axes=(0,), mode="fill")
     array([30,  0, 10])
@@ -44,6 +52,8 @@ def gather(operand: np.ndarray, indices: np.ndarray, *, axes: Sequence[int], mod
     table = np.moveaxis(operand, axes, range(len(axes)))
     rest = table.shape[len(axes) :]
     out = np.zeros(batch + rest, dtype=operand.dtype)
+    if mode == "mark":
+        out[...] = marker(operand.dtype)
     for b in np.ndindex(*batch):
         if valid[b]:
             out[b] = table[tuple(p[b] for p in positions)]

@@ -40,6 +40,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     Product,
     Record,
     blocks_of,
+    even_run,
     fill_zeros,
     pack,
     plan_in_compute_dtype,
@@ -182,18 +183,20 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
     last = geo.dims[-1]
     tabled_border = padded and cut is None
     g_count, run, last_run = blocks_of(geo.features, geo.window * min(geo.columns, 64) * dtype.itemsize)
-    inner, a_run, outer = np.arange(run) * geo.rhs_feature, geo.lhs_feature, geo.dims
+    (inner, stride), a_run, outer = even_run(run, geo.rhs_feature), geo.lhs_feature, geo.dims
     cut = cut or [d.phases() for d in geo.dims]
     phases = list(itertools.product(*cut))
     if g_count == 1 and last.window > 1 and _joins(geo) and not tabled_border:
         # The taps along the last dimension and the features are one run.
         outer, inner = geo.dims[:-1], sums([np.arange(last.window) * last.rhs_stride, inner])
+        steps = np.diff(inner)
+        stride = int(steps[0]) if (steps == steps[0]).all() else None
         a_run = a_run if geo.features > 1 else last.lhs_stride * last.rhs_dilation
         records, last_run = [_joined(geo, phase) for phase in phases], len(inner)
     else:
         records = [_phase(geo, phase, run, last_run) for phase in phases]
     taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    operand = Operand(b, run * geo.rhs_feature, taps, inner, geo.rhs_column, last_run)
+    operand = Operand(b, run * geo.rhs_feature, taps, inner, stride, geo.rhs_column, last_run)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
         g_count=g_count, a_g_stride=run * geo.lhs_feature, a_run=a_run, out_size=dense, batches=geo.batches,
@@ -225,7 +228,7 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
     *outer, last = dims
     features, images, columns = np.arange(geo.features), np.arange(geo.rows), np.arange(geo.columns)
     every = sums([features * geo.rhs_feature, *(np.arange(d.window) * d.rhs_stride for d in outer)])
-    weights = Operand(b, 0, every, np.arange(last.window) * last.rhs_stride, geo.rhs_column, last.window)
+    weights = Operand(b, 0, every, *even_run(last.window, last.rhs_stride), geo.rhs_column, last.window)
     width = geo.columns + gemm_tiles.MOST_ROWS  # so that the rows of every tile exist
     b = pack(builder, dtype.itemsize, weights, geo.columns, width)
     numbers = np.arange(len(every)).reshape([geo.features, *(d.window for d in outer)])
@@ -248,7 +251,7 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
             met = numbers[np.ix_(features, *(t for _, t in lines))].ravel()
             taps = (met * last.window + along[0]) * width
         record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
-        reads = Operand(a, 0, first, np.arange(run) * (step * last.rhs_dilation // last.lhs_dilation), 1, run)
+        reads = Operand(a, 0, first, *even_run(run, step * last.rhs_dilation // last.lhs_dilation), 1, run)
         product = Product(
             dtype=dtype, a=b, b=reads, out=out, columns=len(places), out_column=0, places=places,
             records=[record], g_count=1, a_g_stride=0, a_run=step * width, out_size=0, a_rows="adjacent",
@@ -292,9 +295,10 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
             geo = geo._replace(dims=dims, rhs_feature=image)
         return lane_window.plan_lane_window(builder, dtype, a, b, out, geo, dense)
     lines = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    run = np.arange(last.window) * last.rhs_stride
+    run = even_run(last.window, last.rhs_stride)
+    weights = Operand(b, geo.rhs_feature, sums([lines, run[0]]), ZERO, 0, rhs_lane, 1)
     every = Product(
-        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, sums([lines, run]), ZERO, rhs_lane, 1), out=out, columns=lanes,
+        dtype=dtype, a=a, b=weights, out=out, columns=lanes,
         out_column=out_lane, records=[], g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0, out_size=dense,
         a_rows="lanes", note="conv by lane",
     )  # fmt: skip
@@ -321,7 +325,7 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
             len(pixels), row_in, pixels * last.out_stride, 0, 0, reads, taps, len(met), len(met), int(met[0])
         )  # fmt: skip
         product = every._replace(
-            b=Operand(b, 0, lines, run, rhs_lane, last.window), records=[record], g_count=1, a_run=last.lhs_stride,
+            b=Operand(b, 0, lines, *run, rhs_lane, last.window), records=[record], g_count=1, a_run=last.lhs_stride,
             run_step=int(met[1] - met[0]), out_size=0, slide=slide,
             inside=(-int(index[-1][0, 0]), last.size - int(index[-1][0, 0])),
             batches=np.stack([source, np.zeros_like(source), to], axis=1), note="conv by lane, sliding",
@@ -405,8 +409,9 @@ def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense:
         run = group[-1][1]
         records.append(Record(len(row_out), row_in, row_out, 0, 0, a_taps, met, len(run), len(run), int(run[0])))
     rows = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    run = np.arange(last.window) * last.rhs_stride
-    operand = Operand(b, geo.rhs_feature, rows, run, geo.rhs_column, last.window)
+    operand = Operand(
+        b, geo.rhs_feature, rows, *even_run(last.window, last.rhs_stride), geo.rhs_column, last.window
+    )  # fmt: skip
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
         g_count=geo.features, a_g_stride=geo.lhs_feature, run_step=step,
@@ -451,7 +456,7 @@ def _tap_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: in
     step = last.rhs_dilation * last.lhs_stride
     record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
     product = Product(
-        dtype=dtype, a=b, b=Operand(a, geo.lhs_feature, reads, np.arange(run) * step, 1, run), out=out,
+        dtype=dtype, a=b, b=Operand(a, geo.lhs_feature, reads, *even_run(run, step), 1, run), out=out,
         columns=last.out * geo.rows, out_column=geo.out_row, records=[record], g_count=geo.features,
         a_g_stride=geo.rhs_feature, a_run=last.rhs_stride, out_size=dense, a_rows="adjacent", whole=True,
         batches=np.stack([np.zeros_like(source), source, to], axis=1), note="conv by tap",

@@ -20,6 +20,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     Product,
     Record,
     blocks_of,
+    even_run,
     fill_zeros,
     no_epilogue,
     plan_in_compute_dtype,
@@ -44,7 +45,9 @@ class Axis(NamedTuple):
 
 def merge(axes: Sequence[Axis]) -> list[Axis]:
     """Fewer axes that visit the same pairs of elements in the same order; axes of size 1 vanish."""
-    return [Axis(*axis) for axis in collapse(*zip(*axes))] if axes else []
+    if len(axes) < 2:
+        return [axis for axis in axes if axis.size != 1]
+    return [Axis(*axis) for axis in collapse(*zip(*axes))]
 
 
 def offsets(axes: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +151,7 @@ def _product(builder, dtype, pointers, rows, columns, contract, batches, out_siz
         repeat.size * len(row_in), row_in, row_out, repeat.first, repeat.second,
         a_taps, np.arange(len(a_taps)), run, last,
     )  # fmt: skip
-    operand = Operand(b, outer.second, b_taps, np.arange(run) * k.second, column.first, last)
+    operand = Operand(b, outer.second, b_taps, *even_run(run, k.second), column.first, last)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second, records=[record],
         g_count=g_count, a_g_stride=outer.first, a_run=k.first, out_size=out_size, batches=batches, note="dot",

@@ -71,22 +71,21 @@ NOWHERE = np.iinfo(np.int64).min
 class Operand(NamedTuple):
     """B: element [g, s, c, k] at ``base + batch offset + g*g_stride + taps[s] + run[c] + k*column``, in elements.
 
-    The run begins at 0, and is ``last_run`` long in the last g.
+    The run begins at 0, is ``last_run`` long in the last g, and has a constant ``run_stride`` or None.
     """
 
     base: Ptr
     g_stride: int
     taps: np.ndarray
     run: np.ndarray
+    run_stride: int | None
     column: int
     last_run: int
 
-    def run_stride(self) -> int | None:
-        """The constant distance from c to c+1, or None."""
-        run = self.run
-        if len(self.taps) == 0 or len(run) < 2:
-            return 0
-        return int(run[1]) if len(run) == 2 or (run[1:] - run[:-1] == run[1]).all() else None
+
+def even_run(count: int, stride: int) -> tuple[np.ndarray, int]:
+    """A run of B and its stride, which is 0 where there is none."""
+    return np.arange(count) * stride, stride if count > 1 else 0
 
 
 class Product(NamedTuple):
@@ -139,9 +138,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     panels = -(-p.columns // width)
     tiles = sum([-(-n // tile.mr) for n in rows])
 
-    run = p.b.run_stride()
-    if _in_place(p, run, width, all_rows):
-        b, run = p.b.base, run or 0
+    run = p.b.run_stride or 0
+    if _in_place(p, width, all_rows):
+        b = p.b.base
         b_words = _BWords(
             p.b.g_stride * size, p.run_step * run * size, width * size, p.batches[:, 1] * size, p.b.taps * size,
             run * size,
@@ -176,7 +175,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.
     if abs(p.a_run) * size >= LINE and block > 1 and p.a_rows == "apart":
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
-        step = width if len(p.batches) == 1 else max(width, abs(run or 0))
+        step = width if len(p.batches) == 1 else max(width, abs(run))
         s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max([1, *[r.c_count for r in p.records]]))))
         g_chunk = g_chunk if s_chunk == s_most else 1
 
@@ -261,10 +260,11 @@ def _folds(p: Product, rows: int) -> tuple[int, ...]:
     return tuple([fold for fold in (1, 2, 4) if not any([run % fold for run in runs])])
 
 
-def _in_place(p: Product, run: int | None, width: int, rows: int) -> bool:
+def _in_place(p: Product, width: int, rows: int) -> bool:
     """Whether B is read where it lies: columns adjacent, runs affine, whole vectors (or masked loads); and too few rows
     of A to repay the packing, which makes B aligned and its rows adjacent (unaligned loads cost a third of the speed).
     """
+    run = p.b.run_stride
     if (p.b.column != 1 and p.columns > 1) or run is None:
         return False
     if p.columns % width and not gemm_tiles.host().masks:
@@ -273,7 +273,9 @@ def _in_place(p: Product, run: int | None, width: int, rows: int) -> bool:
 
 
 def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) -> tuple[Ptr, _BWords]:
-    starts, which = np.unique(p.batches[:, 1], return_inverse=True)  # batches may share B
+    starts, which = p.batches[:, 1], ZERO
+    if len(starts) > 1:
+        starts, which = np.unique(starts, return_inverse=True)  # batches may share B
     b = pack(builder, p.dtype.itemsize, p.b, p.columns, tile.columns, p.g_count, starts, tile.fold)
     row = tile.columns * p.dtype.itemsize
     s_count, c_count = len(p.b.taps), len(p.b.run)

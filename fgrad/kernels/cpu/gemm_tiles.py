@@ -45,6 +45,7 @@ class Tile(NamedTuple):
     def columns(self) -> int:
         return self.parts * self.nv * self.vl // self.fold
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - of few tiles, each of which most products ask for
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
         mr = self.mr if self.slide is None else SLIDING_ROWS
         return TileSpec(dtype_name(dtype), mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, self.fold, edge)

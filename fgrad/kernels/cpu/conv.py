@@ -183,6 +183,7 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
     last = geo.dims[-1]
     tabled_border = padded and cut is None
     g_count, run, last_run = blocks_of(geo.features, geo.window * min(geo.columns, 64) * dtype.itemsize)
+    stride: int | None
     (inner, stride), a_run, outer = even_run(run, geo.rhs_feature), geo.lhs_feature, geo.dims
     cut = cut or [d.phases() for d in geo.dims]
     phases = list(itertools.product(*cut))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fgrad.kernels.cpu.epilogue import Epilogue
 
 
+ZERO = np.zeros(1, np.int64)  # never written to, as all arrays that plans share
+
 _WORDS = frozenset({int, Ptr})
 _NUMBERS = (bool, np.integer)
 
@@ -83,7 +85,7 @@ def sums(parts: Iterable[np.ndarray]) -> np.ndarray:
     total = None
     for part in parts:
         total = part if total is None else np.add.outer(total, part).ravel()
-    return np.zeros(1, np.int64) if total is None else total
+    return ZERO if total is None else total
 
 
 def cast_rule(s, x, dtype: str):

@@ -17,10 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.cpu.conv_geometry import SMALL, Dim, kept
+from fgrad.kernels.builder import ZERO
+from fgrad.kernels.cpu.conv_geometry import Dim, kept
 from fgrad.kernels.layout import contiguous_strides
-
-ZERO = np.zeros(1, np.int64)
 
 #: Window dimensions, window strides, padding, base dilation, window dilation: an entry of each for every axis.
 Window = tuple[tuple, ...]
@@ -48,10 +47,6 @@ class Axis(NamedTuple):
     def plain(self) -> bool:
         """Output o sees input o and nothing else."""
         return (self.taps, self.step, self.low, self.base_dilation) == (1, 1, 0, 1) and self.size == self.out_size
-
-    @property
-    def small(self) -> bool:
-        return self.taps + self.out_size <= SMALL and not self.plain
 
     @property
     def tap_step(self) -> int:
@@ -165,7 +160,11 @@ def _runs(places: np.ndarray):
     return itertools.starmap(slice, itertools.pairwise(ends))
 
 
-@kept
+def _is_windowed(axis: Axis, *_: int) -> bool:
+    return not axis.plain and axis.taps + axis.out_size <= 1 << 10
+
+
+@kept(_is_windowed)
 def alike(axis: Axis) -> tuple[Outputs, ...]:
     if axis.plain:
         return (Outputs(0, 1, axis.out_size, ZERO, 1, ZERO),)
@@ -197,7 +196,7 @@ class Cells(NamedTuple):
     terms: list[list[tuple[int, int]]]
 
 
-@kept
+@kept(_is_windowed)
 def cells(axis: Axis, most: int) -> tuple[Cells, ...]:
     """All outputs of an axis, or nothing where a cell has more than ``most`` outputs or terms.
 

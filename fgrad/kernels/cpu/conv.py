@@ -29,13 +29,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, start, sums
+from fgrad.kernels.builder import ZERO, PlanBuilder, start, sums
 from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_window
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, Met, geometry
+from fgrad.kernels.cpu.conv_places import (
+    Places,
+    all_places,
+    columns_of,
+    copied_lines,
+    firsts,
+    joined_places,
+    moves,
+    places_of,
+    tap_offsets,
+    window_records,
+)
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
-    NOWHERE,
-    ZERO,
     Operand,
     Product,
     Record,
@@ -129,14 +139,9 @@ def _padded_copy(
     size = dtype.itemsize
     extents = [d.extent() for d in dims]
     shape = [end - first for first, end in extents]
-    offsets, exists = np.zeros(1, np.int64), np.ones(1, bool)
-    for d, (first, end) in zip(dims[:-1], extents[:-1]):
-        index = np.arange(first, end)
-        offsets = np.add.outer(offsets, index * d.lhs_stride).ravel()
-        exists = np.logical_and.outer(exists, (index >= 0) & (index < d.size)).ravel()
     last, (first, end) = dims[-1], extents[-1]
     begin, stop = max(first, 0), min(end, last.size)
-    table = np.where(exists & (stop > begin), (offsets + begin * last.lhs_stride) * size, -1)
+    table = copied_lines(tuple(dims), size)
     strides = [features]
     for n in reversed(shape[1:]):
         strides.insert(0, strides[0] * n)
@@ -151,24 +156,14 @@ def _padded_copy(
     return copy, padded, shape[0] * strides[0]
 
 
-def _moves(dims: Sequence[Dim], index: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """How far each pixel's input lies from the first pixel's, by dimension; ``index``: `Dim.reads`."""
-    return [(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(dims, index)]
-
-
-def _firsts(dims: Sequence[Dim], index: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Where the first pixel's taps lie, by dimension."""
-    return [i[:, 0] * d.lhs_stride for d, i in zip(dims, index)]
-
-
 def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
     batches, groups = geo.batches, len(geo.batches)
     padded = any(d.is_padded() for d in geo.dims)
     reads = any(d.extent() != (0, 0) for d in geo.dims)
     spread = geo.features > 1 and geo.lhs_feature not in (0, 1)
     few = geo.features <= FEW and groups == 1
-    cut = _groups(geo) if padded and not few else None
-    tabled = cut is None and geo.window * geo.pixels > TABLE_LIMIT
+    cut = padded and not few and _skips_more(geo)
+    tabled = not cut and geo.window * geo.pixels > TABLE_LIMIT
     if reads and (spread or (padded and (few or tabled))):
         # All features of all groups are copied: groups are either further features or further images.
         by_feature = groups > 1 and batches[1, 0] == geo.features * geo.lhs_feature
@@ -178,24 +173,26 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         batches = batches.copy()
         batches[:, 0] = np.arange(groups) * (geo.features if by_feature else geo.rows * image)
         geo = geo._replace(dims=dims, lhs_row=image, lhs_feature=1, batches=batches)
-        padded, cut = False, None
+        padded, cut = False, False
 
     last = geo.dims[-1]
-    tabled_border = padded and cut is None
+    joined = last.window > 1 and _joins(geo) and (cut or not padded)
     g_count, run, last_run = blocks_of(geo.features, geo.window * min(geo.columns, 64) * dtype.itemsize)
     stride: int | None
     (inner, stride), a_run, outer = even_run(run, geo.rhs_feature), geo.lhs_feature, geo.dims
-    cut = cut or [d.phases() for d in geo.dims]
-    phases = list(itertools.product(*cut))
-    if g_count == 1 and last.window > 1 and _joins(geo) and not tabled_border:
+    if g_count == 1 and joined:
         # The taps along the last dimension and the features are one run.
         outer, inner = geo.dims[:-1], sums([np.arange(last.window) * last.rhs_stride, inner])
         steps = np.diff(inner)
         stride = int(steps[0]) if (steps == steps[0]).all() else None
         a_run = a_run if geo.features > 1 else last.lhs_stride * last.rhs_dilation
-        records, last_run = [_joined(geo, phase) for phase in phases], len(inner)
+        last_run = len(inner)
+        records = [
+            _record(geo, places, taps * geo.features, taps * geo.features)._replace(c_first=first * geo.features)
+            for places, first, taps in joined_places(geo.dims, cut)
+        ]
     else:
-        records = [_phase(geo, phase, run, last_run) for phase in phases]
+        records = [_record(geo, places, run, last_run) for places in all_places(geo.dims, cut)]
     taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     operand = Operand(b, run * geo.rhs_feature, taps, inner, stride, geo.rhs_column, last_run)
     product = Product(
@@ -232,25 +229,11 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
     weights = Operand(b, 0, every, *even_run(last.window, last.rhs_stride), geo.rhs_column, last.window)
     width = geo.columns + gemm_tiles.MOST_ROWS  # so that the rows of every tile exist
     b = pack(builder, dtype.itemsize, weights, geo.columns, width)
-    numbers = np.arange(len(every)).reshape([geo.features, *(d.window for d in outer)])
     step = last.tap_step()
-    flat = len(outer) > 0 and outer[-1].in_step()  # lines follow each other as the pixels of a line do
-    for phase in itertools.product(*(d.phases() for d in dims)):
-        *lines, (pixels, along) = phase
-        index = [d.reads(p, t) for d, (p, t) in zip(dims, phase)]
-        places = pixels * last.out_stride
-        if flat:
-            lined = np.full((len(lines[-1][0]), outer[-1].lhs_stride), NOWHERE)
-            lined[:, : len(pixels)] = np.add.outer(lines[-1][0] * outer[-1].out_stride, places)
-            places = lined.ravel()[: lined.size - (lined.shape[1] - len(pixels))]
-        apart = outer[: len(outer) - flat]
-        to = sums([images * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(apart, lines))])
-        source, first, taps, run = np.zeros_like(to), np.zeros(0, np.int64), np.zeros(0, np.int64), 0
-        if all(t.size for _, t in phase):
-            source, run = sums([images * (geo.features * plane), *_moves(apart, index)]), len(along)
-            first = sums([features * plane, *_firsts(outer, index)]) + index[-1][0, 0]
-            met = numbers[np.ix_(features, *(t for _, t in lines))].ravel()
-            taps = (met * last.window + along[0]) * width
+    for places, to, source, first, numbers, run in columns_of(dims, geo.features, plane):
+        to = sums([images * geo.out_row, to])
+        source = sums([images * (geo.features * plane if run else 0), source])
+        taps = numbers * width
         record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
         reads = Operand(a, 0, first, *even_run(run, step * last.rhs_dilation // last.lhs_dilation), 1, run)
         product = Product(
@@ -262,21 +245,18 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
         plan_product(builder, product)
 
 
-def _groups(geo: Geometry) -> list[tuple[Met, ...]] | None:
-    """`Dim.clipped` of every dimension, or None where its groups are so small that more rows of tiles are empty than
-    there are zeros to skip.
-    """
+def _skips_more(geo: Geometry) -> bool:
+    """Whether grouping pixels by the taps they meet skips more zeros than the groups leave rows of tiles empty."""
 
     def steps(groups: list[tuple[Met, ...]]) -> int:
         """Of tiles of 8 rows."""
         found = 0
         for group in itertools.product(*groups):
-            pixels, taps = (math.prod(len(x[k]) for x in group) for k in (0, 1))
+            pixels, taps = (math.prod([len(x[k]) for x in group]) for k in (0, 1))
             found += -(-geo.rows * pixels // 8) * taps
         return found
 
-    clipped = [d.clipped() for d in geo.dims]
-    return clipped if steps(clipped) <= steps([d.phases() for d in geo.dims]) else None
+    return steps([d.clipped() for d in geo.dims]) <= steps([d.phases() for d in geo.dims])
 
 
 def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
@@ -317,9 +297,9 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
         # rows: pixels of one line, each reading row_step elements after the one before; a batch for each line
         index = [d.reads(p, t) for d, (p, t) in zip(geo.dims, group)]
         each = np.arange(geo.rows)
-        source = sums([each * geo.lhs_row, *_moves(outer, index)])
+        source = sums([each * geo.lhs_row, *moves(outer, index)])
         to = sums([each * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(outer, around))])
-        reads = sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
+        reads = sums(firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
         row_in = np.arange(len(pixels)) * (slide[1] * last.lhs_stride)
         taps = numbers[np.ix_(*(t for _, t in around))].ravel()
         record = Record(
@@ -347,25 +327,14 @@ def _slide(last: Dim, pixels: np.ndarray, taps: np.ndarray) -> tuple[int, int, i
     return (len(taps), row, tap) if np.array_equal(index, even) and row > 0 and again else None
 
 
+def _record(geo: Geometry, places: Places, run: int, last_run: int) -> Record:
+    row_in, row_out, a_taps, taps = places
+    return Record(geo.rows * len(row_out), row_in, row_out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run)
+
+
 def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
     """The pixels of one phase of every dimension and the taps they meet."""
-    window = np.arange(geo.window).reshape([d.window for d in geo.dims])
-    out = sums([pixels * d.out_stride for d, (pixels, _) in zip(geo.dims, phase)])
-    taps = window[np.ix_(*(taps for _, taps in phase))].ravel()
-    if taps.size == 0:
-        return Record(geo.rows * len(out), np.zeros_like(out), out, geo.lhs_row, geo.out_row, taps, taps, run, last_run)
-    index = [d.reads(pixels, taps_) for d, (pixels, taps_) in zip(geo.dims, phase)]
-    inside = [(i >= 0) & (i < d.size) for d, i in zip(geo.dims, index)]
-    if all(i.all() for i in inside):  # offsets are a sum over tap and pixel
-        a_taps, row_in = sums(_firsts(geo.dims, index)), sums(_moves(geo.dims, index))
-    else:
-        total, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
-        for d, i, ok in zip(geo.dims, index, inside):
-            shape = (total.shape[0] * i.shape[0], total.shape[1] * i.shape[1])
-            total = (total[:, None, :, None] + (i * d.lhs_stride)[None, :, None, :]).reshape(shape)
-            exists = (exists[:, None, :, None] & ok[None, :, None, :]).reshape(shape)
-        a_taps, row_in = np.where(exists, total, NOWHERE), np.zeros_like(out)
-    return Record(geo.rows * len(out), row_in, out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run)
+    return _record(geo, places_of(geo.dims, phase), run, last_run)
 
 
 def _joins(geo: Geometry) -> bool:
@@ -373,17 +342,6 @@ def _joins(geo: Geometry) -> bool:
     last = geo.dims[-1]
     adjacent = geo.features == 1 or last.lhs_stride * last.rhs_dilation == geo.features * geo.lhs_feature
     return adjacent and last.lhs_dilation == 1
-
-
-def _joined(geo: Geometry, phase) -> Record:
-    """`_phase` where the taps along the last dimension, which all its pixels meet, are part of the run."""
-    *around, (pixels, taps) = phase
-    *outer, last = geo.dims
-    first, run = int(taps[0]) if taps.size else 0, len(taps) * geo.features
-    last = last._replace(window=1, low=last.low - first * last.rhs_dilation)
-    phase = (*around, (pixels, np.zeros(min(len(taps), 1), np.int64)))
-    record = _phase(geo._replace(dims=(*outer, last)), phase, run, run)
-    return record._replace(c_first=first * geo.features)
 
 
 def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
@@ -394,27 +352,13 @@ def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense:
         geo = geo._replace(dims=dims, lhs_feature=image, lhs_row=1)
     *outer, last = geo.dims
     step = last.tap_step()
-    outer_window = np.arange(geo.window // last.window).reshape([d.window for d in outer])
-    records = []
-    for group in itertools.product(*(d.clipped() for d in geo.dims)):
-        index = [d.reads(pixels, taps) for d, (pixels, taps) in zip(geo.dims, group)]
-        row_out = sums([*(p * d.out_stride for d, (p, _) in zip(geo.dims, group)), np.arange(geo.rows) * geo.out_row])
-        if any(taps.size == 0 for _, taps in group):
-            none = np.zeros(0, np.int64)
-            records.append(Record(len(row_out), np.zeros_like(row_out), row_out, 0, 0, none, none, 0, 0))
-            continue
-        row_in = sums([*_moves(geo.dims, index), np.arange(geo.rows) * geo.lhs_row])
-        along = index[-1][0, 0] * last.lhs_stride
-        a_taps = sums(_firsts(outer, index)) + along
-        met = outer_window[np.ix_(*(taps for _, taps in group[:-1]))].ravel()
-        run = group[-1][1]
-        records.append(Record(len(row_out), row_in, row_out, 0, 0, a_taps, met, len(run), len(run), int(run[0])))
     rows = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     operand = Operand(
         b, geo.rhs_feature, rows, *even_run(last.window, last.rhs_stride), geo.rhs_column, last.window
     )  # fmt: skip
     product = Product(
-        dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
+        dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column,
+        records=window_records(geo.dims, geo.rows, geo.lhs_row, geo.out_row),
         g_count=geo.features, a_g_stride=geo.lhs_feature, run_step=step,
         a_run=step * last.rhs_dilation // last.lhs_dilation * last.lhs_stride,
         out_size=dense, batches=geo.batches, note="conv over the window",
@@ -447,12 +391,8 @@ def _tap_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: in
     if any(d.is_padded() for d in geo.dims):
         a, dims, image = _padded_copy(builder, dtype, a, geo.dims, geo.features, geo.lhs_feature, geo.rows, geo.lhs_row)
         geo = geo._replace(dims=dims, lhs_feature=image)
-    *outer, last = geo.dims
-    index = [d.reads(np.arange(d.out), np.arange(d.window)) for d in geo.dims]
-    reads = sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
-    taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    source = sums(_moves(outer, index))
-    to = sums([np.arange(d.out) * d.out_stride for d in outer])
+    last = geo.dims[-1]
+    reads, taps, source, to = tap_offsets(geo.dims)
     run, columns = last.window, np.arange(geo.columns)
     step = last.rhs_dilation * last.lhs_stride
     record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)

@@ -21,19 +21,31 @@ from fgrad.kernels.layout import Layout
 #: Pixels and taps every pair of which meets.
 Met = tuple[np.ndarray, np.ndarray]
 
-SMALL = 1 << 10  # outputs and taps
 Made = TypeVar("Made", bound=Callable)
 
 
-def kept(function: Made) -> Made:
-    """Keeps what it makes of an axis that is `small`, as an image's are: plans of all batch sizes ask for it."""
-    keeps = functools.lru_cache(maxsize=256)(function)
+def kept(small: Callable[..., bool]) -> Callable[[Made], Made]:
+    """Has a function keep what it makes for ``small`` arguments, which are of an image: all batch sizes ask for it."""
 
-    @functools.wraps(function)
-    def of(axis, *args, **options):
-        return (keeps if axis.small else function)(axis, *args, **options)
+    def keeping(function: Made) -> Made:
+        keep = functools.lru_cache(maxsize=128)(function)
 
-    return of  # type: ignore[return-value]
+        @functools.wraps(function)
+        def either(*args, **options):
+            return (keep if small(*args, **options) else function)(*args, **options)
+
+        return either  # type: ignore[return-value]
+
+    return keeping
+
+
+def _is_short(d: Dim, **_: bool) -> bool:
+    return d.window + d.out <= 1 << 10
+
+
+def few_pixels(dims: Sequence[Dim], times: int = 1, *_: int) -> bool:
+    """Whether a table of them, ``times`` as long, takes little memory."""
+    return math.prod([max(d.out, d.window) for d in dims]) * times <= 1 << 13
 
 
 class Dim(NamedTuple):
@@ -49,10 +61,6 @@ class Dim(NamedTuple):
     lhs_stride: int
     rhs_stride: int
     out_stride: int
-
-    @property
-    def small(self) -> bool:
-        return self.window + self.out <= SMALL
 
     def reads(self, pixels: np.ndarray, taps: np.ndarray) -> np.ndarray:
         """i(o, t) of shape [taps, pixels] where the division is exact for all of them."""
@@ -71,7 +79,7 @@ class Dim(NamedTuple):
         """Whether neighbouring pixels of a phase read neighbouring input elements."""
         return self.stride * self.period() == self.lhs_dilation
 
-    @kept
+    @kept(_is_short)
     def phases(self, *, border: bool = False) -> tuple[Met, ...]:
         """(pixels, taps) such that every pair meets at an input element or beyond the border, never between two.
 
@@ -94,7 +102,7 @@ class Dim(NamedTuple):
         index, rest = np.divmod(np.add.outer(taps, pixels) - self.low, self.lhs_dilation)
         return index, (rest == 0) & (index >= 0) & (index < self.size)
 
-    @kept
+    @kept(_is_short)
     def clipped(self) -> tuple[Met, ...]:
         """(pixels, taps) such that every pair meets at an input element: pixels grouped by the taps they meet."""
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -171,7 +179,7 @@ def geometry(
     groups = max(feature_group_count, batch_group_count)
     columns, rows, features = w.shape[0] // groups, y.shape[0], w.shape[1]
     lhs_group = features * x.strides[1] if feature_group_count > 1 else rows * x.strides[0]
-    batches = np.outer(np.arange(groups), [lhs_group, columns * w.strides[0], columns * y.strides[1]])
+    batches = np.arange(groups)[:, None] * [lhs_group, columns * w.strides[0], columns * y.strides[1]]
     return Geometry(
         dims or (Dim(1, 1, 1, 1, 0, 1, 1, 0, 0, 0),), rows, features, columns,
         x.strides[0], x.strides[1], w.strides[1], w.strides[0], y.strides[0], y.strides[1], batches,

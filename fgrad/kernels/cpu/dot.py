@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, start, sums
+from fgrad.kernels.builder import ZERO, PlanBuilder, start, sums
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     GRAIN_WORK,
     ONE_BATCH,
-    ZERO,
     Operand,
     Product,
     Record,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, advance
+from fgrad.kernels.builder import ZERO, PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
 from fgrad.kernels.cpu.tile_spec import ARows
@@ -39,7 +39,6 @@ PACK_RUN = 64  # of a run, in a task that packs B; a multiple of every fold
 SUM_SHARE = 4096  # elements of a task that sums parts
 
 
-ZERO = np.zeros(1, np.int64)
 ONE_BATCH = np.zeros((1, 3), np.int64)
 
 

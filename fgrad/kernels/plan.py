@@ -31,9 +31,9 @@ class Ptr(NamedTuple):
 
 
 class Addressed(Protocol):
-    """Compiled code, by what it is compiled from (hashable; see kernels/cpu)."""
+    """Code for vectors of so many bits (None: the host's), by what it is compiled from (hashable; see kernels/cpu)."""
 
-    def address(self) -> int: ...
+    def address(self, vector_bits: int | None) -> int: ...
 
 
 Word = int | Ptr | Addressed

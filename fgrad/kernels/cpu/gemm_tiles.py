@@ -131,7 +131,7 @@ def choose(
     32 bytes a cycle; and 30 + 10*MR cycles around it, and what folds.  Lane by lane the loads are MR*NV + NV, two a
     cycle, and each row costs a look at the table of taps.
     """
-    reduction = max(reduction, 1)
+    columns, reduction = max(columns, 1), max(reduction, 1)
     tiles_of: dict[int, int] = {}
     best, best_cost = None, math.inf
     for x in _candidates(host(), itemsize, a_rows, tuple(folds)):
@@ -139,7 +139,7 @@ def choose(
             continue
         if x.tile.mr not in tiles_of:
             tiles_of[x.tile.mr] = sum([-(-m // x.tile.mr) for m in rows])
-        tiles = tiles_of[x.tile.mr] * max(-(-columns // x.columns), 1)
+        tiles = tiles_of[x.tile.mr] * -(-columns // x.columns)
         step = x.far if reduction // x.tile.fold * x.row_bytes > L1_BYTES else x.near
         cost = tiles * (step * reduction / x.tile.fold + 30 + x.rows)
         if cost < best_cost:

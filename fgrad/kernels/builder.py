@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,8 +47,17 @@ class PlanBuilder:
 
     def table(self, words: ArrayLike) -> Ptr:
         """Integers that steps read, in row-major order."""
-        self._tables.append(np.ascontiguousarray(words, np.int64).ravel())
+        self._tables.append(np.asarray(words, np.int64).ravel())
         return Ptr("tab", len(self._tables) - 1)
+
+    def tables(self, *tables: Sequence[np.ndarray]) -> list[Ptr]:
+        """Tables, each of some parts, one behind the other in one array."""
+        number, found, at = len(self._tables), [], 0
+        for table in tables:
+            found.append(Ptr("tab", number, 8 * at))
+            at += sum([part.size for part in table])
+        self._tables.append(np.concatenate([part for table in tables for part in table], axis=None, dtype=np.int64))
+        return found
 
     def scratch(self, nbytes: int) -> Ptr:
         """Memory private to a worker while it works on one step; all steps have the same."""

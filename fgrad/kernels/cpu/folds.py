@@ -223,7 +223,7 @@ def _nest(
 
     Every list has at least one axis (of one element), so that a kernel exists once, not once for each that is missing.
     """
-    none = Axis(1, (0,) * len(strides))
+    none, no_sum = Axis(1, (0,) * len(strides)), Axis(1, (0,) * len(strides), reduced=True)
     loops = nest.axes_of(shape, strides, axes)
     if len(loops) > 1:
         # axes of one element are left out, so the operand that moves along most of the others decides their order
@@ -236,13 +236,11 @@ def _nest(
     kept = [axis for axis in loops if not axis.reduced and axis is not column]
     reduced = [axis for axis in loops if axis.reduced and axis is not column]
     if not column.reduced and (reduced or column.extent != 1):
-        while len(reduced) < 2:
-            reduced.insert(0, none._replace(reduced=True))
-        return "column", kept or [none], reduced, column
+        return "column", kept or [none], [no_sum] * (2 - len(reduced)) + reduced, column
     elements = math.prod([axis.extent for axis in [*reduced, column]])
     alone = all([axis.extent == 1 for axis in kept])  # as a mean loss: no row beside it, and its length is a batch's
     form = "short" if elements <= SHORT and not alone else "row"
-    return form, kept or [none], reduced or [none._replace(reduced=True)], column
+    return form, kept or [none], reduced or [no_sum], column
 
 
 def _cut(

@@ -124,6 +124,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     """Appends the steps of one product (at least one row, column and batch; the reduction may be empty)."""
     p, size = product, product.dtype.itemsize
     reduction = max([len(r.taps) * r.c_count for r in p.records])
+    steps = max(reduction, 1)
     rows = [r.rows for r in p.records]
     all_rows = sum(rows)
     every_tap = all([r.a_taps.ndim == 1 for r in p.records])  # meets an input for all rows of a record
@@ -148,7 +149,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         b, b_words = _pack(builder, p, tile, panels)
 
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
-    work = all_rows * width * max(reduction, 1)  # multiply-adds for one g, panel and batch
+    work = all_rows * width * steps  # multiply-adds for one g, panel and batch
     s_most = max([1, *[len(r.taps) for r in p.records]])
     s_chunk, panels_each = (LANE_CHUNK, panels) if _together(p, s_most) else (s_most, 1)
     wanted = -(-MIN_TASKS // (panels // panels_each * len(p.batches)))
@@ -159,11 +160,11 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     g_split = -(-p.g_count // splits)
     splits = -(-p.g_count // g_split)
     # Row tiles of a task: enough to be worth a task; where the reduction is chunked, all of them share a chunk of B.
-    tile_work = tile.mr * width * max(reduction, 1) * g_split
+    tile_work = tile.mr * width * steps * g_split
     block = min(tiles, max(1, TASK_WORK // tile_work, -(-tiles * panels * splits * len(p.batches) // 4096)))
     if p.a_rows == "lanes":  # the panels of a block follow each other: what they share of its lines stays in the cache
         block = max(1, min(block, LINES_BYTES // (tile.mr * p.columns * size)))
-    chunk_bytes = max(reduction, 1) * width * size
+    chunk_bytes = steps * width * size
     if splits > 1:
         block = -(-tiles // -(-wanted // splits))
     if g_split > 1:
@@ -181,12 +182,10 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     out, part = p.out, 0
     if splits > 1:
         out, part = builder.temp(splits * p.out_size * size), p.out_size * size
-    tables = _record_tables(builder, p, tile, b_words)
-    batches = p.batches * size
-    batches[:, 1] = b_words.batches
+    tables = _tables(builder, p, tile, b_words)
     extent = len(p.batches) * splits * blocks * (panels // panels_each)
     args: tuple[Word, ...] = (
-        p.a, b, out, _zero_row(builder, p, every_tap, width * size), *tables, builder.table(batches),
+        p.a, b, out, tables[2] if every_tap and p.slide is None else _zero_row(builder, p, width * size), *tables,
         panels // panels_each, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
         p.a_g_stride * size, b_words.g_stride, tile.fold * p.a_run * size, b_words.run,
         b_words.panel, p.columns, p.out_column * size, part, tile.mr, width, p.a_rows == "lanes",
@@ -217,10 +216,8 @@ def _together(p: Product, taps: int) -> bool:
     return p.a_rows == "lanes" and taps > LANE_CHUNK and p.g_count >= MIN_TASKS and 0 < parts <= PART_BYTES
 
 
-def _zero_row(builder: PlanBuilder, p: Product, every_tap: bool, panel_bytes: int) -> Ptr:
+def _zero_row(builder: PlanBuilder, p: Product, panel_bytes: int) -> Ptr:
     """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction, and a panel."""
-    if p.slide is None and every_tap:
-        return builder.table(ZERO)
     reach = max([max(r.c_count, r.c_last, 1) for r in p.records]) - 1
     reach *= abs(p.a_run) * p.dtype.itemsize
     zeros = builder.table(np.zeros((reach + panel_bytes) // 8 + 2, np.int64))
@@ -310,10 +307,10 @@ def pack(
     return to
 
 
-def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> tuple[Ptr, ...]:
-    """The tables of records, rows, taps of A and taps of B (`gemm_words`)."""
+def _tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> list[Ptr]:
+    """The tables of records, rows, taps of A, taps of B, and batches (`gemm_words`)."""
     size = p.dtype.itemsize
-    records, rows, taps, b_taps = [], [], [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
+    records, rows, taps, b_taps = [], [], [ZERO], [ZERO]
     n_rows, n_taps, n_b, tiles = 0, 1, 1, 0
     for r in p.records:
         tiles += -(-r.rows // tile.mr)
@@ -327,14 +324,15 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
         pair = np.empty((per, 2), np.int64)
         pair[:, 0], pair[:, 1] = r.row_in, r.row_out
         pair *= size
-        rows.append(pair.ravel())
-        taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size).ravel() if by_row else r.a_taps * size)
+        rows.append(pair)
+        taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size) if by_row else r.a_taps * size)
         b_taps.append(b.taps[r.taps])
         n_rows += per
         n_taps += r.a_taps.size
         n_b += len(r.taps)
-    tables = [np.array(records), np.concatenate(rows), np.concatenate(taps), np.concatenate(b_taps)]
-    return tuple(builder.table(t) for t in tables)
+    batches = p.batches * size
+    batches[:, 1] = b.batches
+    return builder.tables([np.array(records)], rows, taps, b_taps, [batches])
 
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:

@@ -199,8 +199,8 @@ def _stage(who: str, fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
     dynamic = [a for i, a in enumerate(args) if i not in static]
     leaves, in_tree = tree.tree_flatten((dynamic, kwargs))
     shown = [None if i in static else a for i, a in enumerate(args)]
-    names = leaf_names(fun, shown, kwargs)
-    avals = [abstract_leaf(who, x, lambda: names, i) for i, x in enumerate(leaves)]
+    names = lambda: leaf_names(fun, shown, kwargs)  # noqa: E731
+    avals = [abstract_leaf(who, x, names, i) for i, x in enumerate(leaves)]
     out_tree: Any = None
 
     def flat(*xs: Array) -> list[Array]:

@@ -136,7 +136,7 @@ def jacobian(
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         flat = _Flat("jacobian", fun, args, kwargs, _argnums("jacobian", fun, argnums, len(args)), has_aux)
         avals = [x.aval for x in _inputs("jacobian", flat)]
-        closed = stage(flat, avals, name=f"jacobian of {function_name(fun)}", arg_names=flat.names())
+        closed = stage(flat, avals, name=f"jacobian of {function_name(fun)}", arg_names=flat.names)
         n, m = (sum(a.size for a in group) for group in (avals, closed.out_avals[: flat.n_out]))
         mode = _jacfwd if n <= m else _jacrev
         return mode("jacobian", fun, argnums, has_aux, chunk)(*args, **kwargs)

@@ -56,7 +56,7 @@ PARAMS = {"conv1": normal(3, 3, 2, 16), "conv2": normal(3, 3, 16, 24), "dense": 
 PROGRAMS = {
     "conv": (lambda x, w: conv(x, w, 2), (normal(8, 30, 30, 16), normal(3, 3, 16, 32))),
     "conv gradients": (conv_gradients(1, 1), (normal(8, 30, 30, 16), normal(3, 3, 16, 32))),
-    "weight gradients in chunks": (conv_gradients(1, 1), (normal(8, 20, 20, 24), normal(3, 3, 24, 64))),
+    "weight gradients in chunks": (conv_gradients(1, 1), (normal(8, 20, 20, 32), normal(3, 3, 32, 64))),
     "few channels": (conv_gradients(2, 1), (normal(8, 32, 32, 3), normal(5, 5, 3, 7))),
     "few features": (conv_gradients(1, 1), (normal(8, 32, 32, 16), normal(3, 3, 16, 4))),
     "depthwise": (conv_gradients(1, 32), (normal(8, 30, 30, 32), normal(3, 3, 1, 32))),

@@ -67,13 +67,15 @@ def _times_one(operands: list[Value]) -> Value | None:
     return None
 
 
+_ANY_NUMBERS = (backends.Alias, ForLoop, WhileLoop, backends.Branch)  # they move what they are given
+
+
 def _on_host(eqn: Eqn) -> str:
     """Why the equation runs in Python, or '': host primitives, and what computes with complex numbers."""
     kind = eqn.primitive.slot("cpu")
     if isinstance(kind, Host):
         return kind.reason
-    moves = isinstance(kind, backends.Alias | ForLoop | WhileLoop | backends.Branch)
-    if moves or (isinstance(kind, IndexMap) and kind.view is not None):
+    if isinstance(kind, _ANY_NUMBERS) or (isinstance(kind, IndexMap) and kind.view is not None):
         return ""
     return "complex numbers" if any([v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)]) else ""
 
@@ -82,7 +84,7 @@ class _Fuser:
     def __init__(self) -> None:
         self.launches: list[Launch] = []
         self.env: dict[Var, Value] = {}
-        self.moved: dict[tuple[Group, int], tuple[Group, int]] = {}
+        self.moved: dict[tuple[Group, int], Member] = {}
         self.consts: dict[tuple, Buffer] = {}
 
     # --- values -----------------------------------------------------------------------------------------------------
@@ -90,11 +92,8 @@ class _Fuser:
         if isinstance(a, Literal):
             return Const(np.asarray(a.val), ())
         value = self.env[a]
-        if isinstance(value, Member):
-            key = (value.group, value.node)
-            while key in self.moved:
-                key = self.moved[key]
-            value = Member(*key)
+        while isinstance(value, Member) and (moved := self.moved.get((value.group, value.node))) is not None:
+            value = moved
         return value
 
     def ready(self, v: Value) -> float:
@@ -146,7 +145,7 @@ class _Fuser:
         the operands' other groups merged into it where nothing scheduled in between reads them; else a new one.
         """
         mine = {v.group for v in operands if isinstance(v, Member) and v.group.shape == shape}
-        latest = max((self.ready(v) for v in operands), default=-1)
+        latest = max([self.ready(v) for v in operands], default=-1)
         target = next((g for g in mine if g.position == latest and g.streams < MAX_STREAMS), None)
         if target is None:
             target = self.new_group(shape)
@@ -161,7 +160,7 @@ class _Fuser:
 
     def merge(self, a: Group, b: Group) -> None:
         renumber = b.copy_from(a, range(len(a.nodes)))
-        self.moved.update(((a, i), (b, at)) for i, at in renumber.items())
+        self.moved.update(((a, i), Member(b, at)) for i, at in renumber.items())
         for stored, buffer in a.results:
             buffer.at, buffer.made_by = b.position + 0.5, b
             b.results.append((renumber[stored], buffer))
@@ -173,7 +172,7 @@ class _Fuser:
     def scalar_map(self, eqn: Eqn) -> None:
         operands = [self.read(a) for a in eqn.invars]
         aval = eqn.outvars[0].aval
-        if all(isinstance(v, Const) for v in operands):
+        if all([isinstance(v, Const) for v in operands]):
             with np.errstate(all="ignore"):
                 value = eqn.primitive.reference(*[v.value for v in operands], **eqn.params)  # type: ignore[union-attr]
             self.env[eqn.outvars[0]] = Const(np.asarray(value), aval.shape)

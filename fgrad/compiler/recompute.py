@@ -3,25 +3,30 @@
 A group stores a value because a group behind it reads it.  If the value follows by cheap arithmetic from arrays that
 lie in memory anyway, the reader may take it from those: x - mean of a batch costs one read, as x does, and nothing is
 written; a mask of relu costs nothing where its operand is read anyway.  A factor that follows from masks is computed
-where it is read, and the masks are stored.  Reductions of one array over the same axes, of which one does not wait for
-the other, become one kernel here too.
+where it is read, and the masks are stored, as bits of a byte.  Reductions of one array over the same axes, of which one
+does not wait for the other, become one kernel here too.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from fgrad.compiler.schedule import MAX_STREAMS, Buffer, Group, Launch, View, distinct_bytes
+from fgrad.core.primitive import Primitive
 from fgrad.kernels.layout import Layout
 from fgrad.primitives import arithmetic, bitwise, compare
 from fgrad.primitives.convert import convert_p
 
 MOST_NODES = 12  # scalar rules computed again for one value
-SMALL = 16  # an operand so many times smaller than the loop is read from a cache
+SMALL = 16  # an operand so many times smaller than the loop is read from a cache,
+CACHED = 1 << 15  # as is one of at most so many bytes that every step of the outermost axis reads again
 
 _CHEAP: frozenset[Callable] = frozenset(
     p.cpu.rule  # type: ignore[union-attr]
@@ -32,6 +37,7 @@ _CHEAP: frozenset[Callable] = frozenset(
     )
 )  # fmt: skip
 
+_BYTE = np.dtype(np.uint8)
 _Key = tuple[int, Layout]  # a view of a buffer
 
 
@@ -51,6 +57,7 @@ def economised(launches: Sequence[Launch]) -> list[Launch]:
     traffic.store_masks()
     while traffic.replaced():
         pass
+    traffic.pack_masks()
     return _side_by_side([x for x in launches if not isinstance(x, Group) or x.results or x.folds])
 
 
@@ -100,6 +107,38 @@ class _Traffic:
                     self.prune(maker)
         return changed
 
+    def pack_masks(self) -> None:
+        """Booleans that the same groups read become bits of one byte."""
+        for group in self.groups:
+            together: dict[frozenset[Group], list[tuple[int, Buffer]]] = defaultdict(list)
+            for node, buffer in group.results:
+                if buffer.dtype == np.bool_ and (behind := self.reading_groups(group, buffer)):
+                    together[frozenset(behind)].append((node, buffer))
+            for readers, masks in together.items():
+                for some in (masks[i : i + 8] for i in range(0, len(masks), 8)):
+                    if len(some) > 1:
+                        self.pack(group, some, sorted(readers, key=self.at.__getitem__))
+
+    def pack(self, group: Group, masks: Sequence[tuple[int, Buffer]], readers: Sequence[Group]) -> None:
+        """byte = the sum of 2^k where mask k is set; mask k = byte & 2^k != 0"""
+        nought = _constant(group, 0)
+        bits = [
+            _map(group, compare.select_n_p, _BYTE, node, nought, _constant(group, 1 << k))
+            for k, (node, _) in enumerate(masks)
+        ]
+        byte = functools.reduce(functools.partial(_map, group, bitwise.or_p, _BYTE), bits)
+        group.results = [result for result in group.results if result not in masks]
+        stored = group.store(byte)
+        for reader in readers:
+            old = _emptied(reader)
+            packed, nought = reader.load(View(stored, stored.layout)), _constant(reader, 0)
+            known: dict[int, int] = {}
+            for k, (_, buffer) in enumerate(masks):
+                bit = _map(reader, bitwise.and_p, _BYTE, packed, _constant(reader, 1 << k))
+                mask = _map(reader, compare.ne_p, buffer.dtype, bit, nought)
+                known |= {old.index["load", i]: mask for i, v in enumerate(old.loads) if v.buffer is buffer}
+            self.refill(reader, old, reader.copy_from(old, range(len(old.nodes)), known))
+
     def candidates(self, group: Group) -> list[_Stored]:
         if group in self.known:
             return self.known[group]
@@ -113,7 +152,7 @@ class _Traffic:
             if len(maps) > MOST_NODES or any([n[1] not in _CHEAP for n in maps]):
                 continue
             views = [group.loads[group.nodes[i][1]] for i in cone if group.nodes[i][0] == "load"]
-            leaves = {(id(v.buffer), v.layout): v for v in views if distinct_bytes(v.layout) * SMALL > buffer.nbytes}
+            leaves = {(id(v.buffer), v.layout): v for v in views if not _is_small(v.layout, buffer.nbytes)}
             found.append(_Stored(group, node, buffer, groups, leaves))
         return found
 
@@ -169,6 +208,13 @@ class _Traffic:
                 self.known.pop(b.made_by, None)
 
 
+def _is_small(layout: Layout, nbytes: int) -> bool:
+    """Whether an operand of a loop over ``nbytes`` costs no traffic; batches of any size give the same answer."""
+    size = distinct_bytes(layout)
+    outermost = next((s for n, s in zip(layout.shape, layout.strides) if n > 1), 0)
+    return size * SMALL <= nbytes or (outermost == 0 and size <= CACHED)
+
+
 def _masks(group: Group, node: int) -> list[int]:
     """Values of the group that take less memory than the node's, which follows from them by cheap arithmetic alone."""
     size = group.dtypes[node].itemsize
@@ -186,6 +232,14 @@ def _masks(group: Group, node: int) -> list[int]:
             left += [i for i in rest[2] if i not in narrow]
     found = list(dict.fromkeys(found))
     return found if sum(group.dtypes[i].itemsize for i in found) < size else []
+
+
+def _constant(group: Group, number: int) -> int:
+    return group.add(("const", number, _BYTE.name), _BYTE)
+
+
+def _map(group: Group, primitive: Primitive, dtype: np.dtype, *operands: int) -> int:
+    return group.add(("map", primitive.cpu.rule, (), operands), dtype)  # type: ignore[union-attr]
 
 
 def _stored(group: Group, node: int) -> Buffer:
@@ -228,5 +282,5 @@ def _joins(late: Group, early: Group, at: int, made: dict[Buffer, int]) -> bool:
         return False
     shared = [v for v in late.loads if any(v.buffer is w.buffer and v.layout == w.layout for w in early.loads)]
     ready = all(made.get(v.buffer, -1) < at and v.fence < early.position for v in late.loads)
-    large = any(math.prod(late.shape) < SMALL * distinct_bytes(v.layout) // v.layout.dtype.itemsize for v in shared)
+    large = any(not _is_small(v.layout, math.prod(late.shape) * v.layout.dtype.itemsize) for v in shared)
     return ready and large and early.streams + late.streams - len(shared) <= MAX_STREAMS

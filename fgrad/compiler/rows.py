@@ -67,9 +67,11 @@ def _chain(
     """
     start = launches[first]
     assert isinstance(start, Group)
-    groups, chosen, counts = [start], [first], _counts(start)
+    left = [i for b in start.outs for i in readers[b]]
+    if not any([isinstance(launches[i], Group) for i in left]):
+        return [first], 1
+    groups, chosen, counts = [start], [first], [n for n in _counts(start) if _is_cut(start, n)]
     made = set(start.outs)
-    left = [i for b in start.outs for i in readers[b]] if counts else []
     heapq.heapify(left)
     while left:
         i = heapq.heappop(left)
@@ -78,7 +80,7 @@ def _chain(
             continue
         if any((v.buffer in pending and v.buffer not in made) or v.fence > start.position for v in later.loads):
             continue
-        both = [n for n in _counts(later) if n in counts and _stays_within(later, made, n)]
+        both = [n for n in counts if n in _counts(later) and _is_cut(later, n) and _stays_within(later, made, n)]
         both = [n for n in both if _fits([*groups, later], n)]
         if both:
             groups.append(later)
@@ -94,11 +96,16 @@ def _chain(
 
 
 def _counts(group: Group) -> list[int]:
-    """The numbers of rows that a group can be cut into."""
+    """The numbers of rows that a group may be cut into."""
     whole = [node[1] for node in group.nodes if node[0] == "iota"]
     free = min([*whole, *group.folds[0].axes] if group.folds else whole, default=len(group.shape))
     found = dict.fromkeys(itertools.accumulate(group.shape[:free], lambda a, b: a * b))
-    return [n for n in found if n > 1 and all(_is_apart(v.layout, n) for v in group.loads)]
+    return [n for n in found if n > 1]
+
+
+def _is_cut(group: Group, count: int) -> bool:
+    """Whether rows of what it loads are apart."""
+    return all([_is_apart(v.layout, count) for v in group.loads])
 
 
 def rows_of(layout: Layout, count: int) -> Layout | None:

@@ -12,7 +12,6 @@ Where a value lives while equations are read:
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs 
 
 def distinct_bytes(layout: Layout) -> int:
     """Bytes of the elements a layout reaches: a broadcast axis counts one."""
-    return math.prod(n if s else min(n, 1) for n, s in zip(layout.shape, layout.strides)) * layout.dtype.itemsize
+    return math.prod([n if s else min(n, 1) for n, s in zip(layout.shape, layout.strides)]) * layout.dtype.itemsize
 
 
 @dataclass(eq=False)
@@ -45,10 +44,10 @@ class Buffer:
     index: int = -1
     made_by: Group | None = None  # the group that stores it, where one does
     value: np.ndarray | None = None
+    layout: Layout = field(init=False)
 
-    @functools.cached_property
-    def layout(self) -> Layout:
-        return Layout.contiguous(self.dtype, self.shape)
+    def __post_init__(self) -> None:
+        self.layout = Layout.contiguous(self.dtype, self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -188,14 +187,14 @@ class Group(_Loops):
 
     @property
     def streams(self) -> int:
-        return sum(any(v.layout.strides) for v in self.loads) + len(self.results)
+        return sum([any(v.layout.strides) for v in self.loads]) + len(self.results)
 
 
 def _key(node: tuple) -> tuple:
     """What makes two nodes one: numbers by their text, since 0.0 == -0.0 and nan != nan."""
     if node[0] == "const":
         return ("const", repr(node[1]), node[2])
-    return ("map", node[1], repr(node[2]), node[3]) if node[0] == "map" else node
+    return ("map", node[1], repr(node[2]), node[3]) if node[0] == "map" and node[2] else node
 
 
 @dataclass(eq=False)

@@ -166,7 +166,7 @@ class Primitive:
             return known
         out = self.abstract(*avals, **params)
         check_size(self.name, out)
-        if not self.own_weak and avals and all(a.weak_type for a in avals):
+        if not self.own_weak and avals and all([a.weak_type for a in avals]):
             out = out.update(weak_type=out.dtype != bool_)
         if len(self.inferred) >= MOST_REMEMBERED:
             self.inferred.clear()

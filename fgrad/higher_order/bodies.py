@@ -135,7 +135,7 @@ def trace_body(
         leaves, out_tree = flatten_output(out, who, fun)
         return leaves
 
-    closed = stage(flat, avals, name=f"{who} of {function_name(fun)}", arg_names=leaf_names(fun, args, {}))
+    closed = stage(flat, avals, name=f"{who} of {function_name(fun)}", arg_names=lambda: leaf_names(fun, args, {}))
     body = Body(interned(inline_consts(closed)), closed.consts, out_tree)
     if known is not None and not any(isinstance(c, Tracer) for c in closed.consts):
         known[key] = body

@@ -111,7 +111,7 @@ class Checkpointed:
             leaves, out_tree = flatten_output(self.fun(*args, **kwargs), "checkpoint", self.fun)
             return leaves
 
-        closed = stage(flat, avals, name=f"checkpoint of {self.__name__}", arg_names=names())
+        closed = stage(flat, avals, name=f"checkpoint of {self.__name__}", arg_names=names)
         traced = _Traced(interned(inline_consts(closed)), closed.consts, out_tree)
         if not any([isinstance(c, Tracer) for c in closed.consts]):
             traced.used = caches.clock()

@@ -59,7 +59,7 @@ def closure_convert(fun: Callable[..., Any], *example_args: Any) -> tuple[Callab
         out, out_tree = flatten_output(fun(*in_tree.unflatten(xs)), "closure_convert", fun)
         return out
 
-    closed = stage(flat, avals, name=f"closure_convert of {function_name(fun)}", arg_names=names)
+    closed = stage(flat, avals, name=f"closure_convert of {function_name(fun)}", arg_names=lambda: names)
     jaxpr, consts = closed.jaxpr, closed.consts
     traced = [isinstance(c, Tracer) for c in consts]
     kept = [None if t else c for c, t in zip(consts, traced)]

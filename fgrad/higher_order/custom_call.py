@@ -362,7 +362,7 @@ def staged(who: str, trace: Trace, args: Sequence[Any], params: dict[str, Any]) 
     if isinstance(fun, ClosedJaxpr):
         return args, params
     with one_level_down(who, params["name"], trace):
-        closed = stage(fun, [a.aval for a in args], name=f"{who} of {params['name']}", arg_names=fun.names())
+        closed = stage(fun, [a.aval for a in args], name=f"{who} of {params['name']}", arg_names=fun.names)
     n_consts = params["n_consts"] + len(closed.consts)
     return (*closed.consts, *args), {**params, "fun": inline_consts(closed), "n_consts": n_consts}
 

@@ -188,8 +188,8 @@ class Jitted:
         return (static_args, static_kwargs), dynamic, {k: v for k, v in kwargs.items() if k not in self.static_names}
 
     def _trace(self, key, static, leaves, in_tree, args, kwargs) -> _Traced:
-        names = leaf_names(self.fun, *self._named(args, kwargs))
-        avals = [leaf_aval(x, "jit", lambda: names, i) for i, x in enumerate(leaves)]
+        names = lambda: leaf_names(self.fun, *self._named(args, kwargs))  # noqa: E731
+        avals = [leaf_aval(x, "jit", names, i) for i, x in enumerate(leaves)]
         static_args = dict(static[0]) if static else {}
         static_kwargs = {k: v.value for k, v in static[1]} if static else {}
         out_tree: Any = None

@@ -56,7 +56,7 @@ def saved_residuals(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> list[
                     read[id(a)] = a
         return list(read.values())
 
-    closed = inline(stage(residuals, avals, name="saved_residuals", arg_names=names))
+    closed = inline(stage(residuals, avals, name="saved_residuals", arg_names=lambda: names))
     jaxpr = closed.jaxpr
     origin = {v: f"from argument {n}" for v, n in zip(jaxpr.invars, names)}  # of each value, in the order of the report
     origin.update((v, "from a constant") for v in jaxpr.constvars)

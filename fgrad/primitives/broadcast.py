@@ -139,7 +139,8 @@ def full(shape: Sequence[int], value: Any, dtype: Any) -> Any:
     if dtype == float0:  # its one value is no number
         return full_from(ConcreteArray(np.zeros((), float0)), tuple(shape))
     try:
-        scalar = None if np.iscomplexobj(value) and dtype.kind != "c" else scalar_value(value, dtype)
+        real = type(value) in (int, float) or dtype.kind == "c" or not np.iscomplexobj(value)
+        scalar = scalar_value(value, dtype) if real else None
     except ConcretizationError:  # a traced value
         raise
     except (TypeError, ValueError, OverflowError):

@@ -19,7 +19,7 @@ def dce(closed: ClosedJaxpr) -> ClosedJaxpr:
         if eqn.primitive.prune is not None and not live.issuperset(eqn.outvars):
             eqn = eqn.primitive.prune(eqn, [v in live for v in eqn.outvars])
         kept.append(eqn)
-        live.update(v for v in eqn.invars if isinstance(v, Var))
+        live.update([v for v in eqn.invars if type(v) is Var])
     kept.reverse()
     if (
         len(kept) == len(jaxpr.eqns)

@@ -17,6 +17,7 @@ from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var
 from fgrad.core.trace import Trace, Tracer, computed_from, encloses, escaped, tracing
 from fgrad.transforms.dce import dce
 
+_own_files: set[str] = set()  # of the package, as far as they were seen
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -35,8 +36,10 @@ def user_place(within: int = 2) -> Place | None:
     frame: FrameType | None = sys._getframe(within)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_PACKAGE):
-            return code, frame.f_lasti
+        if (file := code.co_filename) not in _own_files:
+            if not file.startswith(_PACKAGE):
+                return code, frame.f_lasti
+            _own_files.add(file)
         frame = frame.f_back
     return None
 
@@ -72,7 +75,7 @@ class StagingTrace(Trace):
     __slots__ = ("arg_names", "const_of", "consts", "constvars", "eqns", "inputs")
     keeps_sources = True
 
-    def __init__(self, name: str, parent: Trace, arg_names: Sequence[str] = ()):
+    def __init__(self, name: str, parent: Trace, arg_names: Callable[[], Sequence[str]]):
         super().__init__(name, parent)
         self.arg_names = arg_names
         self.inputs: list[Var] = []
@@ -124,7 +127,7 @@ class StagingTrace(Trace):
         for eqn in reversed(self.eqns):
             if not needed.isdisjoint(eqn.outvars):
                 needed.update(v for v in eqn.invars if isinstance(v, Var))
-        names = [n for v, n in zip(self.inputs, self.arg_names) if v in needed]
+        names = [n for v, n in zip(self.inputs, self.arg_names()) if v in needed]
         if tracer._var in self.inputs and names:
             return f"argument {names[0]}"
         if names:
@@ -148,9 +151,9 @@ def stage(
     avals: Sequence[ShapedArray],
     *,
     name: str = "make_jaxpr",
-    arg_names: Sequence[str] = (),
+    arg_names: Callable[[], Sequence[str]] = tuple,
 ) -> ClosedJaxpr:
-    """The jaxpr of ``fun(*tracers) -> list of outputs``, without dead equations."""
+    """The jaxpr of ``fun(*tracers) -> list of outputs``, without dead equations; ``arg_names()`` is for errors."""
     trace = StagingTrace(name, _trace.current_trace.get(), arg_names)
     inputs = [trace.new_input(a) for a in avals]
     with tracing(trace), blaming_by_turns():

@@ -58,15 +58,29 @@ def test_batch_normalisation_takes_five_passes():
 
 
 def test_a_mask_is_stored_where_its_operand_is_not_kept():
-    """The convolution's result is read by relu alone: two masks of one byte are less than to keep and read it."""
+    """The convolution's result is read by relu alone: two masks in one byte are less than to keep and read it."""
 
     def loss(w, b, x):
         return fnp.sum(conv(fnp.maximum(conv(x, w) + b, 0), w))
 
     program(fgrad.grad(loss), W, X[0, 0, 0], X)
     lines = fgrad.jit(fgrad.grad(loss)).lower(W, X[0, 0, 0], X).as_text().splitlines()
-    line = next(line for line in lines if line.endswith("(conv)") and "bool" in line)  # stored by its tiles
-    assert stores(line).count("bool[8, 12, 12, 16]") == 2
+    line = next(line for line in lines if line.endswith("(conv)") and "uint8" in line)  # stored by its tiles
+    assert stores(line) == [LARGE, "uint8[8, 12, 12, 16]"]
+
+
+@pytest.mark.parametrize("n", [2, 8, 9, 16])
+def test_masks_that_are_read_together_are_bits_of_bytes(n):
+    def f(x):
+        y = fnp.exp(x)  # costly: no mask of it is computed again
+        masks = [y > k / n for k in range(n)]
+        total = fnp.sum(y)
+        return sum(fnp.where(mask, total * k, 0.5) for k, mask in enumerate(masks))
+
+    lines = program(f, X)
+    stored = stores(next(line for line in lines if "exp" in line))
+    assert stored.count("bool[8, 12, 12, 16]") == (n == 9)
+    assert stored.count("uint8[8, 12, 12, 16]") == -(-n // 8) - (n == 9)
 
 
 def test_costly_values_are_stored():

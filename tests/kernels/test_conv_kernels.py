@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width
 
 from fgrad import config
-from fgrad.kernels.cpu import conv_chunks, gemm_tiles
+from fgrad.kernels.cpu import conv_chunks, gemm_chunks, gemm_tiles
 from fgrad.kernels.cpu.conv import plan_conv
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.layout import Layout
@@ -243,7 +245,7 @@ def check_weight_gradient(rng, dtype, images, sizes, outs, c, k, groups=1, **giv
 def test_weight_gradients_in_chunks(monkeypatch, dtype, bits):
     """Chunks of a few window positions, of which a task packs few rows and columns, so that there are many of each."""
     rng = rng_at_width(monkeypatch, dtype, bits)
-    for name, value in {"CHUNK": 16, "ROWS_BYTES": 1 << 13, "COLUMNS_BYTES": 1 << 14, "FULL": 2.0}.items():
+    for name, value in {"CHUNK_BYTES": 128, "ROWS_BYTES": 1 << 13, "COLUMNS_BYTES": 1 << 14, "SLOWER": 9.0}.items():
         monkeypatch.setattr(conv_chunks, name, value)
     notes = []
     for _ in range(40 if dtype == "float32" else 15):
@@ -270,7 +272,14 @@ def test_weight_gradients_in_chunks(monkeypatch, dtype, bits):
 
 @pytest.mark.parametrize(
     "images, size, c, k, stride",
-    [(40, 4, 96, 130, 1), (70, 7, 60, 33, 1), (70, 7, 60, 33, 2), (19, 12, 58, 64, 2), (2, 40, 24, 70, 1)],
+    [
+        (40, 4, 96, 130, 1),
+        (70, 7, 60, 33, 1),
+        (70, 7, 60, 33, 2),
+        (19, 12, 58, 64, 2),
+        (2, 40, 24, 70, 1),
+        (6, 24, 32, 64, 1),
+    ],
 )
 def test_large_weight_gradients(images, size, c, k, stride):
     """As they are planned: runs along lines and over images, several images to a chunk and parts of one."""
@@ -281,6 +290,26 @@ def test_large_weight_gradients(images, size, c, k, stride):
         rhs_dilation=(stride,) * 2,
     )  # fmt: skip
     assert "conv over the window, in chunks" in notes
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_panels_of_chunks_have_no_empty_row(monkeypatch, dtype, bits):
+    rng_at_width(monkeypatch, dtype, bits)
+    registers = gemm_tiles.host().registers
+    for rows, columns in itertools.product(range(1, 70), (2, 16, 31, 64, 200)):
+        tile, _ = gemm_tiles.choose_even(rows, columns, 4096, np.dtype(dtype).itemsize)
+        short = -rows % tile.mr
+        assert short < (rows + short) // tile.mr  # the last panel is a whole one
+        assert tile.nv * (tile.mr + 1) + 1 < registers
+
+
+def test_where_a_chunk_is_fetched():
+    """Every byte of two images of three lines, of 2 pixels of 8 bytes, in a buffer of other strides."""
+    part, lines = np.array([3, 1, 4, 2]), np.array([99, 0, 100, 300])
+    addresses = [part.ctypes.data, lines.ctypes.data]
+    places = [gemm_chunks._place(*addresses, 5000, 1000, 8, position) for position in range(96)]
+    expected = 5004 + np.add.outer(np.add.outer([0, 1000], [0, 100, 300]), np.arange(16))
+    np.testing.assert_array_equal(places, expected.ravel())
 
 
 @pytest.mark.parametrize("channels", [255, 256, 300])

@@ -23,8 +23,8 @@ from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
 
-CHUNK = 512  # window positions of a chunk: so many that reading and writing its results costs little
-FULL = 1.1  # rows of panels for each one that exists, at most (measured: with 1.125 the window nest is faster)
+CHUNK_BYTES = 1 << 11  # of a row in a chunk: so many that reading and writing its results costs little
+SLOWER = 1.1  # than tiles whose rows are of several taps, at most
 ROWS_BYTES, COLUMNS_BYTES = 1 << 19, 1 << 18  # that a task packs of a chunk: with its results they fit an L2 cache
 
 
@@ -69,11 +69,11 @@ def choose(geo: Geometry, itemsize: int) -> gemm_tiles.Tile | None:
     """The tile of the chunk nest, or None where the window nest does better."""
     adjacent = geo.lhs_row == 1 and geo.rhs_column == 1 and geo.out_column == 1
     positions = geo.features * geo.window
-    if not adjacent or positions < CHUNK or geo.columns < 2 or not gemm_tiles.host().masks:
+    if not adjacent or positions * itemsize < CHUNK_BYTES or geo.columns < 2 or not gemm_tiles.host().masks:
         return None
-    tile, _ = gemm_tiles.choose([geo.rows] * geo.pixels, geo.columns, positions, itemsize, "adjacent")
-    panels = -(-geo.rows // tile.mr)
-    return tile if tile.mr > 1 and panels * tile.mr <= FULL * geo.rows else None
+    tile, cycles = gemm_tiles.choose_even(geo.rows, geo.columns, positions, itemsize)
+    _, joined = gemm_tiles.choose([geo.rows * geo.pixels], geo.columns, positions, itemsize)
+    return tile if geo.pixels * cycles <= SLOWER * joined else None
 
 
 def _packed(images: int, lines: int, pixels: int, element: int, by_image: bool) -> _Packed:
@@ -84,12 +84,16 @@ def _packed(images: int, lines: int, pixels: int, element: int, by_image: bool) 
     return _Packed(lines * pixels * element, pixels * element, element, panel)
 
 
-def _boxes(geo: Geometry, offsets: np.ndarray, exists: np.ndarray, along: np.ndarray, step: int) -> list[_Box]:
-    """The chunks of one image; ``step``: of A's pixels that are packed."""
+def _boxes(
+    geo: Geometry, offsets: np.ndarray, exists: np.ndarray, along: np.ndarray, step: int, most: int
+) -> list[_Box]:
+    """The chunks of one image; ``step``: of A's pixels that are packed; ``most``: window positions, about."""
     last = geo.dims[-1]
-    most = _most(geo)
     pixels = _cut(last.window, most)
-    lines = _cut(geo.window // last.window, max(1, most // (pixels[0].stop - pixels[0].start)))
+    width = pixels[0].stop - pixels[0].start
+    # Lines of A that chunks share are packed in each: of half of its own at most, unless lines are long.
+    shared = max([(d.out - 1) * d.stride // d.rhs_dilation for d in geo.dims[-2:-1]], default=0)
+    lines = _cut(geo.window // last.window, max(1, most // width, min(2 * shared, 2 * most // width)))
     boxes = []
     for box in itertools.product(lines, pixels):
         reads = along[box[1]]
@@ -99,12 +103,12 @@ def _boxes(geo: Geometry, offsets: np.ndarray, exists: np.ndarray, along: np.nda
     return boxes
 
 
-def _most(geo: Geometry) -> int:
-    """Window positions of a chunk.  One tap has few results, and strides read several pixels of A for each position:
-    there the copies decide (measured).
+def _most(geo: Geometry, itemsize: int) -> int:
+    """Window positions of a chunk, about.  One tap has few results, and strides read several pixels of A for each
+    position: there the copies decide (measured).
     """
     strided = any(d.rhs_dilation > d.lhs_dilation for d in geo.dims)
-    return CHUNK // 2 if geo.pixels == 1 or strided else CHUNK
+    return CHUNK_BYTES // itemsize // (2 if geo.pixels == 1 or strided else 1)
 
 
 class _Tables(NamedTuple):
@@ -165,8 +169,9 @@ def chunk_nest(
     b_run = last.tap_step()
     a_run = b_run * last.rhs_dilation // last.lhs_dilation
     step = a_run if last.out == 1 else 1
-    boxes = _boxes(geo, *met, along, step)
-    images = _cut(geo.features, max(1, _most(geo) // geo.window))[0].stop if len(boxes) == 1 else 1
+    most = _most(geo, size)
+    boxes = _boxes(geo, *met, along, step, most)
+    images = _cut(geo.features, max(1, most // geo.window))[0].stop if len(boxes) == 1 else 1
     by_image = images > last.window
     a_lines, a_count = max(len(box.a_lines) for box in boxes), max(box.a_count for box in boxes)
     b_lines, b_count = max(box.b_lines for box in boxes), max(box.b_count for box in boxes)
@@ -176,6 +181,7 @@ def chunk_nest(
 
     # Tasks: blocks of panels, as many of each operand as are packed together; and parts of the chunks.
     row_panels, column_panels = -(-geo.rows // tile.mr), -(-geo.columns // tile.columns)
+    short = row_panels * tile.mr - geo.rows
     row_block, row_blocks = even_cut(row_panels, max(1, ROWS_BYTES // rows.panel), 1)
     column_block, column_blocks = even_cut(column_panels, max(1, COLUMNS_BYTES // columns.panel), 1)
     tasks = len(geo.batches) * row_blocks * column_blocks
@@ -187,8 +193,7 @@ def chunk_nest(
     target, part = (builder.temp(parts * dense * size), dense * size) if parts > 1 else (out, 0)
 
     columns_at = row_block * rows.panel
-    nowhere = columns_at + column_block * columns.panel
-    scratch = nowhere + -(-tile.columns * size // LINE) * LINE
+    scratch = columns_at + column_block * columns.panel
     end = np.zeros(1, np.int64)  # no table is empty
     args: tuple[Word, ...] = (
         a, b, target, builder.scratch(scratch), scratch, builder.table(geo.batches * size),
@@ -196,13 +201,13 @@ def chunk_nest(
         builder.table(sums([np.arange(d.out) * d.out_stride for d in geo.dims]) * size),
         column_panels, column_block, row_blocks, parts, chunks, share, len(boxes), geo.features, images,
         geo.lhs_feature * size, step * last.lhs_stride * size, geo.rhs_feature * size, last.rhs_stride * size,
-        *rows, *columns, row_panels, row_block, geo.rows, taps, geo.out_row * size, part,
+        *rows, *columns, row_panels, row_block, short, taps, geo.out_row * size, part,
         geo.columns, tile.mr, tile.columns,
-        tile.spec(dtype, False) if geo.columns >= tile.columns else 0,
-        tile.spec(dtype, True) if geo.columns % tile.columns else 0,
+        *tile.specs(dtype, geo.columns),
+        *(tile._replace(mr=tile.mr - 1).specs(dtype, geo.columns) if short else (0, 0)),
         by_image, rows.image if by_image else a_run // step * rows.pixel,
         columns.image if by_image else b_run * columns.pixel,
-        columns_at, nowhere, *epilogue_words(builder, out, geo.columns, size, parts),
+        columns_at, *epilogue_words(builder, out, geo.columns, size, parts),
     )  # fmt: skip
     kernel = gemm_tiles.TiledKernel(dtype_name(dtype), tile, "gemm_chunks")
     builder.step(kernel, args, tasks * parts, "conv over the window, in chunks")

@@ -24,7 +24,7 @@ from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_
 
 # Numbers of a tile's words.
 (ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE, PLACES, COUNT, O_STEP, BEGIN, END) = range(len(TILE_WORDS))  # fmt: skip
+ ACCUMULATE, PLACES, COUNT, O_STEP, BEGIN, END, AHEAD, AHEAD_STEP) = range(len(TILE_WORDS))  # fmt: skip
 WORD_BYTES = 8 * len(TILE_WORDS)
 
 

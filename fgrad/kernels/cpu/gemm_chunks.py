@@ -7,7 +7,11 @@ each chunk it copies its rows of A into panels of MR adjacent rows and its colum
 all in the worker's scratch; then the tiles of all taps of two panels follow each other (`micro`, of rows that are
 "adjacent").  Where A lies, channels last, the rows of a tile are far apart from pixel to pixel and meet in few of the
 cache's sets; packed, they are one stream, which all taps and all columns of the panel share.  A chunk is long, so that
-its results are seldom read and written; the copies stay in the L2 cache.
+its results are seldom read and written; the copies stay in the L2 cache.  Meanwhile each tile fetches a share of what
+the next chunk copies.
+
+So that no row of a panel is empty, the first panels may be *short*: of MR - 1 rows, with a tile of their own.  They are
+copied as the others are, with the first row of the panel that follows.
 
 Words of ``args`` (all strides and offsets in bytes; *packed* ones are those of the copies):
 
@@ -18,11 +22,12 @@ Words of ``args`` (all strides and offsets in bytes; *packed* ones are those of 
     20 A's stride of an image   21 and of a pixel   22 B's stride of an image   23 and of a pixel
     24 A's packed strides of an image   25 a line   26 a pixel   27 a panel
     28 B's packed strides of an image   29 a line   30 a pixel   31 a panel
-    32 panels of rows   33 of a block   34 rows   35 taps   36 out's stride of a row   37 and of a part
-    38 columns   39 rows of a tile   40 its columns   41 the tile   42 and that of a last panel that is not full
-    43 whether the run counts images (0 or 1)   44 A's packed step of the run   45 and B's
-    46 where in the scratch B is   47 and a row of results that nobody reads
-    48 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
+    32 panels of rows   33 of a block   34 short ones   35 taps   36 out's stride of a row   37 and of a part
+    38 columns   39 rows of a tile   40 its columns
+    41 the tile   42 and that of a last panel of columns that is not full   43 and 44 those of short panels of rows
+    45 whether the run counts images (0 or 1)   46 A's packed step of the run   47 and B's
+    48 where in the scratch B is
+    49 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
 
 Chunk i is of kind i % kinds and of images from i // kinds * (images of a chunk) on.  Words of a kind:
 
@@ -38,15 +43,15 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from fgrad.kernels.cpu.gemm_tiles import MOST_ROWS
+from fgrad.kernels.cpu.gemm_tiles import MOST_EVEN_ROWS
 from fgrad.kernels.cpu.gemm_words import TILE_WORDS
-from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_i64, st, stack_bytes
+from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, ld_i64, st, stack_bytes
 
 KIND_WORDS, TAP_WORDS = 8, 5
 
 # Numbers of a tile's words.
 (ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE, PLACES, COUNT, O_STEP, BEGIN, END) = range(len(TILE_WORDS))  # fmt: skip
+ ACCUMULATE, PLACES, COUNT, O_STEP, BEGIN, END, AHEAD, AHEAD_STEP) = range(len(TILE_WORDS))  # fmt: skip
 WORD_BYTES = 8 * len(TILE_WORDS)
 
 
@@ -56,7 +61,7 @@ def build(name: str):
 
 
 def _pieces(nbytes: int):
-    """Copies of a size that the compiler knows, which are a few vector instructions each."""
+    """Copies of a size that the compiler knows: a load and a store each."""
 
     @numba.njit
     def copy(to, to_step, source, step, count):
@@ -66,46 +71,52 @@ def _pieces(nbytes: int):
     return copy
 
 
-_16, _24, _32, _48, _64 = (_pieces(nbytes) for nbytes in (16, 24, 32, 48, 64))
+_4, _8, _16, _32, _64 = (_pieces(nbytes) for nbytes in (4, 8, 16, 32, 64))
 
 
 @numba.njit
-def _pack_rows(to, panel, source, mr, nbytes, rows, proto):
-    """The ``rows`` adjacent elements of a pixel to its places in the panels, ``mr`` (``nbytes``) to each; zeros in what
-    is left of the last.
+def _pack(to, to_panel, to_pixel, source, panel, pixel, panels, pixels, nbytes):
+    """To each of ``panels`` its ``nbytes`` of each of ``pixels``, in pieces of which the last overlaps the one before;
+    innermost what there is more of.
     """
-    whole = rows // mr
-    if nbytes == 16:
-        _16(to, panel, source, 16, whole)
-    elif nbytes == 24:
-        _24(to, panel, source, 24, whole)
-    elif nbytes == 32:
-        _32(to, panel, source, 32, whole)
-    elif nbytes == 48:
-        _48(to, panel, source, 48, whole)
+    if panels < pixels:
+        outer, to_outer, outer_step, inner, to_inner, inner_step = panels, to_panel, panel, pixels, to_pixel, pixel
     else:
-        _64(to, panel, source, 64, whole)
-    if whole * mr < rows:
-        for k in range(mr):
-            st(to + whole * panel, k, ld(source + whole * nbytes, k, proto) if whole * mr + k < rows else proto)
+        outer, to_outer, outer_step, inner, to_inner, inner_step = pixels, to_pixel, pixel, panels, to_panel, panel
+    size = 4
+    while size < 64 and 2 * size <= nbytes:
+        size *= 2
+    for i in range(outer):
+        for piece in range((nbytes + size - 1) // size):
+            at = min(piece * size, nbytes - size)
+            x, y = source + i * outer_step + at, to + i * to_outer + at
+            if size == 64:
+                _64(y, to_inner, x, inner_step, inner)
+            elif size == 32:
+                _32(y, to_inner, x, inner_step, inner)
+            elif size == 16:
+                _16(y, to_inner, x, inner_step, inner)
+            elif size == 8:
+                _8(y, to_inner, x, inner_step, inner)
+            else:
+                _4(y, to_inner, x, inner_step, inner)
 
 
 @numba.njit
-def _pack_columns(to, panel, source, nbytes, width):
-    """The ``nbytes`` of a pixel to its places in the panels, ``width`` to each; zeros in what is left of the last."""
-    for first in range(0, nbytes, width):
-        left = min(nbytes - first, width)
-        if left == width and width % 64 == 0:
-            _64(to, 64, source + first, 64, width // 64)
-        else:
-            copy_bytes(to, source + first, left)
-            fill_zero(to + left, width - left)
-        to += panel
+def _place(part, lines, operand, image, pixel, position):
+    """Where byte ``position`` of a chunk's part of an operand is, counted over its lines and images as if each began
+    where the one before ends; ``part``: of the words of its kind, those about the operand.
+    """
+    line_bytes = ld_i64(part, 3) * pixel
+    line = position // line_bytes
+    n = line // ld_i64(part, 0)
+    start = ld_i64(lines, ld_i64(part, 1) + line - n * ld_i64(part, 0))
+    return operand + n * image + ld_i64(part, 2) + start + position - line * line_bytes
 
 
 def _product(proto):
     itemsize = proto.itemsize
-    row_bytes = 24 * MOST_ROWS
+    row_bytes = 24 * MOST_EVEN_ROWS
 
     def kernel(args, begin, end, worker):
         scratch = ld_i64(args, 3) + worker * ld_i64(args, 4)
@@ -117,22 +128,19 @@ def _product(proto):
         a_image, a_pixel, b_image, b_pixel = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
         a_n, a_line, a_step, a_panel = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
         b_n, b_line, b_step, b_panel = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
-        row_panels, block, rows, taps = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
+        row_panels, block, short, taps = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
         out_row, part, columns = ld_i64(args, 36), ld_i64(args, 37), ld_i64(args, 38)
-        mr, width, whole_tile, edge_tile = ld_i64(args, 39), ld_i64(args, 40), ld_i64(args, 41), ld_i64(args, 42)
-        by_image, packed_b, nowhere = ld_i64(args, 43), scratch + ld_i64(args, 46), scratch + ld_i64(args, 47)
-        epilogue = ld_i64(args, 48)
+        mr, width, by_image = ld_i64(args, 39), ld_i64(args, 40), ld_i64(args, 45)
+        packed_b, epilogue = scratch + ld_i64(args, 48), ld_i64(args, 49)
         column_blocks = (panels + block_panels - 1) // block_panels
         kind_bytes = 8 * (KIND_WORDS + TAP_WORDS * taps)
         words, info, runs = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(64)
-        outs = info + 16 * mr
         st(words, ROWS, info)
-        st(info, mr, 0)
         st(words, LD, 1)
         st(words, A_GS, a_n)
         st(words, B_GS, b_n)
-        st(words, A_CS, ld_i64(args, 44))
-        st(words, B_CS, ld_i64(args, 45))
+        st(words, A_CS, ld_i64(args, 46))
+        st(words, B_CS, ld_i64(args, 47))
         for task in range(begin, end):
             t = task // parts
             number = task - t * parts
@@ -142,8 +150,13 @@ def _product(proto):
             batch = t // blocks
             first_panel = (t - batch * blocks) * block
             end_panel = min(row_panels, first_panel + block)
-            task_rows = min(rows - first_panel * mr, block * mr)
-            a_batch = ld_i64(args, 0) + ld_i64(batches, 3 * batch) + first_panel * mr * itemsize
+            shorts = max(min(short, end_panel) - first_panel, 0)
+            talls = end_panel - first_panel - shorts
+            task_rows = talls * mr + shorts * (mr - 1)
+            full = task_columns // width
+            pairs = (end_panel - first_panel) * ((task_columns + width - 1) // width)
+            first_row = first_panel * mr - min(first_panel, short)
+            a_batch = ld_i64(args, 0) + ld_i64(batches, 3 * batch) + first_row * itemsize
             b_batch = ld_i64(args, 1) + ld_i64(batches, 3 * batch + 1) + first_column * itemsize
             o_batch = ld_i64(args, 2) + ld_i64(batches, 3 * batch + 2) + number * part + first_column * itemsize
             first_chunk, end_chunk = number * share, min(chunks, (number + 1) * share)
@@ -156,23 +169,44 @@ def _product(proto):
                     source, to = a_batch + (first_image + n) * a_image + ld_i64(kind, 2), scratch + n * a_n
                     for line in range(ld_i64(kind, 0)):
                         x, y = source + ld_i64(lines, ld_i64(kind, 1) + line), to + line * a_line
-                        for w in range(ld_i64(kind, 3)):
-                            _pack_rows(y + w * a_step, a_panel, x + w * a_pixel, mr, mr * itemsize, task_rows, proto)
+                        pixels, nbytes = ld_i64(kind, 3), mr * itemsize
+                        _pack(y, a_panel, a_step, x, nbytes - itemsize, a_pixel, shorts, pixels, nbytes)
+                        x += shorts * (nbytes - itemsize)
+                        y += shorts * a_panel
+                        _pack(y, a_panel, a_step, x, nbytes, a_pixel, talls, pixels, nbytes)
                     source, to = b_batch + (first_image + n) * b_image + ld_i64(kind, 6), packed_b + n * b_n
                     for line in range(ld_i64(kind, 4)):
                         x, y = source + ld_i64(lines, ld_i64(kind, 5) + line), to + line * b_line
-                        for w in range(ld_i64(kind, 7)):
-                            _pack_columns(y + w * b_step, b_panel, x + w * b_pixel, task_columns * itemsize,
-                                          width * itemsize)  # fmt: skip
+                        pixels, nbytes = ld_i64(kind, 7), width * itemsize
+                        _pack(y, b_panel, b_step, x, nbytes, b_pixel, full, pixels, nbytes)
+                        x += full * nbytes
+                        y += full * b_panel
+                        if full * width < task_columns:
+                            nbytes = (task_columns - full * width) * itemsize
+                            _pack(y, b_panel, b_step, x, nbytes, b_pixel, 1, pixels, nbytes)
+                # What the next chunk copies is fetched by the tiles of this one, a share by each.
+                group = (chunk + 1) // n_kinds
+                following = kinds + (chunk + 1 - group * n_kinds) * kind_bytes
+                next_a, next_b = a_batch + group * together * a_image, b_batch + group * together * b_image
+                a_bytes, b_bytes = 0, 0
+                next_count = min(together, images - group * together) if chunk + 1 < chunks else 0
+                if 0 < a_pixel < 2 * task_rows * itemsize:
+                    a_bytes = next_count * ld_i64(following, 0) * ld_i64(following, 3) * a_pixel
+                if 0 < b_pixel < 2 * task_columns * itemsize:
+                    b_bytes = next_count * ld_i64(following, 4) * ld_i64(following, 7) * b_pixel
+                each = (a_bytes + b_bytes) // (pairs * taps)
+                fetched = 0
                 st(words, G_COUNT, 1 if by_image else count)
                 st(words, G_FULL, 1 if by_image else count)
-                for pair in range((end_panel - first_panel) * ((task_columns + width - 1) // width)):
+                for pair in range(pairs):
                     q = pair // (end_panel - first_panel)
                     p = pair - q * (end_panel - first_panel)
-                    row = (first_panel + p) * mr
-                    exist = min(mr, rows - row)
+                    row = first_row + p * mr - min(p, shorts)
+                    tile_rows = mr - 1 if p < shorts else mr
                     lanes = min(task_columns - q * width, width)
-                    tile_address = whole_tile if lanes == width else edge_tile
+                    tile_address = ld_i64(args, 41 + 2 * (p < shorts) + (lanes < width))
+                    outs = info + 16 * tile_rows
+                    st(info, tile_rows, 0)
                     st(words, LANES, lanes)
                     for tap in range(taps):
                         met = kind + 8 * (KIND_WORDS + TAP_WORDS * tap)
@@ -186,17 +220,24 @@ def _product(proto):
                         st(words, C_FULL, count if by_image else ld_i64(met, 4))
                         st(words, ACCUMULATE, 1 if chunk > first_chunk else 0)
                         out = o_batch + ld_i64(tap_out, tap) + row * out_row + q * width * itemsize
-                        for i in range(mr):
-                            st(outs, i, out + i * out_row if i < exist else nowhere)
+                        for i in range(tile_rows):
+                            st(outs, i, out + i * out_row)
+                        steps = count * ld_i64(met, 1) * (1 if by_image else ld_i64(met, 4))
+                        if fetched < a_bytes:
+                            st(words, AHEAD, _place(following, lines, next_a, a_image, a_pixel, fetched))
+                        elif b_bytes > 0:
+                            st(words, AHEAD, _place(following + 32, lines, next_b, b_image, b_pixel, fetched - a_bytes))
+                        st(words, AHEAD_STEP, (each + steps - 1) // max(steps, 1))
+                        fetched += each
                         call_kernel(tile_address, words, 0, 1, worker)
                         if epilogue != 0 and chunk + 1 == end_chunk:
                             st(runs, 0, out)
-                            st(runs, 1, exist)
+                            st(runs, 1, tile_rows)
                             st(runs, 2, lanes)
                             st(runs, 3, 0)
                             st(runs, 4, outs)
                             st(runs, 5, 8)
                             st(runs, 6, 0)
-                            call_kernel(epilogue, args + 8 * 49, runs, 0, worker)
+                            call_kernel(epilogue, args + 8 * 50, runs, 0, worker)
 
     return kernel

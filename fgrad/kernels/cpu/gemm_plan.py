@@ -189,8 +189,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         panels // panels_each, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
         p.a_g_stride * size, b_words.g_stride, tile.fold * p.a_run * size, b_words.run,
         b_words.panel, p.columns, p.out_column * size, part, tile.mr, width, p.a_rows == "lanes",
-        tile.spec(p.dtype, False) if p.columns >= width else 0,
-        tile.spec(p.dtype, True) if p.columns % width else 0, s_most, s_chunk,
+        *tile.specs(p.dtype, p.columns), s_most, s_chunk,
         *_places(builder, p, panels * width), tile.mr if p.slide is None else 1, *p.inside,
         panels_each, *_epilogue_words(builder, p, splits),
     )  # fmt: skip

@@ -17,12 +17,15 @@ from fgrad.kernels.layout import dtype_name
 
 #: Rows a tile may have, by its number of vectors (a few, so that few kernels are ever compiled).
 ROWS = {4: (1, 4, 6), 3: (1, 4, 8), 2: (1, 4, 6, 8), 1: (1, 4, 8)}
+#: Rows at most, by its number of vectors, where they are chosen so that no row is empty (`choose_even`).
+EVEN_ROWS = {4: 6, 3: 9, 2: 14, 1: 14}
 #: The same of products lane by lane; 9 are the taps of a 3x3 window, whose gradient has a row for each.
 LANE_ROWS = {4: (1, 6), 2: (1, 9), 1: (1, 9)}
 SLIDING_ROWS = 6
 SLIDING_BYTES = 1 << 10  # of a pixel that a sliding tile works on at a time
 SLIDING_TAPS = range(2, 8)
 MOST_ROWS = max(itertools.chain(*ROWS.values(), *LANE_ROWS.values()))
+MOST_EVEN_ROWS = max(EVEN_ROWS.values())
 MOST_TILE_BYTES = 31 * 64  # all registers but one
 
 L1_BYTES = 1 << 15
@@ -40,6 +43,7 @@ class Tile(NamedTuple):
     slide: tuple[int, int, int] | None = None
     fold: int = 1
     parts: int = 1
+    ahead: bool = False
 
     @property
     def columns(self) -> int:
@@ -48,7 +52,14 @@ class Tile(NamedTuple):
     @functools.lru_cache(maxsize=256)  # noqa: B019 - of few tiles, each of which most products ask for
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
         mr = self.mr if self.slide is None else SLIDING_ROWS
-        return TileSpec(dtype_name(dtype), mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, self.fold, edge)
+        return TileSpec(
+            dtype_name(dtype), mr, self.nv, self.vl, self.a_rows, self.turned, self.slide, self.fold, edge, self.ahead
+        )
+
+    def specs(self, dtype: np.dtype, columns: int) -> tuple[TileSpec | int, TileSpec | int]:
+        """Of full panels, and of a last one that is not; 0 where there is none."""
+        whole, edge = columns >= self.columns, columns % self.columns > 0
+        return self.spec(dtype, False) if whole else 0, self.spec(dtype, True) if edge else 0
 
 
 def sliding(slide: tuple[int, int, int], rows: int, columns: int, itemsize: int) -> Tile:
@@ -177,7 +188,41 @@ def _candidates(machine: Host, itemsize: int, a_rows: ARows, folds: tuple[int, .
             row_bytes = nv * vl * itemsize
             near = far = mr + max(mr * nv + nv, 3) / 2
             if not by_lane:
-                near, far = (max(mr * nv / 2, mr + nv, 3, l2) + 0.3 for l2 in (0, (row_bytes + 64) / 32))
+                near, far = (_step(mr, nv, _from_l2(row_bytes, reduction)) for reduction in (0, math.inf))
             rows = mr * (10 + 2 * (fold - 1) * nv // fold)
             found.append(_Candidate(tile, tile.columns, least, row_bytes, near, far, rows))
     return found
+
+
+def choose_even(rows: int, columns: int, reduction: int, itemsize: int) -> tuple[Tile, float]:
+    """As `choose`, of tiles with "adjacent" rows in panels of which none is empty: as few as there can be, the first
+    ``-rows % MR`` of MR - 1 rows and the others of MR.
+    """
+    machine = host()
+    vl = machine.lanes(itemsize)
+    best, best_cost = None, math.inf
+    for nv, most in EVEN_ROWS.items():
+        most = min(most, (machine.registers - 2) // nv - 1)
+        if most < 1 or (nv > 1 and (nv - 1) * vl >= columns):
+            continue
+        tiles = -(-rows // most)
+        mr = -(-rows // tiles)
+        from_l2 = _from_l2(nv * vl * itemsize, reduction)
+        cost = sum(
+            count * (_step(height, nv, from_l2) * reduction + 30 + 10 * height)
+            for count, height in ((rows - tiles * (mr - 1), mr), (tiles * mr - rows, mr - 1))
+        ) * -(-columns // (nv * vl))  # fmt: skip
+        if cost < best_cost:
+            best, best_cost = Tile(machine.bits, mr, nv, vl, "adjacent", ahead=True), cost
+    assert best is not None
+    return best, best_cost
+
+
+def _from_l2(row_bytes: int, reduction: float) -> float:
+    """Cycles for a row of B and a line of A at 32 bytes a cycle, where B does not stay in the L1 cache."""
+    return (row_bytes + 64) / 32 if reduction * row_bytes > L1_BYTES else 0
+
+
+def _step(mr: int, nv: int, from_l2: float) -> float:
+    """Cycles of a step of the reduction, see `choose`."""
+    return max(mr * nv / 2, mr + nv, 3, from_l2) + 0.3

@@ -51,8 +51,9 @@ ZERO_ROW = -1
 #: that are read and written, of a tile with an edge; ``accumulate``: adds to the output in place of overwriting it;
 #: of a turned tile: ``places``, address of the offset of each column from the first output row, -1 for none, and
 #: ``count``, the rows to write; of a sliding one, only the first row is listed, and there are ``count``, ``o_step``
-#: apart in the output, and those of its positions exist that lie from ``begin`` to ``end``, counted from its first.
+#: apart in the output, and those of its positions exist that lie from ``begin`` to ``end``, counted from its first; of
+#: one that fetches ahead: ``ahead``, an address, which each step of the run moves by ``ahead_step``.
 TILE_WORDS = (
     "rows", "zero", "tab", "ld", "boff", "b", "g_count", "g_full", "a_gs", "b_gs", "s_count", "c_full", "c_last",
-    "a_cs", "b_cs", "lanes", "accumulate", "places", "count", "o_step", "begin", "end",
+    "a_cs", "b_cs", "lanes", "accumulate", "places", "count", "o_step", "begin", "end", "ahead", "ahead_step",
 )  # fmt: skip

@@ -99,6 +99,11 @@ class _Emitter:
         function = self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), signature)
         self.builder.call(function, [value, pointer, I32(self.itemsize), mask])
 
+    def prefetch(self, pointer) -> None:
+        """Brings the line of memory there into the caches; any address will do."""
+        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [BYTES, I32, I32, I32])
+        self.builder.call(function, [pointer, I32(0), I32(3), I32(1)])
+
     def transposed(self, rows):
         """Of 2 or 4 vectors seen as matrices of 128-bit blocks: in every block, element i of vector j goes to element
         j of vector i.
@@ -151,9 +156,9 @@ class _Emitter:
         return self.builder.fadd(x, y) if self.is_float else self.builder.add(x, y)
 
 
-def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, b_cs, masks, acc) -> None:
+def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, b_cs, masks, acc, fetch) -> None:
     """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count (of a fold: groups c); A[i](0) lies
-    ``first`` bytes behind ``rows[i]``.
+    ``first`` bytes behind ``rows[i]``.  ``fetch`` writes what each step does beside.
     """
     b = e.builder
     head, body, tail = (b.append_basic_block(f"run.{part}") for part in ("head", "body", "tail"))
@@ -163,6 +168,7 @@ def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, 
     left, a_offset, b_offset = b.phi(I64), b.phi(I64), b.phi(I64)
     b.cbranch(b.icmp_signed(">", left, I64(0)), body, tail)
     b.position_at_end(body)
+    fetch()
     vectors = e.row(b_start, b_offset, masks)
     for pointer, row in zip(rows, acc):
         if spec.a_rows == "lanes":
@@ -296,6 +302,15 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         for slot in row:
             builder.store(e.zeros, slot)
 
+    ahead = irbuild.slot(builder, I64)
+    builder.store(w["ahead"], ahead)
+
+    def fetch() -> None:
+        if spec.ahead:
+            at = builder.load(ahead, typ=I64)
+            e.prefetch(builder.inttoptr(at, BYTES))
+            builder.store(builder.add(at, w["ahead_step"]), ahead)
+
     bases = [builder.inttoptr(start, BYTES) for start in starts]
     if spec.a_rows == "adjacent":
         bases = [builder.gep(bases[0], [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
@@ -308,7 +323,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
             b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle)), BYTES)
             if spec.a_rows in ("adjacent", "together"):
                 first = builder.add(a_g, word(table, builder.add(line, indices[0])))
-                _reduce_run(e, spec, bases, first, b_start, count, w["a_cs"], w["b_cs"], masks, acc)
+                _reduce_run(e, spec, bases, first, b_start, count, w["a_cs"], w["b_cs"], masks, acc, fetch)
             else:
                 pointers, none = [], I1(1)
                 for start, index in zip(starts, indices):
@@ -318,7 +333,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                     none = builder.and_(none, is_zero)
                     pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
                 run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-                _reduce_run(e, spec, pointers, I64(0), b_start, run, w["a_cs"], w["b_cs"], masks, acc)
+                _reduce_run(e, spec, pointers, I64(0), b_start, run, w["a_cs"], w["b_cs"], masks, acc, fetch)
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:

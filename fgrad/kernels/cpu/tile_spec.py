@@ -23,6 +23,7 @@ class TileSpec(Emitted):
     stored as a row, where a table says; its elements are adjacent, and nothing is accumulated.  ``slide``: of rows with
     lanes, (taps of the run, steps of A from row to row, and from tap to tap), so that what several rows meet is loaded
     once.  ``fold``: elements of the run that are multiplied at once, adjacent in A and, as `micro` says, in B.
+    ``ahead``: each step of the run fetches memory that is read later.
     """
 
     folder: ClassVar[str] = "tiles"
@@ -36,6 +37,7 @@ class TileSpec(Emitted):
     slide: tuple[int, int, int] | None
     fold: int
     edge: bool
+    ahead: bool = False
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
         from fgrad.kernels.cpu.micro import tile_text  # loads LLVM

@@ -186,7 +186,7 @@ class NumbaKernel:
         """What a program's text calls it."""
         return f"numba {python_function(self.function).__name__}"
 
-    def address(self, vector_bits: int | None) -> int:
+    def address(self) -> int:
         """Where the compiled entry is; compiles it the first time."""
         found = _compiled.get(self)
         if found is None:

@@ -31,9 +31,9 @@ class Ptr(NamedTuple):
 
 
 class Addressed(Protocol):
-    """Code for vectors of so many bits (None: the host's), by what it is compiled from (hashable; see kernels/cpu)."""
+    """Compiled code, by what it is compiled from (hashable; see kernels/cpu)."""
 
-    def address(self, vector_bits: int | None) -> int: ...
+    def address(self) -> int: ...
 
 
 Word = int | Ptr | Addressed

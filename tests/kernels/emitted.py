@@ -5,7 +5,6 @@ import ctypes
 import ml_dtypes
 import numpy as np
 
-from fgrad import config
 from fgrad.kernels.cpu import emit
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import Ptr
@@ -34,7 +33,7 @@ def run_plan(plan, ins, outs, tile_by_tile=False):
     for step in plan.steps:
         words = [bases[a.kind][a.index].ctypes.data + a.offset if isinstance(a, Ptr) else int(a) for a in step.args]
         block = np.array(words, np.int64)
-        call = SIGNATURE(step.kernel.address(config.cpu_vector_bits()))
+        call = SIGNATURE(step.kernel.address())
         if tile_by_tile:
             for tile in reversed(range(step.extent)):
                 call(block.ctypes.data, tile, tile + 1, 0)

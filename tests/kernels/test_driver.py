@@ -92,7 +92,7 @@ def test_unsigned_words_keep_their_bits():
 
 def test_unknown_library_kernel():
     with pytest.raises(KeyError, match="name must begin with one of"):
-        library.address("no_such_kernel", None)
+        library.address("no_such_kernel")
 
 
 def test_calls_from_several_threads(kernel):

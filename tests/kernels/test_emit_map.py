@@ -269,7 +269,7 @@ def test_code_that_needs_what_another_process_may_lack_is_not_kept(empty_cache):
             )
 
     out = np.zeros(1, np.int64)
-    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(jit.address(Absolute(), None))
+    kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(jit.address(Absolute()))
     kernel(out.ctypes.data, -7, 0, 0)
     assert out[0] == 7
     assert not empty_cache.exists()

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fgrad import config
 from fgrad.kernels.cpu import library, machine
 from fgrad.kernels.plan import HostStep, Instruction, Loop, Ptr, Slot, Step, Switch, Word
 
@@ -54,7 +53,6 @@ class _Assembler:
 
     def __init__(self, steps: Sequence[Instruction], tables: Sequence[np.ndarray]) -> None:
         self.tables = list(tables)
-        self._vector_bits = config.cpu_vector_bits()
         self.table_words: list[tuple[int, int, int]] = []  # (word, table, offset)
         self.temporary: list[tuple[int, int, bool]] = []  # (word, offset, whether it is the workers' scratch)
         self.parallel = False
@@ -89,7 +87,7 @@ class _Assembler:
             if type(arg) is int:
                 continue
             if not isinstance(arg, Ptr):
-                words[word] = arg if isinstance(arg, int) else arg.address(self._vector_bits)
+                words[word] = arg if isinstance(arg, int) else arg.address()
                 continue
             kind, index, offset = arg
             if kind == "arena" or kind == "scratch":
@@ -120,8 +118,8 @@ class _Assembler:
     def _step(self, step: Step) -> None:
         if step.extent <= 0:
             return
-        kernel, bits = step.kernel, self._vector_bits
-        address = library.address(kernel, bits) if isinstance(kernel, str) else kernel.address(bits)
+        kernel = step.kernel
+        address = library.address(kernel) if isinstance(kernel, str) else kernel.address()
         self._code.append((address, self._put_all(step.args), step.extent, max(step.grain, 1)))
         self.parallel = self.parallel or step.extent > step.grain
 

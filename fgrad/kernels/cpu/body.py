@@ -143,11 +143,11 @@ class Emitted:
         """What determines the text, by which it is found on disk: the text itself where that is quickly written."""
         return self.text(native_half, vector_bits)
 
-    def address(self, vector_bits: int | None) -> int:
+    def address(self) -> int:
         """Where the compiled kernel is; compiles it, or reads it from the disk cache, the first time."""
         from fgrad.kernels.cpu import jit  # loads LLVM
 
-        return jit.address(self, vector_bits)
+        return jit.address(self)
 
 
 class Spec(Emitted):

@@ -30,10 +30,6 @@ LARGE = 1 << 13  # bytes of a result that is worth aligning
 MOST_KEPT = 1 << 18  # bytes of temporaries that a kernel run on its own keeps for the next: it may be the last in long
 
 
-def _address(loop: str) -> int:
-    return library.address(loop, config.cpu_vector_bits())
-
-
 class _Loops:
     """The two loops, each at its first use, and what the threading layer needs around the parallel one."""
 
@@ -48,7 +44,7 @@ class _Loops:
     @property
     def serial(self) -> Run:
         if self._serial is None:
-            self._serial = entry(_address("machine_serial"))
+            self._serial = entry(library.address("machine_serial"))
         return self._serial
 
     @property
@@ -59,7 +55,7 @@ class _Loops:
                     layer = launch()
                     if layer.name == "workqueue":  # it aborts the process when entered by two threads at once
                         self.exclusive = threading.Lock()
-                    self._parallel = entry(_address("machine_parallel"))
+                    self._parallel = entry(library.address("machine_parallel"))
                     self._layer = layer
         return self._layer
 
@@ -119,7 +115,7 @@ class _Frame:
             [
                 *(code.ctypes.data, len(code), patches.ctypes.data, len(patches), args.ctypes.data, 0),
                 *(counter.ctypes.data, team.ctypes.data),
-                *((_loops.layer.parallel_for, _address("machine_tiles")) if workers > 1 else (0, 0)),
+                *((_loops.layer.parallel_for, library.address("machine_tiles")) if workers > 1 else (0, 0)),
             ],
             np.int64,
         )

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fgrad import config
 from fgrad.kernels.cpu import jit
 from fgrad.kernels.cpu.body import Emitted
 from fgrad.kernels.cpu.irtext import KERNEL
@@ -78,7 +77,7 @@ def entry(loop: int) -> Callable[[int, tuple, tuple, int], bool]:
         address = ctypes.cast(getattr(ctypes.pythonapi, symbol), ctypes.c_void_p).value
         assert address is not None
         jit.add_symbol(symbol, address)
-    method = _Method(b"run", jit.address(EntrySpec(), config.cpu_vector_bits()), _METH_FASTCALL, None)
+    method = _Method(b"run", jit.address(EntrySpec()), _METH_FASTCALL, None)
     _kept.append(method)  # the function refers to it
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.POINTER(_Method), ctypes.py_object, ctypes.c_void_p]

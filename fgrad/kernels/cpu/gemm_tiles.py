@@ -89,10 +89,10 @@ class TiledKernel:
         label = f"{'lanes' if tile.a_rows == 'lanes' else self.loops}_{self.dtype}_{tile.bits}_{tile.mr}x{tile.nv}"
         return label if tile.fold == 1 else f"{label}_fold{tile.fold}"
 
-    def address(self, vector_bits: int | None) -> int:
+    def address(self) -> int:
         from fgrad.kernels.cpu import library  # loads LLVM
 
-        return library.address(f"{self.loops}_{self.dtype}", vector_bits)
+        return library.address(f"{self.loops}_{self.dtype}")
 
 
 class Host(NamedTuple):

@@ -23,29 +23,29 @@ from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.scalar import LIBM
 
 
-def address(spec: Emitted, vector_bits: int | None) -> int:
-    """The address of the kernel of a spec, compiled at most once for a width in this process."""
-    key = spec, vector_bits
+def address(spec: Emitted) -> int:
+    """The address of the kernel of a spec, compiled at most once in this process."""
+    key = spec, config.cpu_vector_bits()
     found = _addresses.get(key)
     if found is None:
         with _lock:
             found = _addresses.get(key)
             if found is None:
-                found = _addresses[key] = _get_engine().load(spec, vector_bits)
+                found = _addresses[key] = _get_engine().load(spec)
     return found
 
 
 def ir_text(spec: Emitted) -> str:
     """The kernel as it is handed to LLVM, for reading."""
     with _lock:
-        return _get_engine().text(spec, config.cpu_vector_bits())
+        return _get_engine().text(spec)
 
 
 def assembly(spec: Emitted) -> str:
     """The kernel's machine code, for reading."""
     with _lock:
         engine = _get_engine()
-        return engine.machine.emit_assembly(engine.optimised(engine.text(spec, config.cpu_vector_bits())))
+        return engine.machine.emit_assembly(engine.optimised(engine.text(spec)))
 
 
 _lock = threading.RLock()
@@ -111,8 +111,12 @@ class _Engine:
         self._loaded: dict[str, int] = {}
         _add_libm()
 
-    def text(self, spec: Emitted, vector_bits: int | None) -> str:
-        return self._layout + spec.text(self.native_half, vector_bits or self.widest)
+    def text(self, spec: Emitted) -> str:
+        return self._layout + spec.text(self.native_half, self._vector_bits)
+
+    @property
+    def _vector_bits(self) -> int | None:
+        return config.cpu_vector_bits() or self.widest
 
     def optimised(self, text: str) -> llvm.ModuleRef:
         module = llvm.parse_assembly(text)
@@ -120,8 +124,8 @@ class _Engine:
         builder.getModulePassManager().run(module, builder)
         return module
 
-    def load(self, spec: Emitted, vector_bits: int | None) -> int:
-        identity = self._layout + spec.identity(self.native_half, vector_bits or self.widest)
+    def load(self, spec: Emitted) -> int:
+        identity = self._layout + spec.identity(self.native_half, self._vector_bits)
         what = "\0".join((identity, *self._compiler))
         digest = hashlib.sha256(what.encode()).hexdigest()
         if digest in self._loaded:  # for another vector width, which makes no difference to it
@@ -129,7 +133,7 @@ class _Engine:
         symbol = f"{KERNEL}_{digest[:32]}"  # kernels share one symbol table
         code = objects.read(spec.folder, digest)
         if code is None:
-            text = self.text(spec, vector_bits).replace(f"@{KERNEL}(", f"@{symbol}(")
+            text = self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}(")
             module = self.optimised(text) if spec.raw else llvm.parse_assembly(text)
             code = self.machine.emit_object(module)
             if _is_self_contained(module):

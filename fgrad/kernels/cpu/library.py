@@ -1,4 +1,4 @@
-"""Library kernels by name: ``address("gemm_float32", None)`` is the address of compiled code.
+"""Library kernels by name: ``LibraryKernel("gemm_float32").address()`` is the address of compiled code.
 
 A kernel module of this folder has one function ``build(name)`` which returns the kernel as a plain Python function of
 ``(args, begin, end, worker)``.  `native` compiles it once for each machine, in seconds; from then on `jit` reads its
@@ -35,9 +35,9 @@ MODULES = {
 SHARED = ("native", "irbuild", "memory", "scalars", "gemm_tiles", "gemm_words", "machine")
 
 
-def address(name: str, vector_bits: int | None) -> int:
+def address(name: str) -> int:
     """Address of the library kernel ``name``, compiled (or read from disk) at its first use."""
-    return LibraryKernel(name).address(vector_bits)
+    return LibraryKernel(name).address()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from fgrad.compiler.schedule import (
 )
 from fgrad.compiler.together import together
 from fgrad.kernels import plan as program
-from fgrad.kernels.layout import Layout, as_pairs
+from fgrad.kernels.layout import Layout, as_pairs, dtype_name
 from fgrad.kernels.plan import HostStep, Instruction, KernelPlan, Ptr, Slot, Step, Switch
 
 
@@ -73,13 +73,7 @@ def plan_of(
         if launch.epilogue is not None:
             return _plan_with_epilogue(launch, launch.epilogue, ins, outs)
         params = {**launch.eqn.params, "in_place": True} if launch.in_place else launch.eqn.params
-        key = (
-            launch.eqn.primitive,
-            *ins,
-            *outs,
-            *sorted(params.items()),
-            *[type(params[name]) for name in sorted(params)],
-        )
+        key = (launch.eqn.primitive, *ins, *outs, *params.items(), *map(type, params.values()))
         plan = known.get(key)
         if plan is None:
             plan = known[key] = launch.eqn.primitive.cpu.planner(ins, outs, **params)
@@ -152,7 +146,7 @@ def _plan_copies(launch: Copies) -> tuple[KernelPlan, list[View], list[Buffer]]:
             filled = map_plan(out.shape, [value], [("load", 0)], [(out, 0)])
             steps += [_behind(step, len(operands) - 1) for step in filled.steps]
         else:
-            steps += map_plan(out.shape, [], [("const", launch.fill.item(), out.dtype.name)], [(out, 0)]).steps
+            steps += map_plan(out.shape, [], [("const", launch.fill.item(), dtype_name(out.dtype))], [(out, 0)]).steps
     for k, (source, target) in enumerate(parts):
         copied = map_plan(target.shape, [source], [("load", 0)], [(target, 0)])
         steps += [_behind(step, k) for step in copied.steps]
@@ -455,7 +449,7 @@ def what_of(launch: Launch) -> str:
 
 
 def _type(x: Layout | Buffer) -> str:
-    return f"{x.dtype.name}{list(x.shape)}"
+    return f"{dtype_name(x.dtype)}{list(x.shape)}"
 
 
 def _describe(launch: Launch, step: Instruction) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import Addressed, KernelPlan, Ptr, Step, Word
 
 if TYPE_CHECKING:
     from fgrad.kernels.cpu.epilogue import Epilogue
+
+
+ZERO = np.zeros(1, np.int64)  # never written to, as all arrays that plans share
+
+_WORDS = frozenset({int, Ptr})
+_NUMBERS = (bool, np.integer)
 
 
 class PlanBuilder:
@@ -27,7 +33,7 @@ class PlanBuilder:
 
     def step(self, kernel: str | Addressed, args: Iterable[Word], extent: int, note: str, grain: int = 1) -> None:
         """Appends a step; a grain below 1 (from a division by large work) counts as 1."""
-        words = tuple([int(arg) if isinstance(arg, (bool, np.integer)) else arg for arg in args])
+        words = tuple([arg if type(arg) in _WORDS else int(arg) if isinstance(arg, _NUMBERS) else arg for arg in args])
         self._steps.append(Step(kernel, words, int(extent), max(int(grain), 1), note))
 
     def include(self, step: Step) -> None:
@@ -41,8 +47,17 @@ class PlanBuilder:
 
     def table(self, words: ArrayLike) -> Ptr:
         """Integers that steps read, in row-major order."""
-        self._tables.append(np.ascontiguousarray(words, np.int64).ravel())
+        self._tables.append(np.asarray(words, np.int64).ravel())
         return Ptr("tab", len(self._tables) - 1)
+
+    def tables(self, *tables: Sequence[np.ndarray]) -> list[Ptr]:
+        """Tables, each of some parts, one behind the other in one array."""
+        number, found, at = len(self._tables), [], 0
+        for table in tables:
+            found.append(Ptr("tab", number, 8 * at))
+            at += sum([part.size for part in table])
+        self._tables.append(np.concatenate([part for table in tables for part in table], axis=None, dtype=np.int64))
+        return found
 
     def scratch(self, nbytes: int) -> Ptr:
         """Memory private to a worker while it works on one step; all steps have the same."""
@@ -53,7 +68,7 @@ class PlanBuilder:
         """target[i] = source[i] in the result's dtype, for every index i of the two layouts' common shape."""
         if result.size == 0:
             return
-        nodes = [("load", 0), ("map", cast_rule, (("dtype", result.dtype.name),), (0,))]
+        nodes = [("load", 0), ("map", cast_rule, (("dtype", dtype_name(result.dtype)),), (0,))]
         base = {"in": source, "out": target}
         from fgrad.kernels.cpu.emit import map_plan  # the emitter loads with the first program, not with fgrad
 
@@ -76,10 +91,10 @@ class PlanBuilder:
 
 def sums(parts: Iterable[np.ndarray]) -> np.ndarray:
     """All sums of one element of each part, the last part fastest."""
-    total = np.zeros(1, np.int64)
+    total = None
     for part in parts:
-        total = np.add.outer(total, part).ravel()
-    return total
+        total = part if total is None else np.add.outer(total, part).ravel()
+    return ZERO if total is None else total
 
 
 def cast_rule(s, x, dtype: str):
@@ -89,7 +104,7 @@ def cast_rule(s, x, dtype: str):
 
 def advance(base: Ptr, nbytes: int) -> Ptr:
     """The address ``nbytes`` after another."""
-    return Ptr(base.kind, base.index, base.offset + nbytes)
+    return Ptr(base.kind, base.index, base.offset + nbytes) if nbytes else base
 
 
 def start(base: Ptr, layout: Layout) -> Ptr:

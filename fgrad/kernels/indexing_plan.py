@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, accumulator, real, start
-from fgrad.kernels.layout import Layout, as_pairs, collapse, contiguous_strides
+from fgrad.kernels.layout import Layout, as_pairs, collapse, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr
 from fgrad.kernels.reference import marker
 
@@ -197,7 +197,7 @@ def _scatter(
         chunks = -(-rows // chunk)
         bounds = builder.temp(16 * chunks)
         builder.step("scatter_bounds", [*words, 0, bounds, chunk, places], chunks, "places touched", grain=4)
-    kernel = f"scatter_{kind}_{layout.dtype.name}"
+    kernel = f"scatter_{kind}_{dtype_name(layout.dtype)}"
     tail = [start(target, layout), source, row_stride, *strides, bounds, chunk, places, ranges]
     note = f"scatter-{kind} {rows} rows of {width}"
     builder.step(kernel, [*words, tile_width, *tail], ranges * across, note)

@@ -16,6 +16,7 @@ def dtype_name(dtype: np.dtype) -> str:
     return dtype.name
 
 
+@functools.lru_cache(maxsize=1024)
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Row-major strides in elements: (h, w, c) -> (w*c, c, 1)."""
     strides = [1] * len(shape)
@@ -95,6 +96,8 @@ class Layout:
         Axes that step through memory uniformly are merged into runs; each run is then cut into new axes.
         """
         shape = tuple(shape)
+        if shape == self.shape and min(shape, default=2) > 1:  # fewer elements could have another stride
+            return self
         if self.is_contiguous or self.size == 0:
             return Layout(self.dtype, shape, contiguous_strides(shape), self.offset)
         old = [(n, s) for n, s in zip(self.shape, self.strides) if n != 1]

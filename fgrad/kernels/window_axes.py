@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.cpu.conv_geometry import Dim
+from fgrad.kernels.builder import ZERO
+from fgrad.kernels.cpu.conv_geometry import Dim, kept
 from fgrad.kernels.layout import contiguous_strides
 
 #: Window dimensions, window strides, padding, base dilation, window dilation: an entry of each for every axis.
@@ -159,9 +160,14 @@ def _runs(places: np.ndarray):
     return itertools.starmap(slice, itertools.pairwise(ends))
 
 
-def alike(axis: Axis) -> list[Outputs]:
+def _is_windowed(axis: Axis, *_: int) -> bool:
+    return not axis.plain and axis.taps + axis.out_size <= 1 << 10
+
+
+@kept(_is_windowed)
+def alike(axis: Axis) -> tuple[Outputs, ...]:
     if axis.plain:
-        return [Outputs(0, 1, axis.out_size, np.zeros(1, np.int64), 1, np.zeros(1, np.int64))]
+        return (Outputs(0, 1, axis.out_size, ZERO, 1, ZERO),)
     dim = Dim(
         axis.size, axis.taps, axis.out_size, axis.step, axis.low, axis.base_dilation, axis.window_dilation, 0, 0, 0
     )  # fmt: skip
@@ -172,7 +178,7 @@ def alike(axis: Axis) -> list[Outputs]:
             run, read = outputs[part], inputs[:, part]
             step = (int(run[1] - run[0]), int(read[0, 1] - read[0, 0]) if taps.size else 0) if len(run) > 1 else (1, 1)
             found.append(Outputs(int(run[0]), step[0], len(run), read[:, 0], step[1], numbers))
-    return found
+    return tuple(found)
 
 
 class Cells(NamedTuple):
@@ -190,16 +196,17 @@ class Cells(NamedTuple):
     terms: list[list[tuple[int, int]]]
 
 
-def cells(axis: Axis, most: int) -> list[Cells]:
+@kept(_is_windowed)
+def cells(axis: Axis, most: int) -> tuple[Cells, ...]:
     """All outputs of an axis, or nothing where a cell has more than ``most`` outputs or terms.
 
     With period S and base_dilation d, output c S + r and tap t meet element (S step / d) c + (r step + t w - low) / d.
     """
     if axis.plain:
-        return [Cells(0, 1, axis.out_size, [0], 1, [[(0, 0)]])]
+        return (Cells(0, 1, axis.out_size, [0], 1, [[(0, 0)]]),)
     period, advance = axis.period, axis.period * axis.step // axis.base_dilation
     if period > most or axis.taps > most:
-        return []
+        return ()
     meets = [
         (r, t, place // axis.base_dilation)
         for r, t in itertools.product(range(period), range(axis.taps))
@@ -226,7 +233,7 @@ def cells(axis: Axis, most: int) -> list[Cells]:
                 int(inputs[first, s if there[s] else stand_in]) for s in range(len(reached))
             ]  # fmt: skip
             found.append(Cells(first * period, step * period, len(same[part]), sources, step * advance, terms))
-    return found
+    return tuple(found)
 
 
 class Rows(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, accumulator, real, start, sums
-from fgrad.kernels.layout import Layout, as_pairs, contiguous_strides
+from fgrad.kernels.layout import Layout, as_pairs, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr
 from fgrad.kernels.window_axes import Axis, Window, alike, lane_table, row_table, rows_of, window_axes
 
@@ -49,7 +49,7 @@ def plan_reduce_window(
         target = builder.temp(out.size * wide.dtype.itemsize)
     axes = window_axes(x.shape, wide.strides, out.shape, window)
     if not _unrolled(builder, kind, source, wide, [target], None, axes):
-        kernel = f"reduce_window_{kind}_{wide.dtype.name}"
+        kernel = f"reduce_window_{kind}_{dtype_name(wide.dtype)}"
         args, extent = walk_args(builder, source, wide, target, axes, _identity(kind, wide.dtype))
         builder.step(kernel, args, extent, f"{kind} over windows of {math.prod(window[0])}")
     if wide.dtype != out.dtype:
@@ -79,7 +79,7 @@ def plan_reduce_window_winner(
     target = Ptr("out", 0) if wide.dtype == out.dtype else builder.temp(out.size * wide.dtype.itemsize)
     axes, count = window_axes(x.shape, wide.strides, out.shape, window), math.prod(window_dimensions)
     if not _unrolled(builder, kind, source, wide, [target, Ptr("out", 1)], (taps.dtype, count), axes):
-        kernel = f"reduce_window_winner_{kind}_{wide.dtype.name}_{taps.dtype.name}"
+        kernel = f"reduce_window_winner_{kind}_{dtype_name(wide.dtype)}_{dtype_name(taps.dtype)}"
         args, extent = walk_args(builder, source, wide, target, axes, _identity(kind, wide.dtype))
         builder.step(kernel, (*args, Ptr("out", 1), count), extent, f"{kind} over windows of {count}, and its taps")
     if wide.dtype != out.dtype:
@@ -124,9 +124,9 @@ def worth_unrolling(dtype: np.dtype, axes: Sequence[Axis]) -> bool:
     return math.prod(axis.taps for axis in axes) <= max(EXTREMUM_TAPS)
 
 
-def at_least(taps: int) -> int:
-    """The next number of taps that has a kernel of extrema."""
-    return next(n for n in EXTREMUM_TAPS if n >= taps)
+def padded(taps: int) -> list[int]:
+    """The numbers of the taps, and of the first one again up to a number of taps that has a kernel of extrema."""
+    return [*range(taps), *[0] * (next(n for n in EXTREMUM_TAPS if n >= taps) - taps)]
 
 
 def _unrolled(
@@ -157,16 +157,16 @@ def _unrolled(
         offsets = sums((part.inputs - part.inputs[:1]) * a for part, (a, _) in zip(group, strides))
         numbers = sums(part.numbers for part in group)
         if kind != "add":
-            again = np.pad(np.arange(count), (0, at_least(count) - count))
+            again = padded(count)
             offsets, numbers = offsets[again], numbers[again]
         row_tile = rows.tile(len(offsets), TILE)
         args = [
             start(source, x), *targets, builder.table(rows.table), len(rows.table), rows.total, row_tile, *rows.repeat,
-            rows.lanes, *rows.lane_words, *offsets,
+            rows.lanes, *rows.lane_words, *offsets.tolist(),
         ]  # fmt: skip
         if winners:
-            args += [*numbers] if count else [winners[1]]
-        spec = WindowSpec(x.dtype.name, kind, len(offsets), winners[0].name if winners else "", rows.unit)
+            args += numbers.tolist() if count else [winners[1]]
+        spec = WindowSpec(dtype_name(x.dtype), kind, len(offsets), dtype_name(winners[0]) if winners else "", rows.unit)
         builder.step(spec, args, -(-rows.total // row_tile), f"{kind} over windows of {count}")
     return True
 

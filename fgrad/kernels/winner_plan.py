@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, accumulator, start, sums
-from fgrad.kernels.layout import Layout, contiguous_strides
+from fgrad.kernels.layout import Layout, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr
 from fgrad.kernels.window_axes import Axis, Cells, Rows, Window, alike, cells, rows_of, window_axes
-from fgrad.kernels.window_plan import MOST_GROUPS, TILE, at_least, walk_args, worth_unrolling
+from fgrad.kernels.window_plan import MOST_GROUPS, TILE, padded, walk_args, worth_unrolling
 
 if TYPE_CHECKING:
     from fgrad.kernels.cpu.chosencode import ChosenSpec
@@ -89,7 +89,7 @@ def _plan(
     pointers = start(source, x), start(Ptr("in", 1), taps), target
     if not (worth_unrolling(x.dtype, axes) and emitted(builder, pointers, x.dtype, taps.dtype, axes)):
         args, extent = walk_args(builder, source, x, target, axes, 0)
-        kernel = f"reduce_window_chosen_{x.dtype.name}_{taps.dtype.name}"
+        kernel = f"reduce_window_chosen_{dtype_name(x.dtype)}_{dtype_name(taps.dtype)}"
         builder.step(kernel, (*args, pointers[1], *axes[-1].beside), extent, "elements at chosen taps")
     if x.dtype != out.dtype:
         builder.cast(target, Layout.contiguous(x.dtype, out.shape), Ptr("out", 0), out)
@@ -117,10 +117,11 @@ def _gather(
         )
         offsets = sums((part.inputs - part.inputs[:1]) * a for part, (a, _, _) in zip(group, strides))
         numbers = sums(part.numbers for part in group)
-        again = np.pad(np.arange(len(offsets)), (0, at_least(len(offsets)) - len(offsets)))
+        again = padded(len(offsets))
         terms = (tuple((k, 0) for k in range(len(again))),)
-        spec = ChosenSpec(dtype.name, tap_dtype.name, len(again), min(len(again), 1), terms, False, rows.unit)
-        _step(builder, pointers, spec, rows, [*offsets[again], *[0] * spec.taps, 0, *numbers[again]])
+        names = dtype_name(dtype), dtype_name(tap_dtype)
+        spec = ChosenSpec(*names, len(again), min(len(again), 1), terms, False, rows.unit)
+        _step(builder, pointers, spec, rows, [*offsets[again].tolist(), *[0] * spec.taps, 0, *numbers[again].tolist()])
     return True
 
 
@@ -147,10 +148,11 @@ def _scatter(
         data, taps = (sums(s * stride[k] for s, stride in zip(apart, strides)) for k in (0, 1))
         outs = sums(np.arange(len(g.terms)) * c for g, (_, _, c) in zip(group, strides))
         spec = ChosenSpec(
-            dtype.name, tap_dtype.name, len(data), len(taps),
+            dtype_name(dtype), dtype_name(tap_dtype), len(data), len(taps),
             tuple(tuple((s, s) for s, _ in of_output) for of_output in terms), True, rows.unit,
         )  # fmt: skip
-        _step(builder, pointers, spec, rows, [*data, *taps, *outs, *(n for of_output in terms for _, n in of_output)])
+        words = [*data.tolist(), *taps.tolist(), *outs.tolist(), *[n for of_output in terms for _, n in of_output]]
+        _step(builder, pointers, spec, rows, words)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,15 +39,14 @@ def identity(combine: str, dtype: np.dtype) -> Value:
     return literal(dtype, {"add": 0, "or": 0, "mul": 1}[name])
 
 
-@dataclass(frozen=True)
-class Folded:
+class Folded(NamedTuple):
     """The node whose value is folded (and the one of its index, for arg folds), the dtype it is held in, and the
     results (value, then index, of which one may be absent).
     """
 
     combine: str
     value: int
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a fold
     held: str
     value_out: Operand | None
     index_out: Operand | None

@@ -18,12 +18,12 @@ from fgrad.kernels.cpu import library, machine
 from fgrad.kernels.plan import HostStep, Instruction, Loop, Ptr, Slot, Step, Switch, Word
 
 
-def as_int64(value: int) -> int:
-    """The signed word with the low 64 bits of ``value`` (bit patterns may come unsigned)."""
-    if -(1 << 63) <= value < 1 << 63:
-        return value
-    value &= 0xFFFFFFFFFFFFFFFF
-    return value - (1 << 64) if value >> 63 else value
+def as_int64(words: Sequence[int]) -> np.ndarray:
+    """The signed words with the low 64 bits of each (bit patterns may come unsigned)."""
+    try:
+        return np.array(words, np.int64)
+    except OverflowError:
+        return np.array([word & 0xFFFFFFFFFFFFFFFF for word in words], np.uint64).view(np.int64)
 
 
 class Assembly(NamedTuple):
@@ -66,7 +66,7 @@ class _Assembler:
         self._fill_loops()
 
     def assembly(self, arena_bytes: int) -> Assembly:
-        args = np.array(self._words, np.int64)
+        args = as_int64(self._words)
         tables = np.concatenate([np.zeros(0, np.int64), *self.tables])
         starts = list(itertools.accumulate([8 * t.size for t in self.tables], initial=tables.ctypes.data))
         for word, table, offset in self.table_words:
@@ -82,22 +82,22 @@ class _Assembler:
         """Appends words; the number of the first."""
         words = self._words
         first = len(words)
-        for arg in args:
+        words += [arg if type(arg) is int else 0 for arg in args]
+        for word, arg in enumerate(args, first):
             if type(arg) is int:
-                words.append(arg if -(1 << 63) <= arg < 1 << 63 else as_int64(arg))
-            elif not isinstance(arg, Ptr):
-                words.append(as_int64(arg if isinstance(arg, int) else arg.address()))
+                continue
+            if not isinstance(arg, Ptr):
+                words[word] = arg if isinstance(arg, int) else arg.address()
+                continue
+            kind, index, offset = arg
+            if kind == "arena" or kind == "scratch":
+                self.temporary.append((word, offset, kind == "scratch"))
+            elif kind == "tab":
+                self.table_words.append((word, index, offset))
+            elif kind == "slot":
+                self._slot_words.setdefault(index, []).append((word, offset))
             else:
-                kind, index, offset = arg
-                if kind == "arena" or kind == "scratch":
-                    self.temporary.append((len(words), offset, kind == "scratch"))
-                elif kind == "tab":
-                    self.table_words.append((len(words), index, offset))
-                elif kind == "slot":
-                    self._slot_words.setdefault(index, []).append((len(words), offset))
-                else:
-                    self._patches.append((len(words), int(kind == "out"), index, offset))
-                words.append(0)
+                self._patches.append((word, int(kind == "out"), index, offset))
         return first
 
     def _put(self, arg: Word) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -14,62 +13,56 @@ from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
 from fgrad.kernels.plan import Ptr
 
-# Nodes are dataclasses because those compare by class too: as tuples, the constant 0 and the index of axis 0 are equal.
+
+class Params(str):
+    """A scalar rule's parameters, compared by their text: 0.0 is not -0.0, and nan is itself."""
+
+    __slots__ = ("pairs",)
+
+    pairs: tuple[tuple[str, Hashable], ...]
 
 
-@dataclass(frozen=True)
-class Load:
-    """The value of an input at the loop index."""
-
-    operand: int
-
-
-@dataclass(frozen=True)
-class Const:
-    """A Python scalar. ``bits`` tells 0.0 from -0.0 and equals itself for NaN: an integer, or a float as hex."""
-
-    bits: int | str
-    dtype: str
+#: A node of `map_plan` that is compared by its structure alone::
+#:
+#:     ("load", k)
+#:     ("const", bits, dtype)                  an integer, or a float as hex: that tells 0.0 from -0.0
+#:     ("iota", axis, dtype)                   a kernel axis; None: it has gone because it has one element
+#:     ("map", rule, Params, operands)
+Node = tuple
 
 
-@dataclass(frozen=True)
-class Iota:
-    """The loop index along a kernel axis; 0 where the axis has gone because it has one element."""
-
-    axis: int | None
-    dtype: str
+def _params(pairs: tuple[tuple[str, Hashable], ...]) -> Params:
+    params = Params(pairs)
+    params.pairs = pairs
+    return params
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """A scalar rule on earlier nodes; ``tag`` is the parameters' text, by which they are compared (0.0 is not -0.0)."""
-
-    rule: Callable
-    tag: str
-    operands: tuple[int, ...]
-    params: tuple[tuple[str, Hashable], ...] = field(compare=False)
-
-
-Node = Load | Const | Iota | Mapped
+_NO_PARAMS = _params(())
 
 
 def read_nodes(nodes: Sequence[tuple], iota_axis: Callable[[int], int | None]) -> tuple[Node, ...]:
-    """The nodes of `map_plan` as comparable objects; ``iota_axis`` turns a loop axis into a kernel axis."""
+    """The nodes of `map_plan` as comparable ones; ``iota_axis`` turns a loop axis into a kernel axis."""
     result: list[Node] = []
     for node in nodes:
-        match node:
-            case ("load", i):
-                result.append(Load(i))
-            case ("const", value, dtype):
-                real = isinstance(value, (float, np.floating))
-                result.append(Const(float(value).hex() if real else int(value), str(dtype)))
-            case ("iota", axis, dtype):
-                result.append(Iota(iota_axis(axis), str(dtype)))
-            case ("map", rule, params, operands):
-                result.append(Mapped(rule, repr(params), tuple(operands), tuple(params)))
-            case _:
-                raise ValueError(f"emit: no such node, got {node!r}. Use load, const, iota or map.")
+        kind = node[0]
+        if kind == "map":
+            _, rule, params, operands = node
+            node = ("map", rule, _params(tuple(params)) if params else _NO_PARAMS, tuple(operands))
+        elif kind == "const":
+            _, value, dtype = node
+            real = isinstance(value, (float, np.floating))
+            node = ("const", float(value).hex() if real else int(value), str(dtype))
+        elif kind == "iota":
+            node = ("iota", iota_axis(node[1]), str(node[2]))
+        elif kind != "load":
+            raise ValueError(f"emit: no such node, got {node!r}. Use load, const, iota or map.")
+        result.append(node)
     return tuple(result)
+
+
+def weight_of(nodes: Sequence[tuple]) -> int:
+    """What an element costs: the load and store, and each scalar rule."""
+    return 1 + sum([node[0] == "map" for node in nodes])
 
 
 def evaluate(
@@ -79,16 +72,15 @@ def evaluate(
     values: list[Value] = []
     for node in nodes:
         match node:
-            case Load(operand):
+            case ("load", operand):
                 values.append(load(operand))
-            case Const(bits, dtype):
+            case ("const", bits, dtype):
                 values.append(s.const(float.fromhex(bits) if isinstance(bits, str) else bits, dtype))
-            case Iota(axis, dtype):
+            case ("iota", axis, dtype):
                 count = Value(np.dtype(np.int64), "0" if axis is None else index(axis))
                 values.append(s.cast(count, dtype))
-            case Mapped():
-                operands = (values[i] for i in node.operands)
-                values.append(node.rule(s, *operands, **dict(node.params)))
+            case ("map", rule, params, operands):
+                values.append(rule(s, *[values[i] for i in operands], **dict(params.pairs)))
     return values
 
 
@@ -101,7 +93,7 @@ def dtype_of_node(nodes: Sequence[tuple], node: int, ins: Sequence[np.dtype]) ->
 
 def operand_args(pointer: Ptr, itemsize: int, offset: int, strides: Sequence[int], step: str) -> list[int | Ptr]:
     """Words of one operand: address, strides of the outer axes, and the innermost stride if the spec leaves it open."""
-    base = Ptr(pointer.kind, pointer.index, pointer.offset + offset * itemsize)
+    base = Ptr(pointer.kind, pointer.index, pointer.offset + offset * itemsize) if offset else pointer
     return [base, *(strides if step == "any" else strides[:-1])]
 
 

@@ -30,20 +30,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, start, sums
+from fgrad.kernels.builder import ZERO, PlanBuilder, start, sums
 from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_lines, lane_window
-from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
+from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, Met, geometry
+from fgrad.kernels.cpu.conv_places import (
+    Places,
+    all_places,
+    columns_of,
+    copied_lines,
+    joined_places,
+    places_of,
+    tap_offsets,
+    window_records,
+)
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
-    NOWHERE,
     Operand,
     Product,
     Record,
     blocks_of,
+    even_run,
     fill_zeros,
     pack,
     plan_in_compute_dtype,
     plan_product,
+    repays_epilogue,
 )
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr
@@ -106,6 +117,7 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -
         else:
             nest = _window_nest
     else:
+        repays_epilogue(builder, geo.columns, dtype.itemsize)  # asked now: planning takes longer
         nest = _pixel_nest if _fills_with_pixels(geo, dtype.itemsize) else _forward_nest
     nest(builder, dtype, a, b, out, geo, dense)
 
@@ -126,14 +138,9 @@ def _padded_copy(
     size = dtype.itemsize
     extents = [d.extent() for d in dims]
     shape = [end - first for first, end in extents]
-    offsets, exists = np.zeros(1, np.int64), np.ones(1, bool)
-    for d, (first, end) in zip(dims[:-1], extents[:-1]):
-        index = np.arange(first, end)
-        offsets = np.add.outer(offsets, index * d.lhs_stride).ravel()
-        exists = np.logical_and.outer(exists, (index >= 0) & (index < d.size)).ravel()
     last, (first, end) = dims[-1], extents[-1]
     begin, stop = max(first, 0), min(end, last.size)
-    table = np.where(exists & (stop > begin), (offsets + begin * last.lhs_stride) * size, -1)
+    table = copied_lines(tuple(dims), size)
     strides = [features]
     for n in reversed(shape[1:]):
         strides.insert(0, strides[0] * n)
@@ -148,24 +155,14 @@ def _padded_copy(
     return copy, padded, shape[0] * strides[0]
 
 
-def _moves(dims: Sequence[Dim], index: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """How far each pixel's input lies from the first pixel's, by dimension; ``index``: `Dim.reads`."""
-    return [(i[0] - i[0, 0]) * d.lhs_stride for d, i in zip(dims, index)]
-
-
-def _firsts(dims: Sequence[Dim], index: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Where the first pixel's taps lie, by dimension."""
-    return [i[:, 0] * d.lhs_stride for d, i in zip(dims, index)]
-
-
 def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
     batches, groups = geo.batches, len(geo.batches)
     padded = any(d.is_padded() for d in geo.dims)
     reads = any(d.extent() != (0, 0) for d in geo.dims)
     spread = geo.features > 1 and geo.lhs_feature not in (0, 1)
     few = geo.features <= FEW and groups == 1
-    cut = _groups(geo) if padded and not few else None
-    tabled = cut is None and geo.window * geo.pixels > TABLE_LIMIT
+    cut = padded and not few and _skips_more(geo)
+    tabled = not cut and geo.window * geo.pixels > TABLE_LIMIT
     if reads and (spread or (padded and (few or tabled))):
         # All features of all groups are copied: groups are either further features or further images.
         by_feature = groups > 1 and batches[1, 0] == geo.features * geo.lhs_feature
@@ -175,23 +172,28 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         batches = batches.copy()
         batches[:, 0] = np.arange(groups) * (geo.features if by_feature else geo.rows * image)
         geo = geo._replace(dims=dims, lhs_row=image, lhs_feature=1, batches=batches)
-        padded, cut = False, None
+        padded, cut = False, False
 
     last = geo.dims[-1]
-    tabled_border = padded and cut is None
+    joined = last.window > 1 and _joins(geo) and (cut or not padded)
     g_count, run, last_run = blocks_of(geo.features, geo.window * min(geo.columns, 64) * dtype.itemsize)
-    inner, a_run, outer = np.arange(run) * geo.rhs_feature, geo.lhs_feature, geo.dims
-    cut = cut or [d.phases() for d in geo.dims]
-    phases = list(itertools.product(*cut))
-    if g_count == 1 and last.window > 1 and _joins(geo) and not tabled_border:
+    stride: int | None
+    (inner, stride), a_run, outer = even_run(run, geo.rhs_feature), geo.lhs_feature, geo.dims
+    if g_count == 1 and joined:
         # The taps along the last dimension and the features are one run.
         outer, inner = geo.dims[:-1], sums([np.arange(last.window) * last.rhs_stride, inner])
+        steps = np.diff(inner)
+        stride = int(steps[0]) if (steps == steps[0]).all() else None
         a_run = a_run if geo.features > 1 else last.lhs_stride * last.rhs_dilation
-        records, last_run = [_joined(geo, phase) for phase in phases], len(inner)
+        last_run = len(inner)
+        records = [
+            _record(geo, places, taps * geo.features, taps * geo.features)._replace(c_first=first * geo.features)
+            for places, first, taps in joined_places(geo.dims, cut)
+        ]
     else:
-        records = [_phase(geo, phase, run, last_run) for phase in phases]
+        records = [_record(geo, places, run, last_run) for places in all_places(geo.dims, cut)]
     taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    operand = Operand(b, run * geo.rhs_feature, np.add.outer(taps, inner), geo.rhs_column, last_run)
+    operand = Operand(b, run * geo.rhs_feature, taps, inner, stride, geo.rhs_column, last_run)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
         g_count=g_count, a_g_stride=run * geo.lhs_feature, a_run=a_run, out_size=dense, batches=geo.batches,
@@ -223,34 +225,18 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
     *outer, last = dims
     features, images, columns = np.arange(geo.features), np.arange(geo.rows), np.arange(geo.columns)
     every = sums([features * geo.rhs_feature, *(np.arange(d.window) * d.rhs_stride for d in outer)])
-    weights = Operand(
-        b, 0, np.add.outer(every, np.arange(last.window) * last.rhs_stride), geo.rhs_column, last.window
-    )  # fmt: skip
+    weights = Operand(b, 0, every, *even_run(last.window, last.rhs_stride), geo.rhs_column, last.window)
     width = geo.columns + gemm_tiles.MOST_ROWS  # so that the rows of every tile exist
     b = pack(builder, dtype.itemsize, weights, geo.columns, width)
-    numbers = np.arange(len(every)).reshape([geo.features, *(d.window for d in outer)])
     step = last.tap_step()
-    flat = len(outer) > 0 and outer[-1].in_step()  # lines follow each other as the pixels of a line do
-    for phase in itertools.product(*(d.phases() for d in dims)):
-        *lines, (pixels, along) = phase
-        index = [d.reads(p, t) for d, (p, t) in zip(dims, phase)]
-        places = pixels * last.out_stride
-        if flat:
-            lined = np.full((len(lines[-1][0]), outer[-1].lhs_stride), NOWHERE)
-            lined[:, : len(pixels)] = np.add.outer(lines[-1][0] * outer[-1].out_stride, places)
-            places = lined.ravel()[: lined.size - (lined.shape[1] - len(pixels))]
-        apart = outer[: len(outer) - flat]
-        to = sums([images * geo.out_row, *(p * d.out_stride for d, (p, _) in zip(apart, lines))])
-        source, reads, taps, run = np.zeros_like(to), np.zeros((0, 0), np.int64), np.zeros(0, np.int64), 0
-        if all(t.size for _, t in phase):
-            source, run = sums([images * (geo.features * plane), *_moves(apart, index)]), len(along)
-            first = sums([features * plane, *_firsts(outer, index)]) + index[-1][0, 0]
-            reads = np.add.outer(first, np.arange(run) * (step * last.rhs_dilation // last.lhs_dilation))
-            met = numbers[np.ix_(features, *(t for _, t in lines))].ravel()
-            taps = (met * last.window + along[0]) * width
+    for places, to, source, first, numbers, run in columns_of(dims, geo.features, plane):
+        to = sums([images * geo.out_row, to])
+        source = sums([images * (geo.features * plane if run else 0), source])
+        taps = numbers * width
         record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
+        reads = Operand(a, 0, first, *even_run(run, step * last.rhs_dilation // last.lhs_dilation), 1, run)
         product = Product(
-            dtype=dtype, a=b, b=Operand(a, 0, reads, 1, run), out=out, columns=len(places), out_column=0, places=places,
+            dtype=dtype, a=b, b=reads, out=out, columns=len(places), out_column=0, places=places,
             records=[record], g_count=1, a_g_stride=0, a_run=step * width, out_size=0, a_rows="adjacent",
             turned=geo.out_column == 1, batches=np.stack([np.zeros_like(source), source, to], axis=1),
             note="conv by pixel",
@@ -258,21 +244,18 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
         plan_product(builder, product)
 
 
-def _groups(geo: Geometry) -> list[list[tuple[np.ndarray, np.ndarray]]] | None:
-    """`Dim.clipped` of every dimension, or None where its groups are so small that more rows of tiles are empty than
-    there are zeros to skip.
-    """
+def _skips_more(geo: Geometry) -> bool:
+    """Whether grouping pixels by the taps they meet skips more zeros than the groups leave rows of tiles empty."""
 
-    def steps(groups: list[list[tuple[np.ndarray, np.ndarray]]]) -> int:
+    def steps(groups: list[tuple[Met, ...]]) -> int:
         """Of tiles of 8 rows."""
         found = 0
         for group in itertools.product(*groups):
-            pixels, taps = (math.prod(len(x[k]) for x in group) for k in (0, 1))
+            pixels, taps = (math.prod([len(x[k]) for x in group]) for k in (0, 1))
             found += -(-geo.rows * pixels // 8) * taps
         return found
 
-    clipped = [d.clipped() for d in geo.dims]
-    return clipped if steps(clipped) <= steps([d.phases() for d in geo.dims]) else None
+    return steps([d.clipped() for d in geo.dims]) <= steps([d.phases() for d in geo.dims])
 
 
 def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
@@ -298,32 +281,21 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
     weights = sums([np.arange(d.window) * d.rhs_stride for d in geo.dims])
     records = [_phase(geo, phase, 1, 1) for phase in itertools.product(*(d.phases() for d in geo.dims))]
     product = Product(
-        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, weights[:, None], rhs_lane, 1), out=out, columns=lanes,
+        dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, weights, ZERO, 0, rhs_lane, 1), out=out, columns=lanes,
         out_column=out_lane, records=records, g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0,
         out_size=dense, a_rows="lanes", note="conv by lane",
     )  # fmt: skip
     plan_product(builder, product)
 
 
+def _record(geo: Geometry, places: Places, run: int, last_run: int) -> Record:
+    row_in, row_out, a_taps, taps = places
+    return Record(geo.rows * len(row_out), row_in, row_out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run)
+
+
 def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
     """The pixels of one phase of every dimension and the taps they meet."""
-    window = np.arange(geo.window).reshape([d.window for d in geo.dims])
-    out = sums([pixels * d.out_stride for d, (pixels, _) in zip(geo.dims, phase)])
-    taps = window[np.ix_(*(taps for _, taps in phase))].ravel()
-    if taps.size == 0:
-        return Record(geo.rows * len(out), np.zeros_like(out), out, geo.lhs_row, geo.out_row, taps, taps, run, last_run)
-    index = [d.reads(pixels, taps_) for d, (pixels, taps_) in zip(geo.dims, phase)]
-    inside = [(i >= 0) & (i < d.size) for d, i in zip(geo.dims, index)]
-    if all(i.all() for i in inside):  # offsets are a sum over tap and pixel
-        a_taps, row_in = sums(_firsts(geo.dims, index)), sums(_moves(geo.dims, index))
-    else:
-        total, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
-        for d, i, ok in zip(geo.dims, index, inside):
-            shape = (total.shape[0] * i.shape[0], total.shape[1] * i.shape[1])
-            total = (total[:, None, :, None] + (i * d.lhs_stride)[None, :, None, :]).reshape(shape)
-            exists = (exists[:, None, :, None] & ok[None, :, None, :]).reshape(shape)
-        a_taps, row_in = np.where(exists, total, NOWHERE), np.zeros_like(out)
-    return Record(geo.rows * len(out), row_in, out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run)
+    return _record(geo, places_of(geo.dims, phase), run, last_run)
 
 
 def _joins(geo: Geometry) -> bool:
@@ -331,17 +303,6 @@ def _joins(geo: Geometry) -> bool:
     last = geo.dims[-1]
     adjacent = geo.features == 1 or last.lhs_stride * last.rhs_dilation == geo.features * geo.lhs_feature
     return adjacent and last.lhs_dilation == 1
-
-
-def _joined(geo: Geometry, phase) -> Record:
-    """`_phase` where the taps along the last dimension, which all its pixels meet, are part of the run."""
-    *around, (pixels, taps) = phase
-    *outer, last = geo.dims
-    first, run = int(taps[0]) if taps.size else 0, len(taps) * geo.features
-    last = last._replace(window=1, low=last.low - first * last.rhs_dilation)
-    phase = (*around, (pixels, np.zeros(min(len(taps), 1), np.int64)))
-    record = _phase(geo._replace(dims=(*outer, last)), phase, run, run)
-    return record._replace(c_first=first * geo.features)
 
 
 def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
@@ -352,27 +313,13 @@ def _window_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense:
         geo = geo._replace(dims=dims, lhs_feature=image, lhs_row=1)
     *outer, last = geo.dims
     step = last.tap_step()
-    outer_window = np.arange(geo.window // last.window).reshape([d.window for d in outer])
-    records = []
-    for group in itertools.product(*(d.clipped() for d in geo.dims)):
-        index = [d.reads(pixels, taps) for d, (pixels, taps) in zip(geo.dims, group)]
-        row_out = sums([*(p * d.out_stride for d, (p, _) in zip(geo.dims, group)), np.arange(geo.rows) * geo.out_row])
-        if any(taps.size == 0 for _, taps in group):
-            none = np.zeros(0, np.int64)
-            records.append(Record(len(row_out), np.zeros_like(row_out), row_out, 0, 0, none, none, 0, 0))
-            continue
-        row_in = sums([*_moves(geo.dims, index), np.arange(geo.rows) * geo.lhs_row])
-        along = index[-1][0, 0] * last.lhs_stride
-        a_taps = sums(_firsts(outer, index)) + along
-        met = outer_window[np.ix_(*(taps for _, taps in group[:-1]))].ravel()
-        run = group[-1][1]
-        records.append(Record(len(row_out), row_in, row_out, 0, 0, a_taps, met, len(run), len(run), int(run[0])))
     rows = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     operand = Operand(
-        b, geo.rhs_feature, np.add.outer(rows, np.arange(last.window) * last.rhs_stride), geo.rhs_column, last.window
-    )
+        b, geo.rhs_feature, rows, *even_run(last.window, last.rhs_stride), geo.rhs_column, last.window
+    )  # fmt: skip
     product = Product(
-        dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
+        dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column,
+        records=window_records(geo.dims, geo.rows, geo.lhs_row, geo.out_row),
         g_count=geo.features, a_g_stride=geo.lhs_feature, run_step=step,
         a_run=step * last.rhs_dilation // last.lhs_dilation * last.lhs_stride,
         out_size=dense, batches=geo.batches, note="conv over the window",
@@ -405,17 +352,13 @@ def _tap_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: in
     if any(d.is_padded() for d in geo.dims):
         a, dims, image = _padded_copy(builder, dtype, a, geo.dims, geo.features, geo.lhs_feature, geo.rows, geo.lhs_row)
         geo = geo._replace(dims=dims, lhs_feature=image)
-    *outer, last = geo.dims
-    index = [d.reads(np.arange(d.out), np.arange(d.window)) for d in geo.dims]
-    reads = sums(_firsts(outer, index)) + index[-1][0, 0] * last.lhs_stride
-    taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
-    source = sums(_moves(outer, index))
-    to = sums([np.arange(d.out) * d.out_stride for d in outer])
+    last = geo.dims[-1]
+    reads, taps, source, to = tap_offsets(geo.dims)
     run, columns = last.window, np.arange(geo.columns)
     step = last.rhs_dilation * last.lhs_stride
     record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
     product = Product(
-        dtype=dtype, a=b, b=Operand(a, geo.lhs_feature, np.add.outer(reads, np.arange(run) * step), 1, run), out=out,
+        dtype=dtype, a=b, b=Operand(a, geo.lhs_feature, reads, *even_run(run, step), 1, run), out=out,
         columns=last.out * geo.rows, out_column=geo.out_row, records=[record], g_count=geo.features,
         a_g_stride=geo.rhs_feature, a_run=last.rhs_stride, out_size=dense, a_rows="adjacent", whole=True,
         batches=np.stack([np.zeros_like(source), source, to], axis=1), note="conv by tap",

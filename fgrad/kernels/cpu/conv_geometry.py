@@ -11,12 +11,41 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from fgrad.kernels.layout import Layout
+
+#: Pixels and taps every pair of which meets.
+Met = tuple[np.ndarray, np.ndarray]
+
+Made = TypeVar("Made", bound=Callable)
+
+
+def kept(small: Callable[..., bool]) -> Callable[[Made], Made]:
+    """Has a function keep what it makes for ``small`` arguments, which are of an image: all batch sizes ask for it."""
+
+    def keeping(function: Made) -> Made:
+        keep = functools.lru_cache(maxsize=128)(function)
+
+        @functools.wraps(function)
+        def either(*args, **options):
+            return (keep if small(*args, **options) else function)(*args, **options)
+
+        return either  # type: ignore[return-value]
+
+    return keeping
+
+
+def _is_short(d: Dim, **_: bool) -> bool:
+    return d.window + d.out <= 1 << 10
+
+
+def few_pixels(dims: Sequence[Dim], times: int = 1, *_: int) -> bool:
+    """Whether a table of them, ``times`` as long, takes little memory."""
+    return math.prod([max(d.out, d.window) for d in dims]) * times <= 1 << 13
 
 
 class Dim(NamedTuple):
@@ -50,7 +79,8 @@ class Dim(NamedTuple):
         """Whether neighbouring pixels of a phase read neighbouring input elements."""
         return self.stride * self.period() == self.lhs_dilation
 
-    def phases(self, *, border: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+    @kept(_is_short)
+    def phases(self, *, border: bool = False) -> tuple[Met, ...]:
         """(pixels, taps) such that every pair meets at an input element or beyond the border, never between two.
 
         Taps that meet nothing but the border are left out unless ``border``.
@@ -64,7 +94,7 @@ class Dim(NamedTuple):
             index = self.reads(pixels, taps)
             useful = meets & ((index >= 0) & (index < self.size)).any(axis=1)
             found.append((pixels, taps[meets if border else useful]))
-        return found
+        return tuple(found)
 
     def met(self) -> tuple[np.ndarray, np.ndarray]:
         """Of shape [taps, pixels]: i(o, t), and whether they meet there."""
@@ -72,14 +102,15 @@ class Dim(NamedTuple):
         index, rest = np.divmod(np.add.outer(taps, pixels) - self.low, self.lhs_dilation)
         return index, (rest == 0) & (index >= 0) & (index < self.size)
 
-    def clipped(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    @kept(_is_short)
+    def clipped(self) -> tuple[Met, ...]:
         """(pixels, taps) such that every pair meets at an input element: pixels grouped by the taps they meet."""
         groups: dict[tuple[int, ...], list[int]] = {}
         taps = np.arange(self.window)
         _, meets = self.met()
         for o in range(self.out):
             groups.setdefault(tuple(taps[meets[:, o]].tolist()), []).append(o)
-        return [(np.array(pixels), np.array(met, np.int64)) for met, pixels in groups.items()]
+        return tuple([(np.array(pixels), np.array(met, np.int64)) for met, pixels in groups.items()])
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - a tuple of integers, which a plan asks several times
     def extent(self) -> tuple[int, int]:
@@ -148,7 +179,7 @@ def geometry(
     groups = max(feature_group_count, batch_group_count)
     columns, rows, features = w.shape[0] // groups, y.shape[0], w.shape[1]
     lhs_group = features * x.strides[1] if feature_group_count > 1 else rows * x.strides[0]
-    batches = np.outer(np.arange(groups), [lhs_group, columns * w.strides[0], columns * y.strides[1]])
+    batches = np.arange(groups)[:, None] * [lhs_group, columns * w.strides[0], columns * y.strides[1]]
     return Geometry(
         dims or (Dim(1, 1, 1, 1, 0, 1, 1, 0, 0, 0),), rows, features, columns,
         x.strides[0], x.strides[1], w.strides[1], w.strides[0], y.strides[0], y.strides[1], batches,

@@ -10,20 +10,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, start
+from fgrad.kernels.builder import ZERO, PlanBuilder, start, sums
 from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     GRAIN_WORK,
+    ONE_BATCH,
     Operand,
     Product,
     Record,
     blocks_of,
+    even_run,
     fill_zeros,
     no_epilogue,
     plan_in_compute_dtype,
     plan_product,
 )
-from fgrad.kernels.layout import Layout, collapse
+from fgrad.kernels.layout import Layout, collapse, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr
 
 DotDimensionNumbers = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
@@ -42,17 +44,18 @@ class Axis(NamedTuple):
 
 def merge(axes: Sequence[Axis]) -> list[Axis]:
     """Fewer axes that visit the same pairs of elements in the same order; axes of size 1 vanish."""
-    return [Axis(*axis) for axis in collapse(*zip(*axes))] if axes else []
+    if len(axes) < 2:
+        return [axis for axis in axes if axis.size != 1]
+    return [Axis(*axis) for axis in collapse(*zip(*axes))]
 
 
 def offsets(axes: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
     """Offsets in both buffers of every position, the last axis fastest."""
-    first, second = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    for axis in axes:
-        steps = np.arange(axis.size)
-        first = np.add.outer(first, steps * axis.first).ravel()
-        second = np.add.outer(second, steps * axis.second).ravel()
-    return first, second
+    steps = [np.arange(axis.size) for axis in axes]
+    return (
+        sums([step * axis.first for step, axis in zip(steps, axes)]),
+        sums([step * axis.second for step, axis in zip(steps, axes)]),
+    )
 
 
 def plan_dot_general(
@@ -88,12 +91,12 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, *, dimensio
     n_rows = lhs.ndim - len(lhs_contract) - n_batch
     columns = merge(axes(rhs, (*rhs_contract, *rhs_batch), n_batch + n_rows))
     contract = [Axis(lhs.shape[i], lhs.strides[i], rhs.strides[j]) for i, j in zip(lhs_contract, rhs_contract)]
-    if any(axis.size == 0 for axis in contract):
+    if any([axis.size == 0 for axis in contract]):
         return fill_zeros(builder, out, result.size, dtype)
     contract = merge(sorted(contract, key=lambda axis: (-abs(axis.first), -abs(axis.second))))
     batch_a = [Axis(lhs.shape[d], lhs.strides[d], result.strides[i]) for i, d in enumerate(lhs_batch)]
     batch_b = [Axis(rhs.shape[d], rhs.strides[d], result.strides[i]) for i, d in enumerate(rhs_batch)]
-    batches = np.stack([offsets(batch_a)[0], *offsets(batch_b)], axis=1)
+    batches = np.stack([offsets(batch_a)[0], *offsets(batch_b)], axis=1) if n_batch else ONE_BATCH
 
     if len(contract) <= 1 and len(rows) <= 1 and len(columns) <= 1:
         row, column = (axes_[0] if axes_ else Axis(1, 0, 0) for axes_ in (rows, columns))
@@ -121,7 +124,8 @@ def _inner_products(builder, dtype, pointers, row: Axis, column: Axis, length: i
         out, a, b, builder.table(batches * size), row.size, column.size, length,
         row.first * size, column.first * size, row.second * size, column.second * size, blocks, block,
     )  # fmt: skip
-    builder.step(f"gemm_inner_{dtype}", args, len(batches) * blocks, "inner products", GRAIN_WORK // (block * work))
+    kernel = f"gemm_inner_{dtype_name(dtype)}"
+    builder.step(kernel, args, len(batches) * blocks, "inner products", GRAIN_WORK // (block * work))
 
 
 def _product(builder, dtype, pointers, rows, columns, contract, batches, out_size) -> None:
@@ -134,7 +138,7 @@ def _product(builder, dtype, pointers, rows, columns, contract, batches, out_siz
     if len(contract) <= 1:
         k = contract[0] if contract else Axis(1, 0, 0)
         g_count, run, last = blocks_of(k.size, 64 * dtype.itemsize)
-        a_taps, b_taps = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        a_taps, b_taps = ZERO, ZERO
         outer = Axis(g_count, run * k.first, run * k.second)
     else:
         outer, *middle, k = contract
@@ -146,7 +150,7 @@ def _product(builder, dtype, pointers, rows, columns, contract, batches, out_siz
         repeat.size * len(row_in), row_in, row_out, repeat.first, repeat.second,
         a_taps, np.arange(len(a_taps)), run, last,
     )  # fmt: skip
-    operand = Operand(b, outer.second, np.add.outer(b_taps, np.arange(run) * k.second), column.first, last)
+    operand = Operand(b, outer.second, b_taps, *even_run(run, k.second), column.first, last)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second, records=[record],
         g_count=g_count, a_g_stride=outer.first, a_run=k.first, out_size=out_size, batches=batches, note="dot",

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fgrad.kernels.cpu import nest
-from fgrad.kernels.cpu.body import Mapped, Node, Spec, Stream, evaluate, operand_args, read_nodes
+from fgrad.kernels.cpu.body import Node, Spec, Stream, evaluate, operand_args, read_nodes, weight_of
 from fgrad.kernels.cpu.folds import Reduce, fold_plan
 from fgrad.kernels.cpu.irtext import unravel
-from fgrad.kernels.cpu.nest import Axis, Operand
+from fgrad.kernels.cpu.nest import Axis, Operand, step_of
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import Layout, dtype_name
@@ -55,31 +55,31 @@ def map_plan(
     array([[0., 2., 0.],
            [4., 0., 6.]], dtype=float32)
     """
-    layouts = [layout for layout, _ in results] + list(ins)
+    layouts = [*[layout for layout, _ in results], *ins]
     for layout in layouts:
-        if layout.shape != tuple(loop_shape):
+        if layout.shape != loop_shape:
             raise ValueError(f"map_plan: layouts must have the loop's shape {loop_shape}, got {layout}. Broadcast it.")
     iotas = sorted({node[1] for node in nodes if node[0] == "iota"})
-    units = [tuple(int(a == axis) for a in range(len(loop_shape))) for axis in iotas]
+    units = [tuple([int(a == axis) for a in range(len(loop_shape))]) for axis in iotas]
     axes, transposed = _nest(loop_shape, [layout.strides for layout in layouts] + units, len(results), len(layouts))
 
     def iota_axis(axis: int) -> int | None:
         k = len(layouts) + iotas.index(axis)
         return next((a for a, loop in enumerate(axes) if loop.strides[k]), None)
 
-    steps = [nest.step_of(axes[-1].strides[k]) for k in range(len(layouts))]
-    operands = tuple(Operand(dtype_name(layout.dtype), step) for layout, step in zip(layouts, steps))
-    spec = MapSpec(
-        len(axes), operands[len(results) :], read_nodes(nodes, iota_axis), operands[: len(results)],
-        tuple(node for _, node in results), len(axes) > 1 and axes[-1].extent <= SHORT,
-    )  # fmt: skip
-    weight = 1 + sum(isinstance(node, Mapped) for node in spec.nodes)
+    read = read_nodes(nodes, iota_axis)
+    weight = weight_of(read)
     words, extent, tile = _cut(axes, transposed, max(16384 // weight, 1024))
     args: list[int | Ptr] = list(words)
-    pointers = [Ptr("out", j) for j in range(len(results))] + [Ptr("in", k) for k in range(len(ins))]
-    for k, (layout, pointer) in enumerate(zip(layouts, pointers)):
-        strides = [axis.strides[k] for axis in axes]
-        args += operand_args(pointer, layout.dtype.itemsize, layout.offset, strides, steps[k])
+    operands = []
+    along = zip(*[axis.strides for axis in axes])  # of an operand, along all axes
+    for k, (layout, strides) in enumerate(zip(layouts, along)):
+        pointer = Ptr("out", k) if k < len(results) else Ptr("in", k - len(results))
+        operands.append(Operand(dtype_name(layout.dtype), step_of(strides[-1])))
+        args += operand_args(pointer, layout.dtype.itemsize, layout.offset, strides, operands[-1].step)
+    outs, loads = tuple(operands[: len(results)]), tuple(operands[len(results) :])
+    stored = tuple([node for _, node in results])
+    spec = MapSpec(len(axes), loads, read, outs, stored, len(axes) > 1 and axes[-1].extent <= SHORT)
     grain = max(1, 65536 // (tile * weight))
     return KernelPlan((Step(spec, tuple(args), extent, grain, f"map{list(loop_shape)}"),))
 
@@ -94,14 +94,17 @@ def _nest(
     axes = nest.merged(nest.ordered(nest.axes_of(shape, strides), range(len(strides))))
     if not axes:
         return [Axis(1, (0,) * len(strides))], False
+    if len(axes) == 1:
+        return axes, False
 
     def score(axis: Axis) -> int:
-        return sum((2 if k < n_results else 1) * (axis.strides[k] in (0, 1)) for k in range(n_layouts))
+        near = [stride in (0, 1) for stride in axis.strides[:n_layouts]]
+        return sum(near) + sum(near[:n_results])
 
     best = max(reversed(axes), key=score)
     rest = [axis for axis in axes if axis is not best]
     astray = [k for k in range(n_layouts) if best.strides[k] not in (0, 1, -1)]
-    rows = [axis for axis in rest if any(abs(axis.strides[k]) == 1 for k in astray)]
+    rows = [axis for axis in rest if any([abs(axis.strides[k]) == 1 for k in astray])]
     rest = [axis for axis in rest if axis not in rows[:1]] + rows[:1]
     return [*rest, best], bool(rows)
 

@@ -69,7 +69,7 @@ class Epilogue:
         """The same of a product that has another dtype and is converted first."""
         at = self.nodes.index(("load", self.product))
         later = [n if n[0] != "map" else (*n[:3], tuple([i + (i >= at) for i in n[3]])) for n in self.nodes]
-        cast = ("map", cast_rule, (("dtype", self.layout.dtype.name),), (at,))
+        cast = ("map", cast_rule, (("dtype", dtype_name(self.layout.dtype)),), (at,))
         return replace(
             self,
             ins=(*self.ins[: self.product], wide, *self.ins[self.product + 1 :]),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fgrad.kernels.cpu.accumulators import LANES, Folded, Folding, Pair
-from fgrad.kernels.cpu.body import Mapped, Node, Spec, Stream, evaluate
+from fgrad.kernels.cpu.body import Node, Spec, Stream, evaluate, weight_of
 from fgrad.kernels.cpu.irtext import Code, unravel
 from fgrad.kernels.cpu.nest import Operand
 from fgrad.kernels.cpu.scalar import Scalar
@@ -46,7 +46,7 @@ class FoldSpec(Spec):
 class _Writer:
     def __init__(self, spec: FoldSpec, s: Scalar) -> None:
         self.spec, self.s, self.code = spec, s, s.code
-        heavy = sum(isinstance(node, Mapped) for node in spec.nodes) > LONG
+        heavy = weight_of(spec.nodes) > 1 + LONG
         self.unroll = 1 if heavy else UNROLL
         self.narrow = spec.form == "column" and bool(spec.sizes)
         count = spec.sizes[0] if self.narrow else {"column": BLOCK, "row": LANES, "short": 1}[spec.form]

@@ -28,9 +28,9 @@ import numpy as np
 
 from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.accumulators import INDEX, LANES, Folded, accumulator
-from fgrad.kernels.cpu.body import Mapped, dtype_of_node, operand_args, read_nodes
+from fgrad.kernels.cpu.body import dtype_of_node, operand_args, read_nodes, weight_of
 from fgrad.kernels.cpu.foldcode import BLOCK, FLUSH, UNROLL, FoldSpec
-from fgrad.kernels.cpu.nest import Axis, Operand
+from fgrad.kernels.cpu.nest import Axis, Operand, step_of
 from fgrad.kernels.layout import Layout, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
@@ -76,13 +76,14 @@ def fold_plan(
     (array([3., 5., 7.], dtype=float32), array([3., 4., 5.], dtype=float32))
     """
     loop_shape = tuple(loop_shape)
-    kept = tuple(n for a, n in enumerate(loop_shape) if a not in axes)
+    kept = tuple([n for a, n in enumerate(loop_shape) if a not in axes])
+    in_shape = all([layout.shape == loop_shape for layout in [*ins, *[layout for layout, _ in extra]]])
     nodes, dtypes = list(nodes), [layout.dtype for layout in ins]
     results = []
     for j, (node, combine, out) in enumerate(folds):
         if combine not in COMBINES:
             raise ValueError(f"fold_plan: combine must be one of {COMBINES}, got {combine!r}. Choose one of them.")
-        if out.shape != kept or any(layout.shape != loop_shape for layout in [*ins, *(e for e, _ in extra)]):
+        if out.shape != kept or not in_shape:
             raise ValueError(
                 f"fold_plan: inputs must have the loop's shape and out the kept axes', got {loop_shape} without {axes} "
                 f"= {kept}, out {out.shape}, inputs {[x.shape for x in ins]}. Broadcast the inputs."
@@ -131,20 +132,20 @@ def _steps(
     Appends the sizes of the partial results to ``temps``.
     """
     iotas = sorted({node[1] for node in nodes if node[0] == "iota"})
-    streams = [(layout, pointer) for layout, pointer, _ in extras] + list(ins)
+    streams = [*[(layout, pointer) for layout, pointer, _ in extras], *ins]
     kept_shape = results[0].out.shape
 
     def spread(strides: tuple[int, ...]) -> tuple[int, ...]:
         """Strides of a result over the whole loop: 0 along reduced axes."""
         kept = iter(strides)
-        return tuple(0 if a in axes else next(kept) for a in range(len(shape)))
+        return tuple([0 if a in axes else next(kept) for a in range(len(shape))])
 
     # the operands of the nest: a packed result, the results, extra results and inputs, loop indices
-    strides = [spread(contiguous_strides(kept_shape)), *(spread(r.out.strides) for r in results)]
+    strides = [spread(contiguous_strides(kept_shape)), *[spread(r.out.strides) for r in results]]
     first = len(strides)
     strides += [layout.strides for layout, _ in streams]
-    strides += [tuple(int(a == axis) for a in range(len(shape))) for axis in iotas]
-    form, kept, reduced, column = _nest(shape, strides, axes, range(first, first + len(streams)))
+    strides += [tuple([int(a == axis) for a in range(len(shape))]) for axis in iotas]
+    form, kept, reduced, column = _nest(shape, strides, axes, slice(first, first + len(streams)))
     loops = [*kept, *reduced, column]
 
     def iota_axis(axis: int) -> int | None:
@@ -152,56 +153,58 @@ def _steps(
         return next((a for a, loop in enumerate(loops) if loop.strides[k]), None)
 
     read = read_nodes(nodes, iota_axis)
-    weight = 1 + sum(isinstance(node, Mapped) for node in read)
+    weight = weight_of(read)
     words, chunks, tiles, elements = _cut(form, kept, reduced, column, max(TILE // weight, 2048), enough_tiles)
     args: list[int | Ptr] = list(words)
+    along = list(zip(*[axis.strides for axis in loops]))  # of an operand, along all axes
+    along_kept = list(zip(*[axis.strides for axis in (*kept, column)]))
+
+    def operand(dtype: np.dtype, pointer: Ptr, offset: int, strides: tuple[int, ...]) -> Operand:
+        """Of an operand that moves so; writes its words."""
+        step = step_of(strides[-1])
+        args.extend(operand_args(pointer, dtype.itemsize, offset, strides, step))
+        return Operand(dtype_name(dtype), step)
 
     # each goes to its result, or one partial result (two for arg folds) a chunk to a temporary
     count = math.prod(kept_shape)
     partials: list[tuple[Layout, Ptr]] = []
     folds = []
-
-    def result(dtype: np.dtype, pointer: Ptr, offset: int, k: int, chunk_stride: int) -> Operand:
-        step = nest.step_of(column.strides[k])
-        along = [axis.strides[k] for axis in (*kept, column)]
-        args.extend([*operand_args(pointer, dtype.itemsize, offset, along, step), chunk_stride])
-        return Operand(dtype_name(dtype), step)
-
     for j, r in enumerate(results):
+        targets: list[Operand | None] = []
         if chunks == 1:
-            final = result(r.out.dtype, r.pointer, r.out.offset, 1 + j, 0)
-            targets: list[Operand | None] = [final, None] if r.place is None else [None, final]
+            targets.append(operand(r.out.dtype, r.pointer, r.out.offset, along_kept[1 + j]))
+            args.append(0)
         else:
-            targets = [None, None]
-            for i, dtype in enumerate(r.partial()):
+            for dtype in r.partial():
                 pointer = Ptr("tmp", len(temps))
                 temps.append(chunks * count * dtype.itemsize)
                 partials.append((Layout.contiguous(dtype, (chunks, *kept_shape)), pointer))
-                targets[i] = result(dtype, pointer, 0, 0, count)
-        folds.append(Folded(r.combine, r.node, r.place, r.held.name, *targets))
-    operands = []
-    for k, (layout, pointer) in enumerate(streams, first):
-        step = nest.step_of(column.strides[k])
-        along = [axis.strides[k] for axis in loops]
-        args += operand_args(pointer, layout.dtype.itemsize, layout.offset, along, step)
-        operands.append(Operand(dtype_name(layout.dtype), step))
+                targets.append(operand(dtype, pointer, 0, along_kept[0]))
+                args.append(count)
+        if len(targets) == 1:  # an arg fold's only result is the index
+            targets = [*targets, None] if r.place is None else [None, *targets]
+        folds.append(Folded(r.combine, r.node, r.place, dtype_name(r.held), *targets))
+    operands = [
+        operand(layout.dtype, pointer, layout.offset, strides)
+        for (layout, pointer), strides in zip(streams, along[first:])
+    ]
 
     sizes: tuple[int, ...] = ()
     apart: tuple[int, ...] = ()
     if form == "short":
-        sizes = tuple(axis.extent for axis in (*reduced, column))
+        sizes = tuple([axis.extent for axis in (*reduced, column)])
         near = max(map(abs, kept[0].strides[1:])) <= 4 * SHORT
         if len(kept) == 1 and near and weight > 2:  # a gather costs more than one rule saves
             apart = kept[0].strides[1 : first + len(streams)]
     elif form == "column" and column.extent <= NARROW:
         sizes = (column.extent,)
-    long = form == "column" or math.prod(axis.extent for axis in (*reduced, column)) > FLUSH * UNROLL * LANES
+    long = form == "column" or math.prod([axis.extent for axis in (*reduced, column)]) > FLUSH * UNROLL * LANES
     spec = FoldSpec(
         form, long, len(kept), len(reduced), sizes, tuple(operands[len(extras) :]), read, tuple(folds),
-        tuple(operands[: len(extras)]), tuple(n for *_, n in extras), apart,
+        tuple(operands[: len(extras)]), tuple([n for *_, n in extras]), apart,
     )  # fmt: skip
     grain = max(1, 65536 // (max(elements, 1) * weight))
-    note = f"{' '.join(r.combine for r in results)}{list(shape)} over {list(axes)}"
+    note = f"{' '.join([r.combine for r in results])}{list(shape)} over {list(axes)}"
     steps = [Step(spec, tuple(args), tiles, grain, note)]
     if chunks == 1:
         return steps
@@ -214,41 +217,42 @@ def _steps(
 
 
 def _nest(
-    shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], axes: tuple[int, ...], real: range
+    shape: tuple[int, ...], strides: Sequence[tuple[int, ...]], axes: tuple[int, ...], real: slice
 ) -> tuple[str, list[Axis], list[Axis], Axis]:
     """The form, the outer kept axes, the outer reduced axes (the last one a plain loop in the column form), the column.
 
     Every list has at least one axis (of one element), so that a kernel exists once, not once for each that is missing.
     """
-    none = Axis(1, (0,) * len(strides))
-    # axes of one element are left out, so the operand that moves along most of the others decides their order
-    by_rank = sorted(real, key=lambda k: -sum(s != 0 for s, n in zip(strides[k], shape) if n != 1))
-    loops = nest.merged(nest.ordered(nest.axes_of(shape, strides, axes), [*by_rank, 1]))
+    none, no_sum = Axis(1, (0,) * len(strides)), Axis(1, (0,) * len(strides), reduced=True)
+    loops = nest.axes_of(shape, strides, axes)
+    if len(loops) > 1:
+        # axes of one element are left out, so the operand that moves along most of the others decides their order
+        moves = [sum(map(bool, along)) for along in zip(*[axis.strides for axis in loops])]
+        by_rank = sorted(range(len(moves))[real], key=lambda k: -moves[k])
+        loops = nest.merged(nest.ordered(loops, [*by_rank, 1]))
     column = none
     if loops:
-        column = max(reversed(loops), key=lambda axis: sum(axis.strides[k] in (0, 1) for k in real))
+        column = max(reversed(loops), key=lambda axis: sum([stride in (0, 1) for stride in axis.strides[real]]))
     kept = [axis for axis in loops if not axis.reduced and axis is not column]
     reduced = [axis for axis in loops if axis.reduced and axis is not column]
     if not column.reduced and (reduced or column.extent != 1):
-        while len(reduced) < 2:
-            reduced.insert(0, none._replace(reduced=True))
-        return "column", kept or [none], reduced, column
-    elements = math.prod(axis.extent for axis in [*reduced, column])
-    alone = all(axis.extent == 1 for axis in kept)  # as a mean loss: no row beside it, and its length is a batch's
+        return "column", kept or [none], [no_sum] * (2 - len(reduced)) + reduced, column
+    elements = math.prod([axis.extent for axis in [*reduced, column]])
+    alone = all([axis.extent == 1 for axis in kept])  # as a mean loss: no row beside it, and its length is a batch's
     form = "short" if elements <= SHORT and not alone else "row"
-    return form, kept or [none], reduced or [none._replace(reduced=True)], column
+    return form, kept or [none], reduced or [no_sum], column
 
 
 def _cut(
     form: str, kept: Sequence[Axis], reduced: Sequence[Axis], column: Axis, most: int, enough_tiles: int
 ) -> tuple[list[int], int, int, int]:
     """Words of the tiling, chunks of the reduction, tiles (chunks included), elements of a tile."""
-    kept_total = math.prod(axis.extent for axis in kept)
+    kept_total = math.prod([axis.extent for axis in kept])
     if form == "column":
         outer_axes, inner, columns = reduced[:-1], reduced[-1].extent, column.extent
     else:
         outer_axes, inner, columns = reduced, column.extent, 1
-    outer = math.prod(axis.extent for axis in outer_axes)
+    outer = math.prod([axis.extent for axis in outer_axes])
     work = outer * inner * columns
     lanes = 1 if form == "column" else LANES
     steps = outer * -(-inner // lanes)
@@ -271,9 +275,9 @@ def _cut(
     outer_chunks, inner_chunks = max(1, -(-outer // outer_size)), max(1, -(-inner // inner_size))
     chunks = outer_chunks * inner_chunks
 
-    words = [kept_size, kept_total, *(axis.extent for axis in kept[1:])]
+    words = [kept_size, kept_total, *[axis.extent for axis in kept[1:]]]
     if form == "column":
         words += [column_size, column_tiles, columns]
-    words += [outer_size, outer, chunks, inner_size, inner_chunks, inner, *(axis.extent for axis in outer_axes[1:])]
+    words += [outer_size, outer, chunks, inner_size, inner_chunks, inner, *[axis.extent for axis in outer_axes[1:]]]
     elements = kept_size * column_size * outer_size * inner_size
     return words, chunks, kept_tiles * column_tiles * chunks, elements

@@ -10,15 +10,14 @@ B where that pays, and cuts the work into tasks.  Nothing here depends on the nu
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from fgrad.kernels.builder import PlanBuilder, advance
+from fgrad.kernels.builder import ZERO, PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
 from fgrad.kernels.cpu.tile_spec import ARows
@@ -40,7 +39,7 @@ PACK_RUN = 64  # of a run, in a task that packs B; a multiple of every fold
 SUM_SHARE = 4096  # elements of a task that sums parts
 
 
-ONE_START = np.zeros(1, np.int64)
+ONE_BATCH = np.zeros((1, 3), np.int64)
 
 
 class Record(NamedTuple):
@@ -68,31 +67,27 @@ class Record(NamedTuple):
 NOWHERE = np.iinfo(np.int64).min
 
 
-@dataclass(frozen=True)
-class Operand:
-    """B: element [g, s, c, k] at ``base + batch offset + g*g_stride + offsets[s, c] + k*column``, in elements.
+class Operand(NamedTuple):
+    """B: element [g, s, c, k] at ``base + batch offset + g*g_stride + taps[s] + run[c] + k*column``, in elements.
 
-    The run c is ``offsets.shape[1]`` long, ``last_run`` in the last g.
+    The run begins at 0, is ``last_run`` long in the last g, and has a constant ``run_stride`` or None.
     """
 
     base: Ptr
     g_stride: int
-    offsets: np.ndarray
+    taps: np.ndarray
+    run: np.ndarray
+    run_stride: int | None
     column: int
     last_run: int
 
-    @functools.cached_property
-    def run_stride(self) -> int | None:
-        """The constant distance from c to c+1, or None."""
-        offsets = self.offsets
-        if offsets.shape[0] == 0 or offsets.shape[1] < 2:
-            return 0
-        first = int(offsets[0, 1]) - int(offsets[0, 0])
-        return first if (offsets[:, 1:] - offsets[:, :-1] == first).all() else None
+
+def even_run(count: int, stride: int) -> tuple[np.ndarray, int]:
+    """A run of B and its stride, which is 0 where there is none."""
+    return np.arange(count) * stride, stride if count > 1 else 0
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """See the module's formula. ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride
     of c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be
     dense, or 0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of
@@ -116,36 +111,38 @@ class Product:
     a_rows: ARows = "apart"
     turned: bool = False
     whole: bool = False
-    batches: np.ndarray = field(default_factory=lambda: np.zeros((1, 3), np.int64))
+    batches: np.ndarray = ONE_BATCH
     note: str = "product"
 
 
 def plan_product(builder: PlanBuilder, product: Product) -> None:
     """Appends the steps of one product (at least one row, column and batch; the reduction may be empty)."""
     p, size = product, product.dtype.itemsize
-    reduction = max(len(r.taps) * r.c_count for r in p.records)
+    reduction = max([len(r.taps) * r.c_count for r in p.records])
+    steps = max(reduction, 1)
     rows = [r.rows for r in p.records]
-    tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, _folds(p, sum(rows)))
-    tile = tile._replace(turned=p.turned)
-    if p.a_rows == "apart" and all(r.a_taps.ndim == 1 for r in p.records):
-        tile = tile._replace(a_rows="together")
-    panels = -(-p.columns // tile.columns)
-    all_rows = sum(r.rows for r in p.records)
-    tiles = sum(-(-r.rows // tile.mr) for r in p.records)
+    all_rows = sum(rows)
+    every_tap = all([r.a_taps.ndim == 1 for r in p.records])  # meets an input for all rows of a record
+    folds = _folds(p, all_rows)
+    tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, folds)
+    tile = tile._replace(turned=p.turned, a_rows="together" if p.a_rows == "apart" and every_tap else p.a_rows)
+    width = tile.columns
+    panels = -(-p.columns // width)
+    tiles = sum([-(-n // tile.mr) for n in rows])
 
-    if _in_place(p, tile, all_rows):
-        b, run = p.b.base, p.b.run_stride or 0
-        taps = p.b.offsets[:, 0] if p.b.offsets.size else np.zeros(1, np.int64)
+    run = p.b.run_stride or 0
+    if _in_place(p, width, all_rows):
+        b = p.b.base
         b_words = _BWords(
-            p.b.g_stride * size, p.run_step * run * size, tile.columns * size, p.batches[:, 1] * size, taps * size,
+            p.b.g_stride * size, p.run_step * run * size, width * size, p.batches[:, 1] * size, p.b.taps * size,
             run * size,
         )  # fmt: skip
     else:
         b, b_words = _pack(builder, p, tile, panels)
 
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
-    work = all_rows * tile.columns * max(reduction, 1)  # multiply-adds for one g, panel and batch
-    s_most = max(1, max(len(r.taps) for r in p.records))
+    work = all_rows * width * steps  # multiply-adds for one g, panel and batch
+    s_most = max([1, *[len(r.taps) for r in p.records]])
     s_chunk, panels_each = (LANE_CHUNK, panels) if _together(p, s_most) else (s_most, 1)
     wanted = -(-MIN_TASKS // (panels // panels_each * len(p.batches)))
     splits = 1
@@ -155,11 +152,11 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     g_split = -(-p.g_count // splits)
     splits = -(-p.g_count // g_split)
     # Row tiles of a task: enough to be worth a task; where the reduction is chunked, all of them share a chunk of B.
-    tile_work = tile.mr * tile.columns * max(reduction, 1) * g_split
+    tile_work = tile.mr * width * steps * g_split
     block = min(tiles, max(1, TASK_WORK // tile_work, -(-tiles * panels * splits * len(p.batches) // 4096)))
     if p.a_rows == "lanes":  # the panels of a block follow each other: what they share of its lines stays in the cache
         block = max(1, min(block, LINES_BYTES // (tile.mr * p.columns * size)))
-    chunk_bytes = max(reduction, 1) * tile.columns * size
+    chunk_bytes = steps * width * size
     if splits > 1:
         block = -(-tiles // -(-wanted // splits))
     if g_split > 1:
@@ -170,24 +167,22 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.
     if abs(p.a_run) * size >= LINE and block > 1 and p.a_rows == "apart":
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
-        step = tile.columns if len(p.batches) == 1 else max(tile.columns, abs(p.b.run_stride or 0))
-        s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max([1, *(r.c_count for r in p.records)]))))
+        step = width if len(p.batches) == 1 else max(width, abs(run))
+        s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max([1, *[r.c_count for r in p.records]]))))
         g_chunk = g_chunk if s_chunk == s_most else 1
 
     out, part = p.out, 0
     if splits > 1:
         out, part = builder.temp(splits * p.out_size * size), p.out_size * size
-    tables = _record_tables(builder, p, tile, b_words)
-    batches = p.batches * size
-    batches[:, 1] = b_words.batches
+    tables = _tables(builder, p, tile, b_words)
     extent = len(p.batches) * splits * blocks * (panels // panels_each)
     args: tuple[Word, ...] = (
-        p.a, b, out, _zero_row(builder, p, tile.columns * size), *tables, builder.table(batches),
+        p.a, b, out, tables[2] if every_tap else _zero_row(builder, p, width * size), *tables,
         panels // panels_each, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
         p.a_g_stride * size, b_words.g_stride, tile.fold * p.a_run * size, b_words.run,
-        b_words.panel, p.columns, p.out_column * size, part, tile.mr, tile.columns, p.a_rows == "lanes",
+        b_words.panel, p.columns, p.out_column * size, part, tile.mr, width, p.a_rows == "lanes",
         *tile.specs(p.dtype, p.columns), s_most, s_chunk,
-        *_places(builder, p, panels * tile.columns), panels_each, *_epilogue_words(builder, p, splits),
+        *_places(builder, p, panels * width), panels_each, *_epilogue_words(builder, p, splits),
     )  # fmt: skip
     assert not (p.turned and (g_split > 1 or splits > 1 or s_chunk < s_most))
     kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
@@ -200,7 +195,7 @@ def sum_parts(builder: PlanBuilder, parts: Ptr, out: Ptr, count: int, size: int,
     """The sum of ``count`` results of ``size`` elements, which lie one behind the other."""
     args = (out, parts, count, size, SUM_SHARE)
     grain = -(-(1 << 14) // (SUM_SHARE * count))
-    builder.step(f"gemm_sum_{dtype}", args, -(-size // SUM_SHARE), "sum of parts", grain)
+    builder.step(f"gemm_sum_{dtype_name(dtype)}", args, -(-size // SUM_SHARE), "sum of parts", grain)
 
 
 def _together(p: Product, taps: int) -> bool:
@@ -213,9 +208,7 @@ def _together(p: Product, taps: int) -> bool:
 
 def _zero_row(builder: PlanBuilder, p: Product, panel_bytes: int) -> Ptr:
     """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction, and a panel."""
-    if all(r.a_taps.ndim == 1 for r in p.records):
-        return builder.table([0])
-    reach = max(max(r.c_count, r.c_last, 1) for r in p.records) - 1
+    reach = max([max(r.c_count, r.c_last, 1) for r in p.records]) - 1
     reach *= abs(p.a_run) * p.dtype.itemsize
     zeros = builder.table(np.zeros((reach + panel_bytes) // 8 + 2, np.int64))
     return zeros if p.a_run >= 0 else advance(zeros, reach)
@@ -249,30 +242,32 @@ def _folds(p: Product, rows: int) -> tuple[int, ...]:
     """
     if p.a_run != 1 or p.a_rows != "apart" or rows <= PACKED_ROWS or p.places is not None:
         return (1,)
-    runs = [p.b.offsets.shape[1], *(run for r in p.records for run in (r.c_first, r.c_count, r.c_last))]
-    return tuple(fold for fold in (1, 2, 4) if not any(run % fold for run in runs))
+    runs = [len(p.b.run), *[run for r in p.records for run in (r.c_first, r.c_count, r.c_last)]]
+    return tuple([fold for fold in (1, 2, 4) if not any([run % fold for run in runs])])
 
 
-def _in_place(p: Product, tile: gemm_tiles.Tile, rows: int) -> bool:
+def _in_place(p: Product, width: int, rows: int) -> bool:
     """Whether B is read where it lies: columns adjacent, runs affine, whole vectors (or masked loads); and too few rows
     of A to repay the packing, which makes B aligned and its rows adjacent (unaligned loads cost a third of the speed).
     """
     run = p.b.run_stride
     if (p.b.column != 1 and p.columns > 1) or run is None:
         return False
-    if p.columns % tile.columns and not gemm_tiles.host().masks:
+    if p.columns % width and not gemm_tiles.host().masks:
         return False
     return rows <= (PACKED_ROWS if abs(run) * p.dtype.itemsize <= 1024 else 96)
 
 
 def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) -> tuple[Ptr, _BWords]:
-    starts, which = np.unique(p.batches[:, 1], return_inverse=True)  # batches may share B
+    starts, which = p.batches[:, 1], ZERO
+    if len(starts) > 1:
+        starts, which = np.unique(starts, return_inverse=True)  # batches may share B
     b = pack(builder, p.dtype.itemsize, p.b, p.columns, tile.columns, p.g_count, starts, tile.fold)
     row = tile.columns * p.dtype.itemsize
-    s_count, c_count = p.b.offsets.shape
+    s_count, c_count = len(p.b.taps), len(p.b.run)
     g_stride = s_count * c_count * row
     panel = p.g_count * g_stride
-    taps = np.arange(max(s_count, 1)) * (c_count * row)
+    taps = np.arange(s_count) * (c_count * row)
     return b, _BWords(g_stride, tile.fold * p.run_step * row, panel, which.ravel() * (panels * panel), taps, row)
 
 
@@ -283,17 +278,17 @@ def pack(
     columns: int,
     width: int,
     g_count: int = 1,
-    starts: np.ndarray = ONE_START,
+    starts: np.ndarray = ZERO,
     fold: int = 1,
 ) -> Ptr:
     """A copy [start][panel][g][s][c / fold][width][fold] of B, whose elements have ``size`` bytes; zeros fill up the
     last panel.
     """
-    s_count, c_count = b.offsets.shape
+    s_count, c_count = len(b.taps), len(b.run)
     panels = -(-columns // width)
     to = builder.temp(len(starts) * panels * g_count * s_count * c_count * width * size)
     args = (
-        to, b.base, builder.table(starts * size), builder.table(b.offsets * size),
+        to, b.base, builder.table(starts * size), builder.table(np.add.outer(b.taps, b.run) * size),
         panels, g_count, b.g_stride * size, s_count, c_count, b.last_run, width, columns, b.column * size, fold,
         PACK_RUN,
     )  # fmt: skip
@@ -302,10 +297,10 @@ def pack(
     return to
 
 
-def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> tuple[Ptr, ...]:
-    """The tables of records, rows, taps of A and taps of B (`gemm_words`)."""
+def _tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> list[Ptr]:
+    """The tables of records, rows, taps of A, taps of B, and batches (`gemm_words`)."""
     size = p.dtype.itemsize
-    records, rows, taps, b_taps = [], [], [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
+    records, rows, taps, b_taps = [], [], [ZERO], [ZERO]
     n_rows, n_taps, n_b, tiles = 0, 1, 1, 0
     for r in p.records:
         tiles += -(-r.rows // tile.mr)
@@ -319,20 +314,21 @@ def _record_tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _
         pair = np.empty((per, 2), np.int64)
         pair[:, 0], pair[:, 1] = r.row_in, r.row_out
         pair *= size
-        rows.append(pair.ravel())
-        taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size).ravel() if by_row else r.a_taps * size)
+        rows.append(pair)
+        taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size) if by_row else r.a_taps * size)
         b_taps.append(b.taps[r.taps])
         n_rows += per
         n_taps += r.a_taps.size
         n_b += len(r.taps)
-    tables = [np.array(records), np.concatenate(rows), np.concatenate(taps), np.concatenate(b_taps)]
-    return tuple(builder.table(t) for t in tables)
+    batches = p.batches * size
+    batches[:, 1] = b.batches
+    return builder.tables([np.array(records)], rows, taps, b_taps, [batches])
 
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
     """A result without any product to add: the sum of no parts."""
     no_epilogue(builder)
-    builder.step(f"gemm_sum_{dtype}", (out, out, 0, size, SUM_SHARE), -(-size // SUM_SHARE), "zeros", 4)
+    builder.step(f"gemm_sum_{dtype_name(dtype)}", (out, out, 0, size, SUM_SHARE), -(-size // SUM_SHARE), "zeros", 4)
 
 
 def no_epilogue(builder: PlanBuilder) -> None:
@@ -346,7 +342,7 @@ def _epilogue_words(builder: PlanBuilder, p: Product, splits: int) -> tuple[Word
         return (0,)
     if not (p.turned or (p.places is None and (p.out_column == 1 or p.columns == 1))):
         raise Unfused
-    run = max(r.rows for r in p.records) if p.turned else p.columns
+    run = max([r.rows for r in p.records]) if p.turned else p.columns
     return epilogue_words(builder, p.out, run, p.dtype.itemsize, splits)
 
 
@@ -354,9 +350,16 @@ def epilogue_words(builder: PlanBuilder, out: Ptr, run: int, itemsize: int, spli
     """Of an epilogue of tiles with up to ``run`` adjacent results."""
     if builder.epilogue is None:
         return (0,)
-    if splits > 1 or run * itemsize < LEAST_RUN:
+    repays_epilogue(builder, run, itemsize)
+    if splits > 1:
         raise Unfused
     return builder.epilogue.words(out, run)
+
+
+def repays_epilogue(builder: PlanBuilder, run: int, itemsize: int) -> None:
+    """Says that at most ``run`` results of what comes next are adjacent in a tile."""
+    if builder.epilogue is not None and run * itemsize < LEAST_RUN:
+        raise Unfused
 
 
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:

@@ -46,6 +46,7 @@ class Tile(NamedTuple):
     def columns(self) -> int:
         return self.nv * self.vl // self.fold
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - of few tiles, each of which most products ask for
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
         return TileSpec(
             dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.ahead
@@ -147,27 +148,56 @@ def choose(
     32 bytes a cycle; and 30 + 10*MR cycles around it, and what folds.  Lane by lane the loads are MR*NV + NV, two a
     cycle, and each row costs a look at the table of taps.
     """
-    machine = host()
-    vl = machine.lanes(itemsize)
+    columns, reduction = max(columns, 1), max(reduction, 1)
+    tiles_of: dict[int, int] = {}
     best, best_cost = None, math.inf
-    by_lane = a_rows == "lanes"
+    for x in _candidates(host(), itemsize, a_rows, tuple(folds)):
+        if x.least > columns or (whole and any([m % x.tile.mr for m in rows])):
+            continue
+        if x.tile.mr not in tiles_of:
+            tiles_of[x.tile.mr] = sum([-(-m // x.tile.mr) for m in rows])
+        tiles = tiles_of[x.tile.mr] * -(-columns // x.columns)
+        step = x.far if reduction // x.tile.fold * x.row_bytes > L1_BYTES else x.near
+        cost = tiles * (step * reduction / x.tile.fold + 30 + x.rows)
+        if cost < best_cost:
+            best, best_cost = x.tile, cost
+    assert best is not None
+    return best, best_cost
+
+
+class _Candidate(NamedTuple):
+    """A tile, its columns and the least that fill all its vectors, bytes of a row of B, and cycles: of a step of the
+    reduction where B is near and where it is far, and of the rows around all steps.
+    """
+
+    tile: Tile
+    columns: int
+    least: int
+    row_bytes: int
+    near: float
+    far: float
+    rows: int
+
+
+@functools.lru_cache(maxsize=64)
+def _candidates(machine: Host, itemsize: int, a_rows: ARows, folds: tuple[int, ...]) -> list[_Candidate]:
+    found = []
+    vl, by_lane = machine.lanes(itemsize), a_rows == "lanes"
     for nv, choices in (LANE_ROWS if by_lane else ROWS).items():
         for mr, fold in itertools.product(choices, folds):
-            if mr * nv + nv + 1 > machine.registers - 1 or (whole and any(m % mr for m in rows)):
+            if mr * nv + nv + 1 > machine.registers - 1:
                 continue
             if fold > vl or (fold > 1 and nv == 3):  # folding halves the vectors
                 continue
-            if nv > 1 and (nv - 1) * vl >= columns * fold:  # a vector of nothing but empty columns
-                continue
-            panels = max(-(-columns // (nv * vl // fold)), 1)
-            tiles = sum(-(-m // mr) for m in rows) * panels
-            from_l2 = _from_l2(nv * vl * itemsize, reduction // fold)
-            step = mr + max(mr * nv + nv, 3) / 2 if by_lane else _step(mr, nv, from_l2)
-            cost = tiles * (step * max(reduction, 1) / fold + 30 + mr * (10 + 2 * (fold - 1) * nv // fold))
-            if cost < best_cost:
-                best, best_cost = Tile(machine.bits, mr, nv, vl, a_rows, fold=fold), cost
-    assert best is not None
-    return best, best_cost
+            tile = Tile(machine.bits, mr, nv, vl, a_rows, fold=fold)
+            least = (nv - 1) * vl // fold + 1 if nv > 1 else 0  # fewer, and a vector has nothing but empty columns
+            row_bytes = nv * vl * itemsize
+            near = far = mr + max(mr * nv + nv, 3) / 2
+            if not by_lane:
+                near, far = (_step(mr, nv, _from_l2(row_bytes, reduction)) for reduction in (0, math.inf))
+            rows = mr * (10 + 2 * (fold - 1) * nv // fold)
+            found.append(_Candidate(tile, tile.columns, least, row_bytes, near, far, rows))
+    return found
 
 
 def choose_even(rows: int, columns: int, reduction: int, itemsize: int) -> tuple[Tile, float]:
@@ -194,7 +224,7 @@ def choose_even(rows: int, columns: int, reduction: int, itemsize: int) -> tuple
     return best, best_cost
 
 
-def _from_l2(row_bytes: int, reduction: int) -> float:
+def _from_l2(row_bytes: int, reduction: float) -> float:
     """Cycles for a row of B and a line of A at 32 bytes a cycle, where B does not stay in the L1 cache."""
     return (row_bytes + 64) / 32 if reduction * row_bytes > L1_BYTES else 0
 

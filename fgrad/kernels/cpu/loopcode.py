@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.accumulators import accumulator, identity
-from fgrad.kernels.cpu.body import Iota, Node, Spec, evaluate
+from fgrad.kernels.cpu.body import Node, Spec, evaluate
 from fgrad.kernels.cpu.nest import Axis
 from fgrad.kernels.cpu.productcode import Access, Product, ProductWriter
 from fgrad.kernels.cpu.scalar import Scalar
@@ -197,7 +197,7 @@ class _Writer:
         accesses = [access for access, _ in stores]
         for x in item.loads:
             accesses += [x.array, x.places] if isinstance(x, Indexed) else [x]
-        iotas = sorted({node.axis for node in item.nodes if isinstance(node, Iota) and node.axis is not None})
+        iotas = sorted({node[1] for node in item.nodes if node[0] == "iota" and node[1] is not None})
         strides = [access.strides for access in accesses]
         strides += [tuple(int(a == axis) for a in range(len(item.shape))) for axis in iotas]
         axes = nest.merged(nest.ordered(nest.axes_of(item.shape, strides), range(len(strides))))

@@ -29,19 +29,24 @@ class Operand(NamedTuple):
 
 
 def step_of(stride: int) -> str:
-    return {1: "unit", 0: "zero", -1: "back"}.get(stride, "any")
+    return _STEPS.get(stride, "any")
+
+
+_STEPS = {1: "unit", 0: "zero", -1: "back"}
 
 
 def axes_of(shape: tuple[int, ...], operands: Sequence[tuple[int, ...]], reduced: Sequence[int] = ()) -> list[Axis]:
     """The axes of more than one element (or none), outermost first, as given."""
-    return [Axis(n, tuple(strides[a] for strides in operands), a in reduced) for a, n in enumerate(shape) if n != 1]
+    strides = zip(*operands)  # of all operands, an axis at a time
+    return [Axis(n, steps, a in reduced) for a, (n, steps) in enumerate(zip(shape, strides, strict=True)) if n != 1]
 
 
 def ordered(axes: Sequence[Axis], priority: Sequence[int]) -> list[Axis]:
     """Largest strides outermost; the operands in ``priority`` decide, the first that moves along either axis first."""
 
-    def key(axis: Axis) -> tuple[int, ...]:
-        return tuple(abs(axis.strides[k]) for k in priority)
+    def key(axis: Axis) -> list[int]:
+        strides = axis.strides
+        return [abs(strides[k]) for k in priority]
 
     return sorted(axes, key=key, reverse=True)
 
@@ -50,11 +55,11 @@ def merged(axes: Sequence[Axis]) -> list[Axis]:
     """Joins neighbours (both reduced or neither) that every operand walks through as if they were one axis."""
     result: list[Axis] = []
     for axis in axes:
-        if result:
+        extent, strides, reduced = axis
+        if result and extent and result[-1].reduced == reduced:
             outer = result[-1]
-            uniform = all(s == t * axis.extent for s, t in zip(outer.strides, axis.strides))
-            if uniform and outer.reduced == axis.reduced and axis.extent:
-                result[-1] = Axis(outer.extent * axis.extent, axis.strides, axis.reduced)
+            if outer.strides == tuple([stride * extent for stride in strides]):
+                result[-1] = Axis(outer.extent * extent, strides, reduced)
                 continue
         result.append(axis)
     return result

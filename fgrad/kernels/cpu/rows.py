@@ -48,7 +48,7 @@ def by_blocks(whole: Sequence[Part], last: Sequence[Part], count: int, room: int
             first += len(moves)
         lists += words
         lists += [move for part in parts for move in part.moves]
-        lists += [int(isinstance(word, Ptr) and word.kind == "scratch") for word in words]
+        lists += [1 if type(word) is Ptr and word.kind == "scratch" else 0 for word in words]
         most = max(most, len(words))
     memory = -(-(room + 8 * most) // _APART) * _APART
     step = Step(RowsSpec(), (Ptr("scratch", 0), memory, room, count - 1, *head, *lists), count, grain, note)

@@ -146,7 +146,7 @@ class _Fuser:
         """
         mine = {v.group for v in operands if isinstance(v, Member) and v.group.shape == shape}
         latest = max([self.ready(v) for v in operands], default=-1)
-        target = next((g for g in mine if g.position == latest and g.streams < MAX_STREAMS), None)
+        target = next((g for g in mine if g.position == latest and g.has_room), None)
         if target is None:
             target = self.new_group(shape)
         for other in sorted(mine - {target}, key=lambda g: -g.position):
@@ -235,7 +235,7 @@ class _Fuser:
             if layout is None:
                 view = self.copy(view, eqn.primitive.name)
                 layout = kind.view(view.layout, **eqn.params)
-            self.env[var] = replace(view, layout=layout)
+            self.env[var] = View(view.buffer, layout, view.fence)
             return
         position = len(self.launches)
         views = [self.view(v, position) for v in operands]

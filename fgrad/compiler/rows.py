@@ -10,12 +10,12 @@ group over [2, 3, 5] has 2 or 6 rows, one that reduces over axis 1 has 2.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fgrad.compiler.arena import Arena
@@ -113,6 +113,7 @@ def rows_of(layout: Layout, count: int) -> Layout | None:
     return layout.reshape((count, *layout.shape[_leading(layout.shape, count) :]))
 
 
+@functools.lru_cache(maxsize=1024)
 def _leading(shape: tuple[int, ...], count: int) -> int:
     """How many axes make ``count`` rows."""
     return next(k for k, n in enumerate(itertools.accumulate(shape, lambda a, b: a * b), 1) if n == count)
@@ -206,7 +207,7 @@ class _Block:
     def cut(self, layout: Layout) -> Layout:
         rows = rows_of(layout, self.launch.count)
         assert rows is not None
-        return replace(rows, shape=(self.rows, *rows.shape[1:]))
+        return Layout(rows.dtype, (self.rows, *rows.shape[1:]), rows.strides, rows.offset)
 
     def group(self, group: Group, time: int) -> Iterator[Part]:
         from fgrad.kernels.cpu.emit import Reduce, fold_plan, map_plan

@@ -189,6 +189,10 @@ class Group(_Loops):
     def streams(self) -> int:
         return sum([any(v.layout.strides) for v in self.loads]) + len(self.results)
 
+    @property
+    def has_room(self) -> bool:
+        return len(self.loads) + len(self.results) < MAX_STREAMS or self.streams < MAX_STREAMS
+
 
 def _key(node: tuple) -> tuple:
     """What makes two nodes one: numbers by their text, since 0.0 == -0.0 and nan != nan."""

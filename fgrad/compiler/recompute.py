@@ -97,9 +97,9 @@ class _Traffic:
                 alike[frozenset(value.leaves)].append(value)
         changed = False
         for values in sorted(alike.values(), key=lambda values: len(values[0].leaves)):
-            if all(value.maker in self.known for value in values) and self.pays(values):
+            if all([value.maker in self.known for value in values]) and self.pays(values):
                 changed = True
-                for value in values:
+                for value in values:  # no maker among them reads another's value: that would be an operand
                     for reader in value.readers:
                         self.take(reader, value.maker, value.node, value.buffer, {})
                     value.maker.results = [(n, b) for n, b in value.maker.results if b is not value.buffer]
@@ -209,10 +209,12 @@ class _Traffic:
 
 
 def _is_small(layout: Layout, nbytes: int) -> bool:
-    """Whether an operand of a loop over ``nbytes`` costs no traffic; batches of any size give the same answer."""
+    """Whether an operand of a loop over ``nbytes`` costs no traffic; batches of any size give the same answer.  Never
+    one that has as many elements as the loop: what another group of the loop stored is an operand.
+    """
     size = distinct_bytes(layout)
-    outermost = next((s for n, s in zip(layout.shape, layout.strides) if n > 1), 0)
-    return size * SMALL <= nbytes or (outermost == 0 and size <= CACHED)
+    outermost = next((s for n, s in zip(layout.shape, layout.strides) if n > 1), 1)
+    return 0 < size * SMALL <= nbytes or (outermost == 0 and size <= CACHED)
 
 
 def _masks(group: Group, node: int) -> list[int]:

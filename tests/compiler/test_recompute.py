@@ -130,3 +130,21 @@ def test_a_sum_of_differences_is_summed_up_as_it_is():
 
     text = fgrad.jit(f).lower(X).as_text().split("\n\n")[0]
     assert text.count("reduce_sum") == 3
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (1, 1), (2,), (1, 7), (40, 1), (5, 3)])
+def test_chains_of_values_over_small_and_empty_loops(shape):
+    """Each value is read by several groups, and follows from the one before."""
+
+    def f(x, c):
+        y = x
+        for k in range(3):
+            y = y * c + fnp.sin(x).sum() * k
+            y = fnp.where(y > x.sum(), y - fnp.cos(y).sum(), y * 0.5)
+        return y * x, y
+
+    rng = np.random.default_rng(1)
+    x, c = rng.uniform(-1, 1, shape), rng.uniform(-1, 1, shape[-1:])
+    for g in (f, fgrad.grad(lambda x, c: sum(fnp.sum(y) for y in f(x, c)), (0, 1))):
+        for got, want in zip(fgrad.jit(g)(x, c), g(fnp.asarray(x), fnp.asarray(c))):
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)

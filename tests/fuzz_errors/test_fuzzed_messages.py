@@ -358,7 +358,7 @@ def test_numbers(error, text, f):
      "at: mode must be 'drop', 'fill', 'clip' or 'promise_in_bounds', got array([ True, False]). Choose one.",
      lambda: fnp.ones(3).at[0].set(1.0, mode=SEVERAL)),
     ("lax.gather X  np.array 0  axes 0  mode S", TypeError,
-     "gather: mode must be 'clip' or 'fill', got array([ True, False]). Choose one of them.",
+     "gather: mode must be 'clip', 'fill' or 'mark', got array([ True, False]). Choose one.",
      lambda: lax.gather(X, np.array([[0]]), axes=(0,), mode=SEVERAL)),
     ("random.gumbel KEY  mode SEVERAL", TypeError,
      "gumbel: mode must be 'low' or 'high', got array([ True, False]). Choose one of them.",

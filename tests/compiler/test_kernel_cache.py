@@ -68,6 +68,7 @@ def test_another_constant_compiles_nothing():
 def test_a_new_image_size_compiles_nothing():
     f = fgrad.jit(step)
     run(f, 3)
+    run(f, 100)
     before = compiled()
     run(f, 16, size=10)
     assert compiled() == before

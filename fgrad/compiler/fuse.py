@@ -108,7 +108,7 @@ class _Fuser:
             return v
         if isinstance(v, Member):
             group = v.group
-            buffer = next((b for node, b in group.results if node == v.node), None) or group.store(v.node)
+            buffer = group.stored(v.node)
             group.first_read = min(group.first_read, reader)
             return View(buffer, buffer.layout)
         key = (v.value.dtype, v.value.tobytes())

@@ -40,7 +40,7 @@ def _chain(body: Schedule, read: Buffer, write: Buffer) -> _Chain | None:
     buffers, changes = [write], []
     while buffers[-1] is not read:
         target = buffers[-1]
-        at = next((i for i, x in enumerate(body.launches) if target in _written(x)), None)
+        at = next((i for i, x in enumerate(body.launches) if target in x.writes), None)
         step = None if at is None else _step(body, at, target)
         if at is None or step is None:
             return None
@@ -52,12 +52,6 @@ def _chain(body: Schedule, read: Buffer, write: Buffer) -> _Chain | None:
         buffers.append(source)
         changes += change
     return _Chain(buffers, changes)
-
-
-def _written(launch: object) -> list[Buffer]:
-    if isinstance(launch, Copies):
-        return [launch.out]
-    return launch.outs if isinstance(launch, KernelCall | Branch) else []
 
 
 def _step(body: Schedule, at: int, target: Buffer) -> tuple[Buffer, list[Callable[[], None]]] | None:

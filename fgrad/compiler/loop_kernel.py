@@ -96,6 +96,10 @@ class Sum(NamedTuple):
     start: View
     out: Buffer
 
+    @property
+    def reads(self) -> list[Buffer]:
+        return [self.start.buffer, *self.dot.reads]
+
 
 def _with_sums(schedule: Schedule) -> list[Launch | Sum]:
     """The launches, with a product that is only added to an input (as a gradient to its sum so far) as a `Sum`."""
@@ -136,7 +140,7 @@ def _updates(launches: Sequence[Launch | Sum], c: Carry) -> bool:
     old = writer.loads if isinstance(writer, Group) else []
     shifted = [v.buffer for v in old if v.layout != c.write.layout]
     shifted += [v.buffer for v in writer.dot.ins] if isinstance(writer, Sum) else []
-    late = [b for x in launches[at + 1 :] for b in _reads(x)]
+    late = [b for x in launches[at + 1 :] for b in x.reads]
     return not any(b in late or b in shifted for b in c.reads)
 
 
@@ -145,10 +149,6 @@ def _stored(launch: Launch | Sum) -> list[Buffer]:
     if isinstance(launch, Sum):
         return [launch.out]
     return [b for _, b in launch.results] if isinstance(launch, Group) else []
-
-
-def _reads(launch: Launch | Sum) -> list[Buffer]:
-    return [launch.start.buffer, *launch.dot.reads] if isinstance(launch, Sum) else launch.reads
 
 
 class _Writer:

@@ -83,7 +83,7 @@ class _Traffic:
                 if not behind:
                     continue
                 group.results.remove((node, buffer))
-                stored = [(mask, _stored(group, mask)) for mask in masks]
+                stored = [(mask, group.stored(mask)) for mask in masks]
                 for reader in behind:
                     self.take(reader, group, node, buffer, {mask: View(b, b.layout) for mask, b in stored})
             if group.results != before:
@@ -242,10 +242,6 @@ def _constant(group: Group, number: int) -> int:
 
 def _map(group: Group, primitive: Primitive, dtype: np.dtype, *operands: int) -> int:
     return group.add(("map", primitive.cpu.rule, (), operands), dtype)  # type: ignore[union-attr]
-
-
-def _stored(group: Group, node: int) -> Buffer:
-    return next((b for n, b in group.results if n == node), None) or group.store(node)
 
 
 def _reads_whole(group: Group, buffer: Buffer) -> bool:

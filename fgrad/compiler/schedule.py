@@ -152,6 +152,10 @@ class Group(_Loops):
         self.results.append((node, buffer))
         return buffer
 
+    def stored(self, node: int) -> Buffer:
+        """The buffer that the node's values are written to, made now if there is none."""
+        return next((b for n, b in self.results if n == node), None) or self.store(node)
+
     def cone(self, nodes: Iterable[int], known: Container[int] = ()) -> list[int]:
         """These nodes and all that they are computed from, operands first, without those behind ``known`` ones."""
         found: set[int] = set()
@@ -191,6 +195,7 @@ class Group(_Loops):
 
     @property
     def has_room(self) -> bool:
+        """Whether another operand or result may join; counts what moves only where it matters."""
         return len(self.loads) + len(self.results) < MAX_STREAMS or self.streams < MAX_STREAMS
 
 

@@ -17,7 +17,6 @@ from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Literal, Source, Var
 from fgrad.core.trace import Trace, Tracer, computed_from, encloses, escaped, tracing
 from fgrad.transforms.dce import dce
 
-_own_files: set[str] = set()  # of the package, as far as they were seen
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -36,10 +35,8 @@ def user_place(within: int = 2) -> Place | None:
     frame: FrameType | None = sys._getframe(within)
     while frame is not None:
         code = frame.f_code
-        if (file := code.co_filename) not in _own_files:
-            if not file.startswith(_PACKAGE):
-                return code, frame.f_lasti
-            _own_files.add(file)
+        if not code.co_filename.startswith(_PACKAGE):
+            return code, frame.f_lasti
         frame = frame.f_back
     return None
 

@@ -46,7 +46,7 @@ class Folded(NamedTuple):
 
     combine: str
     value: int
-    index: int | None  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a fold
+    place: int | None
     held: str
     value_out: Operand | None
     index_out: Operand | None
@@ -90,7 +90,7 @@ class Folding:
         self.vector = Scalar(s.code, s.native_half, LANES)
         self.held = dtype_of(folded.held)
         self.two_levels = long and folded.combine == "add" and is_float(self.held)
-        indexed = folded.index is not None
+        indexed = folded.place is not None
         self.first = _Accumulators(s.code, self.held, indexed, count)
         self.second = _Accumulators(s.code, self.held, indexed, count) if self.two_levels else self.first
         self.start = identity(folded.combine, self.held), literal(INDEX, np.iinfo(INDEX).max)

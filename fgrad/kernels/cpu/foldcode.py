@@ -226,7 +226,7 @@ class _Writer:
         for out, start, node in zip(self.extras, starts, spec.stored):
             s.store(s.cast(values[node], out.dtype), out.along(start, column), group)
         return [
-            (s.cast(values[f.folded.value], f.held), None if f.folded.index is None else values[f.folded.index])
+            (s.cast(values[f.folded.value], f.held), None if f.folded.place is None else values[f.folded.place])
             for f in self.folds
         ]
 

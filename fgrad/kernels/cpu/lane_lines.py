@@ -40,10 +40,9 @@ import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
-from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, LINE, epilogue_words
-from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneWriter
+from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneSpec, LaneWriter
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import dtype_name
@@ -123,20 +122,13 @@ def _planes(outer: Sequence[Dim]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class LaneLines(Spec):
-    """A step of lanes is ``vectors`` of ``lanes``; ``epilogue``: a function works on each finished line of a block."""
+class LaneLines(LaneSpec):
+    """``epilogue``: a function works on each finished line of a block."""
 
-    dtype: str
-    lanes: int
-    vectors: int
     lines: Along
     pixels: Along
     epilogue: bool
     around: bool
-
-    @property
-    def width(self) -> int:
-        return self.lanes * self.vectors
 
     @property
     def label(self) -> str:

@@ -35,10 +35,9 @@ import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
-from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, MIN_TASKS, NOWHERE, PART_BYTES, no_epilogue, sum_parts
-from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneWriter
+from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneSpec, LaneWriter
 from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value
@@ -167,14 +166,11 @@ def _inside(last: Dim, first: int, count: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class LaneWindow(Spec):
-    """A step of lanes is ``vectors`` of ``lanes``; ``lines`` of y and ``pixels`` of each are taken at a time; tiles are
-    ``tiles`` of t by ``taps`` of j; ``unit``: lanes are adjacent in the result.
+class LaneWindow(LaneSpec):
+    """``lines`` of y and ``pixels`` of each are taken at a time; tiles are ``tiles`` of t by ``taps`` of j; ``unit``:
+    lanes are adjacent in the result.
     """
 
-    dtype: str
-    lanes: int
-    vectors: int
     lines: Along
     pixels: int
     tiles: tuple[int, ...]
@@ -182,10 +178,6 @@ class LaneWindow(Spec):
     step: int
     tap_step: int
     unit: bool
-
-    @property
-    def width(self) -> int:
-        return self.lanes * self.vectors
 
     @property
     def label(self) -> str:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.conv_geometry import Dim
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
@@ -56,15 +56,17 @@ class Along:
         return dict(sorted(found.items()))
 
 
-class _Lanes(Protocol):
+@dataclass(frozen=True)
+class LaneSpec(Spec):
+    """A step of lanes is ``vectors`` of ``lanes``."""
+
+    dtype: str
+    lanes: int
+    vectors: int
+
     @property
-    def dtype(self) -> str: ...
-    @property
-    def lanes(self) -> int: ...
-    @property
-    def vectors(self) -> int: ...
-    @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        return self.lanes * self.vectors
 
 
 class LaneWriter:
@@ -72,7 +74,7 @@ class LaneWriter:
 
     last: str  # the first lane of the last step
 
-    def __init__(self, spec: _Lanes, s: Scalar) -> None:
+    def __init__(self, spec: LaneSpec, s: Scalar) -> None:
         self.s, self.code = s, s.code
         self.lanes, self.n_vectors, self.width = spec.lanes, spec.vectors, spec.width
         self.wide = Scalar(s.code, s.native_half, spec.lanes)

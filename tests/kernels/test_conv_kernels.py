@@ -9,7 +9,8 @@ import pytest
 from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width
 
 from fgrad import config
-from fgrad.kernels.cpu import conv_chunks, gemm_chunks, gemm_tiles
+from fgrad.kernels.builder import PlanBuilder
+from fgrad.kernels.cpu import conv_chunks, gemm_chunks, gemm_plan, gemm_tiles
 from fgrad.kernels.cpu.conv import plan_conv
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.layout import Layout
@@ -241,6 +242,33 @@ def check_weight_gradient(rng, dtype, images, sizes, outs, c, k, groups=1, **giv
     params = dict.fromkeys(("window_strides", "lhs_dilation", "rhs_dilation"), (1,) * d) | {"padding": ((0, 0),) * d}
     params |= {"dimension_numbers": (swapped, swapped, (d, d + 1, *range(d))), "batch_group_count": groups}
     return check(*operands, params | given)
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_weight_gradients_of_few_channels_line_by_line(monkeypatch, dtype, bits):
+    """More window positions than fit a chunk of B: all rows of a task pass over a few lines before the next ones."""
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    monkeypatch.setattr(gemm_plan, "CHUNK_BYTES", 1 << 12)
+    monkeypatch.setattr(gemm_plan, "NEAR_BYTES", 1 << 11)
+    monkeypatch.setattr(conv_chunks, "SLOWER", 0)  # the window nest for all
+    taps = []  # of a record at most, and of a chunk
+    step = PlanBuilder.step
+
+    def noting(builder, kernel, args, *rest):
+        if isinstance(kernel, gemm_tiles.TiledKernel):
+            taps.append(args[30:32])
+        step(builder, kernel, args, *rest)
+
+    monkeypatch.setattr(PlanBuilder, "step", noting)
+    for c, k, stride, pad in ((3, 40, 2, 1), (2, 19, 1, 0), (4, 33, 1, 2)):
+        out = int(rng.integers(12, 20))
+        size = (out - 1) * stride + 3 - 2 * pad
+        notes = check_weight_gradient(
+            rng, np.dtype(dtype), 3, (size, size), (out, out), c, k, rhs_dilation=(stride, stride),
+            padding=((pad, pad),) * 2,
+        )  # fmt: skip
+        assert "conv over the window" in notes
+    assert any(chunk < most for most, chunk in taps)
 
 
 @pytest.mark.parametrize("dtype, bits", PRODUCTS)

@@ -51,6 +51,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     blocks_of,
     even_run,
     fill_zeros,
+    folds_of,
     pack,
     plan_in_compute_dtype,
     plan_product,
@@ -208,6 +209,9 @@ def _fills_with_pixels(geo: Geometry, itemsize: int) -> bool:
     lanes = machine.lanes(itemsize)
     if not machine.masks or len(geo.batches) > 1 or not last.in_step() or geo.features * geo.window < PIXEL_WORK:
         return False
+    fold = folds_of(geo.rows * geo.pixels, geo.features)[-1]
+    if geo.lhs_feature == 1 and geo.features >= FEW and fold > 1 and 2 * geo.columns * fold >= lanes:
+        return False  # features, some at a time, fill vectors as well, and all of a pixel lie in one line
     pixels, period = last.out, last.period()
     if len(geo.dims) > 1 and geo.dims[-2].in_step():
         pixels *= -(-geo.dims[-2].out // geo.dims[-2].period())
@@ -226,8 +230,8 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
     features, images, columns = np.arange(geo.features), np.arange(geo.rows), np.arange(geo.columns)
     every = sums([features * geo.rhs_feature, *(np.arange(d.window) * d.rhs_stride for d in outer)])
     weights = Operand(b, 0, every, *even_run(last.window, last.rhs_stride), geo.rhs_column, last.window)
-    width = geo.columns + gemm_tiles.MOST_ROWS  # so that the rows of every tile exist
-    b = pack(builder, dtype.itemsize, weights, geo.columns, width)
+    width = geo.columns  # rows of a tile beyond the last read the next tap's, and are not stored
+    b = pack(builder, dtype.itemsize, weights, width, width, beyond=gemm_tiles.MOST_ROWS)
     step = last.tap_step()
     for places, to, source, first, numbers, run in columns_of(dims, geo.features, plane):
         to = sums([images * geo.out_row, to])

@@ -164,8 +164,11 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     # of B; the other half: A, which rows may share
     g_chunk = max(1, min(g_split, CHUNK_BYTES // 2 // chunk_bytes)) if s_chunk == s_most else 1
     blocks = -(-tiles // block)
-    # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.
-    if abs(p.a_run) * size >= LINE and block > 1 and p.a_rows == "apart":
+    # Where a run walks over lines of A, tiles of neighbouring rows share those: few enough taps to keep them in L1.  So
+    # few, too, where B is more than a chunk: else it comes from memory for each tile of the block.
+    by_line = abs(p.a_run) * size >= LINE and p.a_rows == "apart"
+    far = chunk_bytes > CHUNK_BYTES // 2 and p.a_rows != "lanes" and not p.turned
+    if block > 1 and (by_line or far):
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
         step = width if len(p.batches) == 1 else max(width, abs(run))
         s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max([1, *[r.c_count for r in p.records]]))))
@@ -236,14 +239,17 @@ class _BWords(NamedTuple):
     neighbour: int
 
 
-def _folds(p: Product, rows: int) -> tuple[int, ...]:
-    """How many neighbours of the run a tile may take at once: all runs are cut without a rest, A's lie adjacent, and
-    so many rows share B that it is packed.
+def folds_of(rows: int, *runs: int) -> tuple[int, ...]:
+    """How many neighbours of runs of such lengths, adjacent in A, a tile may take at once: all runs are cut without a
+    rest, and so many rows share B that it is packed.
     """
-    if p.a_run != 1 or p.a_rows != "apart" or rows <= PACKED_ROWS or p.places is not None:
+    return tuple([fold for fold in (1, 2, 4) if not any([run % fold for run in runs])]) if rows > PACKED_ROWS else (1,)
+
+
+def _folds(p: Product, rows: int) -> tuple[int, ...]:
+    if p.a_run != 1 or p.a_rows != "apart" or p.places is not None:
         return (1,)
-    runs = [len(p.b.run), *[run for r in p.records for run in (r.c_first, r.c_count, r.c_last)]]
-    return tuple([fold for fold in (1, 2, 4) if not any([run % fold for run in runs])])
+    return folds_of(rows, len(p.b.run), *[run for r in p.records for run in (r.c_first, r.c_count, r.c_last)])
 
 
 def _in_place(p: Product, width: int, rows: int) -> bool:
@@ -280,13 +286,14 @@ def pack(
     g_count: int = 1,
     starts: np.ndarray = ZERO,
     fold: int = 1,
+    beyond: int = 0,
 ) -> Ptr:
     """A copy [start][panel][g][s][c / fold][width][fold] of B, whose elements have ``size`` bytes; zeros fill up the
-    last panel.
+    last panel.  ``beyond``: elements that may be read behind it.
     """
     s_count, c_count = len(b.taps), len(b.run)
     panels = -(-columns // width)
-    to = builder.temp(len(starts) * panels * g_count * s_count * c_count * width * size)
+    to = builder.temp((len(starts) * panels * g_count * s_count * c_count * width + beyond) * size)
     args = (
         to, b.base, builder.table(starts * size), builder.table(np.add.outer(b.taps, b.run) * size),
         panels, g_count, b.g_stride * size, s_count, c_count, b.last_run, width, columns, b.column * size, fold,

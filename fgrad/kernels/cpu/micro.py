@@ -34,6 +34,7 @@ from fgrad.kernels.cpu.tile_spec import TileSpec
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 BYTES = I8.as_pointer()
+LINE = 64  # bytes of memory that are fetched at once
 ELEMENTS = {"float32": ir.FloatType(), "float64": ir.DoubleType(), "int32": I32, "int64": I64}
 
 
@@ -99,10 +100,10 @@ class _Emitter:
         function = self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), signature)
         self.builder.call(function, [value, pointer, I32(self.itemsize), mask])
 
-    def prefetch(self, pointer) -> None:
+    def prefetch(self, pointer, *, write: bool = False) -> None:
         """Brings the line of memory there into the caches; any address will do."""
         function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [BYTES, I32, I32, I32])
-        self.builder.call(function, [pointer, I32(0), I32(3), I32(1)])
+        self.builder.call(function, [pointer, I32(int(write)), I32(3), I32(1)])
 
     def transposed(self, rows):
         """Of 2 or 4 vectors seen as matrices of 128-bit blocks: in every block, element i of vector j goes to element
@@ -220,6 +221,11 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     for row in acc:
         for slot in row:
             builder.store(e.zeros, slot)
+
+    if not spec.turned:  # the results' lines come while the sums are made
+        for out in outs:
+            for line in range(0, spec.nv * spec.vl * e.itemsize // spec.fold, LINE):
+                e.prefetch(builder.inttoptr(builder.add(out, I64(line)), BYTES), write=True)
 
     ahead = irbuild.slot(builder, I64)
     builder.store(w["ahead"], ahead)

@@ -184,6 +184,17 @@ def test_info_counts_what_the_limits_bound():
     assert (info.max_entries, info.max_bytes) == config.cache_limits()
 
 
+def test_tables_of_images_are_counted_and_cleared():
+    fgrad.clear_caches()
+    conv = fgrad.jit(lambda x, w: fgrad.lax.conv(x, w, (1, 1), "SAME"))
+    conv(fnp.ones((2, 3, 8, 8)), fnp.ones((4, 3, 3, 3)))
+    tables = fgrad.cache_info().by_name["tables of small images"]
+    conv(fnp.ones((3, 3, 8, 8)), fnp.ones((4, 3, 3, 3)))
+    assert fgrad.cache_info().by_name["tables of small images"] == tables > 0
+    fgrad.clear_caches()
+    assert fgrad.cache_info().by_name["tables of small images"] == 0
+
+
 def test_a_function_takes_its_traces_with_it():
     f, _ = counting()
     f(fnp.ones(3))

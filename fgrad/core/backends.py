@@ -14,12 +14,14 @@ import numpy as np
 from fgrad.core import caches
 from fgrad.core.aval import ShapedArray, check_size
 from fgrad.errors import MissingBackendError
+from fgrad.kernels import kept
 from fgrad.kernels.cpu import results, workspaces
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.quiet import quietly
 
 caches.add_cache("memory of large results", results.pool.count, results.pool.clear)
 caches.add_cache("memory of temporaries", workspaces.count, workspaces.clear)
+caches.add_cache("tables of small images", kept.count, kept.clear)
 caches.add_shared(workspaces.idle_bytes)
 
 MOST_REMEMBERED = 4096  # forms of calls that a primitive remembers having accepted

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fgrad.kernels.builder import ZERO
-from fgrad.kernels.cpu.conv_geometry import Dim, kept
+from fgrad.kernels.cpu.conv_geometry import Dim
+from fgrad.kernels.kept import kept
 from fgrad.kernels.layout import contiguous_strides
 
 #: Window dimensions, window strides, padding, base dilation, window dilation: an entry of each for every axis.

@@ -11,32 +11,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from fgrad.kernels.kept import kept
 from fgrad.kernels.layout import Layout
 
 #: Pixels and taps every pair of which meets.
 Met = tuple[np.ndarray, np.ndarray]
-
-Made = TypeVar("Made", bound=Callable)
-
-
-def kept(small: Callable[..., bool]) -> Callable[[Made], Made]:
-    """Has a function keep what it makes for ``small`` arguments, which are of an image: all batch sizes ask for it."""
-
-    def keeping(function: Made) -> Made:
-        keep = functools.lru_cache(maxsize=128)(function)
-
-        @functools.wraps(function)
-        def either(*args, **options):
-            return (keep if small(*args, **options) else function)(*args, **options)
-
-        return either  # type: ignore[return-value]
-
-    return keeping
 
 
 def _is_short(d: Dim, **_: bool) -> bool:

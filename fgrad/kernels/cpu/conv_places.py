@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fgrad.kernels.builder import ZERO, sums
-from fgrad.kernels.cpu.conv_geometry import Dim, Met, few_pixels, kept
+from fgrad.kernels.cpu.conv_geometry import Dim, Met, few_pixels
 from fgrad.kernels.cpu.gemm_plan import NOWHERE, Record
+from fgrad.kernels.kept import kept
 
 
 def phases_of(dims: Sequence[Dim], cut: bool) -> Iterator[tuple[Met, ...]]:

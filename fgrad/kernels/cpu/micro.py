@@ -99,10 +99,10 @@ class _Emitter:
         function = self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), signature)
         self.builder.call(function, [value, pointer, I32(self.itemsize), mask])
 
-    def prefetch(self, pointer) -> None:
-        """Brings the line of memory there into the caches; any address will do."""
+    def prefetch(self, pointer, write: bool = False) -> None:
+        """Brings the line of memory there into the caches, to ``write`` it or to read; any address will do."""
         function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [BYTES, I32, I32, I32])
-        self.builder.call(function, [pointer, I32(0), I32(3), I32(1)])
+        self.builder.call(function, [pointer, I32(int(write)), I32(3), I32(1)])
 
     def transposed(self, rows):
         """Of 2 or 4 vectors seen as matrices of 128-bit blocks: in every block, element i of vector j goes to element
@@ -216,6 +216,10 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     masks = _masks(e, w["lanes"], spec.nv, spec.edge and spec.fold == 1)  # where B is folded, its last panel is full
     info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
     starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
+    if not spec.turned:  # the cache lines that it writes come while it multiplies
+        for out in outs:
+            for line in range(0, spec.nv * spec.vl * e.itemsize // spec.fold, 64):
+                e.prefetch(builder.inttoptr(builder.add(out, I64(line)), BYTES), write=True)
     acc = [[irbuild.slot(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
     for row in acc:
         for slot in row:

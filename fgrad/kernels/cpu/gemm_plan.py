@@ -142,6 +142,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     else:
         b, b_words = _pack(builder, p, tile, panels)
 
+    if p.a_rows == "apart":
+        tile = tile._replace(dense=p.a_run == 1 and b_words.run == tile.nv * tile.vl * size)
+
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
     work = all_rows * width * steps  # multiply-adds for one g, panel and batch
     s_most = max([1, *[len(r.taps) for r in p.records]])

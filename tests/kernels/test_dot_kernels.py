@@ -7,8 +7,10 @@ import pytest
 from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width
 
 from fgrad import config
+from fgrad.kernels.cpu import gemm_plan
 from fgrad.kernels.cpu.dot import plan_dot_general
 from fgrad.kernels.cpu.driver import from_plan
+from fgrad.kernels.cpu.tile_spec import TileSpec
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.reference.contraction import dot_general
 
@@ -83,6 +85,35 @@ def test_shapes(m, k, n):
             layout = Layout.contiguous(x.dtype, buffer.shape)
             layouts.append((buffer, layout.transpose((1, 0)) if flip else layout, x))
         check(*layouts, PLAIN)
+
+
+@pytest.mark.parametrize("dtype, bits", PRODUCTS)
+def test_panels_pass_over_a_tasks_rows_in_turn(monkeypatch, dtype, bits):
+    """All panels in a task, and groups of them of which the last is smaller; the last panel is not full."""
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    a, b = rng.integers(-4, 5, (800, 3)).astype(dtype), rng.integers(-4, 5, (3, 901)).astype(dtype)
+    layouts = [Layout.contiguous(a.dtype, x.shape) for x in (a, b)]
+    out = Layout.contiguous(a.dtype, (800, 901))
+    for most in (gemm_plan.CHUNK_BYTES, 2048):
+        monkeypatch.setattr(gemm_plan, "CHUNK_BYTES", most)
+        step = plan_dot_general(layouts, [out], dimension_numbers=PLAIN).steps[-1]
+        groups, each = step.args[9], step.args[34]
+        assert isinstance(each, int) and each > 1 and (most > 2048 or groups > 1)
+        check((a, layouts[0], a), (b, layouts[1], b), PLAIN)
+
+
+@pytest.mark.parametrize("flip, run_of_one", [(False, False), (True, False), (False, True)])
+def test_strides_of_a_dense_run_are_constants(flip, run_of_one):
+    """Where A's run is adjacent and B is packed; not where a step of A is a line, nor for a run of one."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-4, 5, (1500, 1 if run_of_one else 24)), rng.integers(-4, 5, (1 if run_of_one else 24, 70))
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    buffer = np.ascontiguousarray(a.T if flip else a)
+    layout = Layout.contiguous(a.dtype, buffer.shape)
+    layouts = [layout.transpose((1, 0)) if flip else layout, Layout.contiguous(b.dtype, b.shape)]
+    step = plan_dot_general(layouts, [Layout.contiguous(a.dtype, (1500, 70))], dimension_numbers=PLAIN).steps[-1]
+    assert {spec.dense for spec in step.args if isinstance(spec, TileSpec)} == {not flip and not run_of_one}
+    check((buffer, layouts[0], a), (b, layouts[1], b), PLAIN)
 
 
 def test_broadcast_operand():

@@ -3,12 +3,13 @@
 ``gemm_{dtype}`` works on a list of *records*.  A record is a set of output rows that share their reduction; its rows
 are cut into tiles of MR, and all tiles of all records are numbered through.  A task is
 
-    (batch, split of g, panel of NV*VL columns, block of row tiles),   block fastest
+    (batch, split of g, group of panels of NV*VL columns, block of row tiles),   block fastest
 
-so that the tasks a worker takes in a row share a panel of B.  It runs its part of g in chunks small enough that B stays
-in the cache while the block's row tiles pass over it.  The tile is a function of its own (`micro`), called by address.
-In a product lane by lane (depthwise convolution) A's panels lie side by side, as B's and the result's do; there the
-panel is the fastest part of a task, or a task has all panels, so that those of a pixel are read and written together.
+so that the tasks a worker takes in a row share panels of B.  It runs its part of g in chunks small enough that B stays
+in the cache while the block's row tiles pass over it, panel after panel.  The tile is a function of its own (`micro`),
+called by address.  In a product lane by lane (depthwise convolution) A's panels lie side by side, as B's and the
+result's do; there the panel is the fastest part of a task, or a task has all panels, so that those of a pixel are read
+and written together.
 The words of ``args`` and of a record are in `gemm_words`.
 """
 
@@ -64,7 +65,7 @@ def _product(proto, itemsize: int):
     def kernel(args, begin, end, worker):
         a, b, out, zero = ld_i64(args, 0), ld_i64(args, 1), ld_i64(args, 2), ld_i64(args, 3)
         records, row_table, taps, b_taps = ld_i64(args, 4), ld_i64(args, 5), ld_i64(args, 6), ld_i64(args, 7)
-        batches, panels, blocks, splits = ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10), ld_i64(args, 11)
+        batches, groups, blocks, splits = ld_i64(args, 8), ld_i64(args, 9), ld_i64(args, 10), ld_i64(args, 11)
         block, tiles, g_total, g_split = ld_i64(args, 12), ld_i64(args, 13), ld_i64(args, 14), ld_i64(args, 15)
         g_chunk, a_gs, b_gs, a_cs = ld_i64(args, 16), ld_i64(args, 17), ld_i64(args, 18), ld_i64(args, 19)
         b_cs, b_panel, columns, out_cs = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
@@ -81,24 +82,25 @@ def _product(proto, itemsize: int):
         st(words, A_CS, a_cs)
         st(words, B_CS, b_cs)
         for task in range(begin, end):
-            fastest = panels if by_lane else blocks
+            fastest = groups if by_lane else blocks
             t = task // fastest
             within = task - t * fastest
-            slower = blocks if by_lane else panels
+            slower = blocks if by_lane else groups
             outer = t // slower
-            panel, first_tile = (within, t - outer * slower) if by_lane else (t - outer * slower, within)
+            group, first_tile = (within, t - outer * slower) if by_lane else (t - outer * slower, within)
             first_tile *= block
             batch = outer // splits
             split = outer - batch * splits
-            first_panel = panel * panels_each
+            first_panel = group * panels_each
+            panels = min(panels_each, (columns + width - 1) // width - first_panel)
             g_end = min(g_total, (split + 1) * g_split)
             for g in range(split * g_split, g_end, g_chunk):
                 st(words, G_COUNT, min(g_chunk, g_end - g))
                 st(words, G_FULL, g_total - 1 - g)
                 # All panels of a task pass over a chunk of the taps before the next chunk.
-                for chunk in range((s_most + s_chunk - 1) // s_chunk * panels_each):
-                    s = chunk // panels_each * s_chunk
-                    panel = first_panel + chunk % panels_each
+                for chunk in range((s_most + s_chunk - 1) // s_chunk * panels):
+                    s = chunk // panels * s_chunk
+                    panel = first_panel + chunk % panels
                     accumulate = 1 if g > split * g_split or s > 0 else 0
                     a_batch = a + ld_i64(batches, 3 * batch) + panel * width * itemsize * by_lane
                     b_batch = b + ld_i64(batches, 3 * batch + 1) + panel * b_panel

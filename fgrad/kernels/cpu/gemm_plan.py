@@ -20,6 +20,7 @@ import numpy as np
 from fgrad.kernels.builder import ZERO, PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
+from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.cpu.tile_spec import ARows
 from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Word
@@ -34,6 +35,7 @@ NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice 
 LINE = 64  # bytes
 LEAST_RUN = 64  # bytes of adjacent results that repay an epilogue (LeNet's first layer, 24: slower by a fifth)
 LANE_CHUNK = 32  # taps that each panel of a product by lane passes over before the next ones
+LEAST_BLOCK = 4  # row tiles that share a panel of B, in a task of several panels
 LINES_BYTES = 1 << 17  # of the result in a task of a product by lane
 PACK_RUN = 64  # of a run, in a task that packs B; a multiple of every fold
 SUM_SHARE = 4096  # elements of a task that sums parts
@@ -140,6 +142,9 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     else:
         b, b_words = _pack(builder, p, tile, panels)
 
+    if p.a_rows == "apart":
+        tile = tile._replace(dense=p.a_run == 1 and b_words.run == tile.nv * tile.vl * size)
+
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
     work = all_rows * width * steps  # multiply-adds for one g, panel and batch
     s_most = max([1, *[len(r.taps) for r in p.records]])
@@ -151,12 +156,20 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         splits = max(1, min(wanted, p.g_count, PART_BYTES // (p.out_size * size)))
     g_split = -(-p.g_count // splits)
     splits = -(-p.g_count // g_split)
+    tile_work, chunk_bytes = tile.mr * width * steps * g_split, steps * width * size
+    # Panels of a task pass over its rows of A in turn, which only the first finds outside of the cache: as many as stay
+    # in the cache too from task to task, and leave tasks enough.
+    in_turn = p.a_rows == "apart" and p.g_count == 1
+    if in_turn:
+        enough = tiles * panels * len(p.batches) // (4 * MIN_TASKS * LEAST_BLOCK)
+        panels_each = max(1, min(CHUNK_BYTES // chunk_bytes, enough))
+    panels_each, groups = even_cut(panels, panels_each, 1)
     # Row tiles of a task: enough to be worth a task; where the reduction is chunked, all of them share a chunk of B.
-    tile_work = tile.mr * width * steps * g_split
-    block = min(tiles, max(1, TASK_WORK // tile_work, -(-tiles * panels * splits * len(p.batches) // 4096)))
+    least, each = (LEAST_BLOCK, panels_each) if in_turn and panels_each > 1 else (1, 1)
+    block = max(least, TASK_WORK // (tile_work * each), -(-tiles * groups * splits * len(p.batches) // 4096))
+    block = min(tiles, block)
     if p.a_rows == "lanes":  # the panels of a block follow each other: what they share of its lines stays in the cache
         block = max(1, min(block, LINES_BYTES // (tile.mr * p.columns * size)))
-    chunk_bytes = steps * width * size
     if splits > 1:
         block = -(-tiles // -(-wanted // splits))
     if g_split > 1:
@@ -178,10 +191,10 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     if splits > 1:
         out, part = builder.temp(splits * p.out_size * size), p.out_size * size
     tables = _tables(builder, p, tile, b_words)
-    extent = len(p.batches) * splits * blocks * (panels // panels_each)
+    extent = len(p.batches) * splits * blocks * groups
     args: tuple[Word, ...] = (
         p.a, b, out, tables[2] if every_tap else _zero_row(builder, p, width * size), *tables,
-        panels // panels_each, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
+        groups, blocks, splits, block, tiles, p.g_count, g_split, g_chunk,
         p.a_g_stride * size, b_words.g_stride, tile.fold * p.a_run * size, b_words.run,
         b_words.panel, p.columns, p.out_column * size, part, tile.mr, width, p.a_rows == "lanes",
         *tile.specs(p.dtype, p.columns), s_most, s_chunk,

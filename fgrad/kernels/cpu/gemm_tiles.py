@@ -41,6 +41,7 @@ class Tile(NamedTuple):
     turned: bool = False
     fold: int = 1
     ahead: bool = False
+    dense: bool = False
 
     @property
     def columns(self) -> int:
@@ -49,8 +50,9 @@ class Tile(NamedTuple):
     @functools.lru_cache(maxsize=256)  # noqa: B019 - of few tiles, each of which most products ask for
     def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
         return TileSpec(
-            dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.ahead
-        )
+            dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.ahead,
+            self.dense,
+        )  # fmt: skip
 
     def specs(self, dtype: np.dtype, columns: int) -> tuple[TileSpec | int, TileSpec | int]:
         """Of full panels, and of a last one that is not; 0 where there is none."""

@@ -4,7 +4,7 @@ All offsets and strides are bytes.  Of a product step:
 
      0 A   1 B   2 out   3 zeros            addresses
      4 records   5 row table   6 tap table   7 B tap table   8 batch table      addresses of int64 tables
-     9 panels / word 34  10 blocks  11 splits         a task is (batch, split, panel, block), block fastest
+     9 groups of panels  10 blocks  11 splits         a task is (batch, split, group, block), block fastest
     12 row tiles in a block  13 row tiles in all
     14 g in all  15 g in a split  16 g in a chunk
     17 A's stride of g  18 B's stride of g  19 A's stride of c  20 B's stride of c
@@ -14,7 +14,7 @@ All offsets and strides are bytes.  Of a product step:
     30 most taps of a record (at least 1)  31 taps in a chunk
     32 address of a table with the out offset of each column, -1 where it has none; or 0 (then 23 says it)
     33 whether the tile stores columns as rows, where that table says (0 or 1)
-    34 panels of a task
+    34 panels of a group, the last of which may have fewer
     35 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
 
 The batch table has (A, B, out) offsets for each batch; the row table pairs (A offset, out offset).  Of a record:

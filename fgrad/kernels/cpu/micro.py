@@ -101,7 +101,7 @@ class _Emitter:
         self.builder.call(function, [value, pointer, I32(self.itemsize), mask])
 
     def prefetch(self, pointer, *, write: bool = False) -> None:
-        """Brings the line of memory there into the caches; any address will do."""
+        """Brings the line of memory there into the caches, to ``write`` it or to read; any address will do."""
         function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [BYTES, I32, I32, I32])
         self.builder.call(function, [pointer, I32(int(write)), I32(3), I32(1)])
 
@@ -239,6 +239,9 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     bases = [builder.inttoptr(start, BYTES) for start in starts]
     if spec.a_rows == "adjacent":
         bases = [builder.gep(bases[0], [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
+    a_cs, b_cs = w["a_cs"], w["b_cs"]
+    if spec.dense:  # two steps at once need no more addresses than one
+        a_cs, b_cs = (I64(n * e.itemsize) for n in (spec.fold, spec.nv * spec.vl))
     with irbuild.counted(builder, w["g_count"]) as g:
         a_g = builder.mul(g, w["a_gs"])
         b_g = builder.add(w["b"], builder.mul(g, w["b_gs"]))
@@ -248,7 +251,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
             b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle)), BYTES)
             if spec.a_rows in ("adjacent", "together"):
                 first = builder.add(a_g, word(table, builder.add(line, indices[0])))
-                _reduce_run(e, spec, bases, first, b_start, count, w["a_cs"], w["b_cs"], masks, acc, fetch)
+                _reduce_run(e, spec, bases, first, b_start, count, a_cs, b_cs, masks, acc, fetch)
             else:
                 pointers, none = [], I1(1)
                 for start, index in zip(starts, indices):
@@ -258,7 +261,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                     none = builder.and_(none, is_zero)
                     pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
                 run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-                _reduce_run(e, spec, pointers, I64(0), b_start, run, w["a_cs"], w["b_cs"], masks, acc, fetch)
+                _reduce_run(e, spec, pointers, I64(0), b_start, run, a_cs, b_cs, masks, acc, fetch)
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -417,4 +416,4 @@ def plan_in_compute_dtype(
 
 def _as_signed(layout: Layout) -> Layout:
     signed = SAME_BITS.get(dtype_name(layout.dtype))
-    return layout if signed is None else replace(layout, dtype=np.dtype(signed))
+    return layout if signed is None else layout._replace(dtype=np.dtype(signed))

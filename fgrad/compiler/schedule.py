@@ -184,7 +184,7 @@ class Group(_Loops):
     @property
     def outs(self) -> list[Buffer]:
         """All it writes, the reductions' results first."""
-        return [*(fold.out for fold in self.folds), *(b for _, b in self.results)]
+        return [fold.out for fold in self.folds] + [b for _, b in self.results]
 
     @property
     def streams(self) -> int:

@@ -151,9 +151,9 @@ class Emitted:
 
     def address(self) -> int:
         """Where the compiled kernel is; compiles it, or reads it from the disk cache, the first time."""
-        from fgrad.kernels.cpu import jit  # loads LLVM
+        from fgrad.kernels.cpu.jit import address  # loads LLVM
 
-        return jit.address(self)
+        return address(self)
 
 
 class Spec(Emitted):

@@ -14,7 +14,7 @@ class Arena:
 
     def place(self, nbytes: int, start: float, end: float) -> int:
         nbytes = -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT
-        taken = sorted((o, n) for o, n, s, e in self.blocks if s <= end and start <= e)
+        taken = sorted([(o, n) for o, n, s, e in self.blocks if s <= end and start <= e])
         offset = 0
         for o, n in taken:
             if o - offset >= nbytes:

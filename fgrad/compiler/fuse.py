@@ -9,7 +9,6 @@ branches are fused by themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -38,6 +37,7 @@ from fgrad.core import backends
 from fgrad.core.backends import Fold, ForLoop, Host, IndexMap, IndexValue, Kernel, ScalarMap, WhileLoop
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
 from fgrad.core.primitive import Primitive
+from fgrad.kernels.cpu.body import params_of
 from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.primitives.arithmetic import div_p, mul_p, rem_p
 from fgrad.primitives.bitwise import shift_left_p, shift_right_arithmetic_p, shift_right_logical_p
@@ -92,7 +92,7 @@ class _Fuser:
         if isinstance(a, Literal):
             return Const(np.asarray(a.val), ())
         value = self.env[a]
-        while isinstance(value, Member) and (moved := self.moved.get((value.group, value.node))) is not None:
+        while isinstance(value, Member) and (moved := self.moved.get(value)) is not None:
             value = moved
         return value
 
@@ -184,7 +184,7 @@ class _Fuser:
         # merging may have moved operands: read them again
         values = [self.broadcast(self.read(a), aval.shape) for a in eqn.invars]
         refs = tuple([self.operand(group, v, eqn.primitive) for v in values])
-        params = tuple(sorted(eqn.params.items()))
+        params = params_of(tuple(sorted(eqn.params.items())))
         node = group.add(("map", eqn.primitive.cpu.rule, params, refs), aval.dtype)
         group.names.append(eqn.primitive.name)
         group.sources.append(eqn.source)
@@ -195,12 +195,12 @@ class _Fuser:
         if isinstance(v, Const) or shape == () or (isinstance(v, Member) and v.group.shape == shape):
             return v
         view = self.view(v, len(self.launches))
-        return v if view.layout.shape == shape else replace(view, layout=view.layout.broadcast_in_dim(shape, ()))
+        return v if view.layout.shape == shape else view._replace(layout=view.layout.broadcast_in_dim(shape, ()))
 
     def index_value(self, eqn: Eqn) -> None:
         aval = eqn.outvars[0].aval
         group = self.new_group(aval.shape)
-        node = group.add(("iota", eqn.params["dimension"], aval.dtype.name), aval.dtype)
+        node = group.add(("iota", eqn.params["dimension"], dtype_name(aval.dtype)), aval.dtype)
         group.names.append(eqn.primitive.name)
         group.sources.append(eqn.source)
         self.env[eqn.outvars[0]] = Member(group, node)
@@ -274,7 +274,7 @@ class _Fuser:
         """Views of the operands, behind a fence where all of them are there."""
         views = [self.stored(a) for a in eqn.invars]
         fence = len(self.launches) - 0.5
-        self.env.update((v, replace(view, fence=fence)) for v, view in zip(eqn.outvars, views))
+        self.env.update((v, view._replace(fence=fence)) for v, view in zip(eqn.outvars, views))
 
     # --- loops and branches -----------------------------------------------------------------------------------------
     def operands(self, atoms: Sequence[Atom]) -> list[Const | View]:
@@ -422,7 +422,7 @@ def _slice(x: Const | View) -> Const | View:
     """What iteration 0 of a loop sees of an operand that it walks along axis 0 of, forwards."""
     if isinstance(x, Const):
         return Const(x.value, x.shape[1:])
-    layout = replace(x.layout, shape=x.layout.shape[1:], strides=x.layout.strides[1:])
+    layout = x.layout._replace(shape=x.layout.shape[1:], strides=x.layout.strides[1:])
     return View(x.buffer, layout)
 
 

@@ -13,14 +13,14 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from fgrad.compiler.schedule import MAX_STREAMS, Buffer, Group, Launch, View, distinct_bytes
 from fgrad.core.primitive import Primitive
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.cpu.body import NO_PARAMS
+from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.primitives import arithmetic, bitwise, compare
 from fgrad.primitives.convert import convert_p
 
@@ -237,11 +237,11 @@ def _masks(group: Group, node: int) -> list[int]:
 
 
 def _constant(group: Group, number: int) -> int:
-    return group.add(("const", number, _BYTE.name), _BYTE)
+    return group.add(("const", number, dtype_name(_BYTE)), _BYTE)
 
 
 def _map(group: Group, primitive: Primitive, dtype: np.dtype, *operands: int) -> int:
-    return group.add(("map", primitive.cpu.rule, (), operands), dtype)  # type: ignore[union-attr]
+    return group.add(("map", primitive.cpu.rule, NO_PARAMS, operands), dtype)  # type: ignore[union-attr]
 
 
 def _reads_whole(group: Group, buffer: Buffer) -> bool:
@@ -250,7 +250,8 @@ def _reads_whole(group: Group, buffer: Buffer) -> bool:
 
 def _emptied(group: Group) -> Group:
     """What the group was, which has no nodes from now on."""
-    old = replace(group)
+    g = group
+    old = Group(g.shape, g.position, g.loads, g.nodes, g.dtypes, g.index, g.results, g.folds)
     group.loads, group.nodes, group.dtypes, group.index = [], [], [], {}
     return old
 

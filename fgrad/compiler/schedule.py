@@ -54,14 +54,12 @@ class Buffer:
         return self.layout.size * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class Const:
+class Const(NamedTuple):
     value: np.ndarray  # 0-d
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """``fence``: nothing computed from it may stand before this position."""
 
     buffer: Buffer
@@ -69,8 +67,7 @@ class View:
     fence: float = -1
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     group: Group
     node: int
 
@@ -187,7 +184,7 @@ class Group(_Loops):
     @property
     def outs(self) -> list[Buffer]:
         """All it writes, the reductions' results first."""
-        return [*(fold.out for fold in self.folds), *(b for _, b in self.results)]
+        return [fold.out for fold in self.folds] + [b for _, b in self.results]
 
     @property
     def streams(self) -> int:
@@ -201,9 +198,7 @@ class Group(_Loops):
 
 def _key(node: tuple) -> tuple:
     """What makes two nodes one: numbers by their text, since 0.0 == -0.0 and nan != nan."""
-    if node[0] == "const":
-        return ("const", repr(node[1]), node[2])
-    return ("map", node[1], repr(node[2]), node[3]) if node[0] == "map" and node[2] else node
+    return ("const", repr(node[1]), node[2]) if node[0] == "const" else node
 
 
 @dataclass(eq=False)

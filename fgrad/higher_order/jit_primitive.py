@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgrad.core import caches
+from fgrad.core import caches, collector
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Inline
 from fgrad.core.jaxpr import ClosedJaxpr, Literal, Var, eval_jaxpr
@@ -44,9 +44,14 @@ def cached_on(closed: ClosedJaxpr, key: Any, make: Callable[[], Any]) -> Any:
 
 def program_of(closed: ClosedJaxpr, donated: frozenset[int] = frozenset()) -> Program:
     """The program of a trace that counts itself among the caches."""
-    from fgrad.compiler.program import Program  # loaded by the first compilation, not by ``import fgrad``
+    return cached_on(closed, ("program", donated), lambda: _compiled(closed, donated))
 
-    return cached_on(closed, ("program", donated), lambda: Program(closed, donated))
+
+def _compiled(closed: ClosedJaxpr, donated: frozenset[int] = frozenset()) -> Program:
+    with collector.paused():
+        from fgrad.compiler.program import Program  # loaded by the first compilation, not by ``import fgrad``
+
+        return Program(closed, donated)
 
 
 class _Kept:
@@ -55,10 +60,8 @@ class _Kept:
     __slots__ = ("__weakref__", "closed", "program", "used")
 
     def __init__(self, closed: ClosedJaxpr):
-        from fgrad.compiler.program import Program
-
         self.closed = weakref.ref(closed)
-        self.program = Program(closed)
+        self.program = _compiled(closed)
         self.used = 0
 
     @property

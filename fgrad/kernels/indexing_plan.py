@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +94,7 @@ def _as_bits(layout: Layout) -> Layout:
     """The same memory as unsigned integers of 1 to 8 bytes; elements of 16 bytes become pairs on a new last axis."""
     if layout.dtype.itemsize == 16:
         return as_pairs(layout, np.dtype(np.uint64))
-    return replace(layout, dtype=np.dtype(f"u{layout.dtype.itemsize}"))
+    return layout._replace(dtype=np.dtype(f"u{layout.dtype.itemsize}"))
 
 
 def _one_stride(

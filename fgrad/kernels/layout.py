@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(strides)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """Element [i0, i1, ...] lives at ``offset + i0*strides[0] + i1*strides[1] + ...`` of its buffer.
 
     Strides may be zero (broadcast) or negative (rev); offset and strides count elements, not bytes.

@@ -7,6 +7,7 @@ from typing import Any
 
 from fgrad.core import trace as _trace
 from fgrad.core.array import lift
+from fgrad.core.jaxpr import blamed
 from fgrad.core.primitive import Bilinear, Linear, Zero
 from fgrad.core.trace import Trace, Tracer, computed_from, keeps_sources, tracing, using
 from fgrad.primitives.arithmetic import add_p
@@ -38,15 +39,17 @@ class JVPTracer(Tracer):
 class JVPTrace(Trace):
     """Pushes tangents through; rules run in the parent trace.  ``arg_names()`` names the arguments in errors.
 
-    ``notes_places``: it runs a user's function, and no trace below keeps the lines of operations.
+    ``notes_places``: it runs a user's function, and no trace below keeps the lines of operations.  ``finds_lines``: one
+    does, which is told the line here, once for all that a rule binds.
     """
 
-    __slots__ = ("arg_names", "notes_places")
+    __slots__ = ("arg_names", "finds_lines", "notes_places")
 
     def __init__(self, name: str, parent: Trace, arg_names: Callable[[], Sequence[str]] | None = None):
         super().__init__(name, parent)
         self.arg_names = arg_names
-        self.notes_places = arg_names is not None and not keeps_sources(parent)
+        self.finds_lines = arg_names is not None and keeps_sources(parent)
+        self.notes_places = arg_names is not None and not self.finds_lines
 
     def split(self, x: Any) -> tuple[Any, Any]:
         if type(x) is JVPTracer and x._trace is self:
@@ -69,7 +72,12 @@ class JVPTrace(Trace):
                 tangents.append(Zero(x.aval.tangent()))
         if not moving:
             return parent.bind(prim, tuple(primals), params)
-        out, t_out = apply_jvp(parent, prim, primals, tangents, params)
+        blame = blamed.set(source_of(user_place(3))) if self.finds_lines and blamed.get() is None else None
+        try:
+            out, t_out = apply_jvp(parent, prim, primals, tangents, params)
+        finally:
+            if blame is not None:
+                blamed.reset(blame)
         place = user_place(3) if self.notes_places else None
         if prim.multiple_results:
             return [self.join(o, t, place) for o, t in zip(out, t_out)]

@@ -44,6 +44,25 @@ def test_sources_of_the_backward_pass_of_a_jitted_function():
     assert len(inner) == 5 and all(re.search(r"#.*test_pictures.py:2[45] \(loss\), backward", line) for line in inner)
 
 
+def test_rules_of_users_have_lines_of_their_own():
+    @fgrad.custom_jvp
+    def square(x):
+        return x * x
+
+    @square.defjvp
+    def rule(primals, tangents):
+        (x,), (dx,) = primals, tangents
+        return square(x), 2 * x * dx
+
+    def f(x):
+        return fnp.sin(square(fnp.cos(x)))
+
+    text = fgrad.make_jaxpr(lambda x: fgrad.jvp(f, (x,), (x,)))(1.0).pretty_print(source_info=True)
+    found = re.findall(r" = (\w+).*\((\w+)\)$", text, re.MULTILINE)
+    assert ("sin", "f") in found and ("cos", "f") in found
+    assert {name for op, name in found if op == "mul"} == {"f", "rule", "square"}
+
+
 def test_jaxprs_inside_are_indented():
     def f(x):
         x = lax.cond(x > 0, lambda x: x * 2, fnp.sin, x)

@@ -21,6 +21,21 @@ class Params(str):
 
     pairs: tuple[tuple[str, Hashable], ...]
 
+    def __new__(cls, pairs: tuple[tuple[str, Hashable], ...]) -> Params:
+        params = super().__new__(cls, pairs)
+        params.pairs = pairs
+        return params
+
+
+NO_PARAMS = Params(())
+
+
+def params_of(pairs: Params | tuple[tuple[str, Hashable], ...]) -> Params:
+    """The same where they are ``Params`` already: their text is written once for a program."""
+    if isinstance(pairs, Params):
+        return pairs
+    return Params(pairs) if pairs else NO_PARAMS
+
 
 #: A node of `map_plan` that is compared by its structure alone::
 #:
@@ -31,15 +46,6 @@ class Params(str):
 Node = tuple
 
 
-def _params(pairs: tuple[tuple[str, Hashable], ...]) -> Params:
-    params = Params(pairs)
-    params.pairs = pairs
-    return params
-
-
-_NO_PARAMS = _params(())
-
-
 def read_nodes(nodes: Sequence[tuple], iota_axis: Callable[[int], int | None]) -> tuple[Node, ...]:
     """The nodes of `map_plan` as comparable ones; ``iota_axis`` turns a loop axis into a kernel axis."""
     result: list[Node] = []
@@ -47,7 +53,7 @@ def read_nodes(nodes: Sequence[tuple], iota_axis: Callable[[int], int | None]) -
         kind = node[0]
         if kind == "map":
             _, rule, params, operands = node
-            node = ("map", rule, _params(tuple(params)) if params else _NO_PARAMS, tuple(operands))
+            node = ("map", rule, params_of(params), tuple(operands))
         elif kind == "const":
             _, value, dtype = node
             real = isinstance(value, (float, np.floating))
@@ -145,9 +151,9 @@ class Emitted:
 
     def address(self) -> int:
         """Where the compiled kernel is; compiles it, or reads it from the disk cache, the first time."""
-        from fgrad.kernels.cpu import jit  # loads LLVM
+        from fgrad.kernels.cpu.jit import address  # loads LLVM
 
-        return jit.address(self)
+        return address(self)
 
 
 class Spec(Emitted):

@@ -25,14 +25,13 @@ rest are products whose rows are output pixels.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from fgrad.kernels.builder import ZERO, PlanBuilder, start, sums
 from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_lines, lane_window
-from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, Met, geometry
+from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
 from fgrad.kernels.cpu.conv_places import (
     Places,
     all_places,
@@ -40,6 +39,7 @@ from fgrad.kernels.cpu.conv_places import (
     copied_lines,
     joined_places,
     places_of,
+    sizes_of,
     tap_offsets,
     window_records,
 )
@@ -188,7 +188,7 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         a_run = a_run if geo.features > 1 else last.lhs_stride * last.rhs_dilation
         last_run = len(inner)
         records = [
-            _record(geo, places, taps * geo.features, taps * geo.features)._replace(c_first=first * geo.features)
+            _record(geo, places, taps * geo.features, taps * geo.features, first * geo.features)
             for places, first, taps in joined_places(geo.dims, cut)
         ]
     else:
@@ -251,15 +251,11 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
 def _skips_more(geo: Geometry) -> bool:
     """Whether grouping pixels by the taps they meet skips more zeros than the groups leave rows of tiles empty."""
 
-    def steps(groups: list[tuple[Met, ...]]) -> int:
+    def steps(cut: bool) -> int:
         """Of tiles of 8 rows."""
-        found = 0
-        for group in itertools.product(*groups):
-            pixels, taps = (math.prod([len(x[k]) for x in group]) for k in (0, 1))
-            found += -(-geo.rows * pixels // 8) * taps
-        return found
+        return sum([-(-geo.rows * pixels // 8) * taps for pixels, taps in sizes_of(geo.dims, cut)])
 
-    return steps([d.clipped() for d in geo.dims]) <= steps([d.phases() for d in geo.dims])
+    return steps(cut=True) <= steps(cut=False)
 
 
 def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:
@@ -292,9 +288,10 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
     plan_product(builder, product)
 
 
-def _record(geo: Geometry, places: Places, run: int, last_run: int) -> Record:
+def _record(geo: Geometry, places: Places, run: int, last_run: int, first: int = 0) -> Record:
     row_in, row_out, a_taps, taps = places
-    return Record(geo.rows * len(row_out), row_in, row_out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run)
+    rows = geo.rows * len(row_out)
+    return Record(rows, row_in, row_out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run, first)
 
 
 def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:

@@ -17,7 +17,7 @@ import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
-from fgrad.kernels.cpu.conv_geometry import Geometry, lines_met
+from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, few_pixels, kept, lines_met
 from fgrad.kernels.cpu.gemm_plan import LINE, MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
 from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.layout import dtype_name
@@ -58,6 +58,11 @@ class _Packed(NamedTuple):
     pixel: int
     panel: int
 
+    @property
+    def apart(self) -> tuple[int, int]:
+        """Lines and pixels, which images do not change."""
+        return self.line, self.pixel
+
 
 def _cut(count: int, about: int) -> list[slice]:
     """Even parts of about so many."""
@@ -84,23 +89,40 @@ def _packed(images: int, lines: int, pixels: int, element: int, by_image: bool) 
     return _Packed(lines * pixels * element, pixels * element, element, panel)
 
 
-def _boxes(
-    geo: Geometry, offsets: np.ndarray, exists: np.ndarray, along: np.ndarray, step: int, most: int
-) -> list[_Box]:
-    """The chunks of one image; ``step``: of A's pixels that are packed; ``most``: window positions, about."""
-    last = geo.dims[-1]
+def _is_small(dims: Sequence[Dim], *_: object) -> bool:
+    """Whether a table of the taps and window positions of an image takes little memory."""
+    return few_pixels(dims, math.prod([d.out for d in dims]))
+
+
+class _Chunks(NamedTuple):
+    """Those of one image.  Of shape [window, out], ``offsets`` and ``exists`` (`lines_met`), and for pixels in a line
+    ``along``, the pixel of A that is met, or -1.
+    """
+
+    boxes: list[_Box]
+    offsets: np.ndarray
+    exists: np.ndarray
+    along: np.ndarray
+
+
+@kept(_is_small)
+def _chunks(dims: tuple[Dim, ...], step: int, most: int) -> _Chunks:
+    """``step``: of A's pixels that are packed; ``most``: window positions, about."""
+    *outer, last = dims
+    (offsets, exists), (index, meets) = lines_met(outer), last.met()
+    along = np.where(meets, index, -1)
     pixels = _cut(last.window, most)
     width = pixels[0].stop - pixels[0].start
     # Lines of A that chunks share are packed in each: of half of its own at most, unless lines are long.
-    shared = max([(d.out - 1) * d.stride // d.rhs_dilation for d in geo.dims[-2:-1]], default=0)
-    lines = _cut(geo.window // last.window, max(1, most // width, min(2 * shared, 2 * most // width)))
+    shared = max([(d.out - 1) * d.stride // d.rhs_dilation for d in outer[-1:]], default=0)
+    lines = _cut(len(offsets), max(1, most // width, min(2 * shared, 2 * most // width)))
     boxes = []
     for box in itertools.product(lines, pixels):
         reads = along[box[1]]
         reads = reads[reads >= 0]
         first, count = (int(reads.min()), int(reads.max() - reads.min()) // step + 1) if reads.size else (0, 0)
         boxes.append(_Box(*box, np.unique(offsets[box[0]][exists[box[0]]]), first, count))
-    return boxes
+    return _Chunks(boxes, offsets, exists, along)
 
 
 def _most(geo: Geometry, itemsize: int) -> int:
@@ -120,11 +142,14 @@ class _Tables(NamedTuple):
     b_pairs: list[np.ndarray]
 
 
+@kept(_is_small)
 def _tables(
-    geo: Geometry, boxes: Sequence[_Box], met, along: np.ndarray, step: int, a: _Packed, b: _Packed, by_image, size: int
+    dims: tuple[Dim, ...], step: int, most: int, a_apart: tuple[int, int], b_apart: tuple[int, int], by_image, size: int
 ) -> _Tables:
-    *outer, last = geo.dims
-    offsets, exists = met
+    """Of `_chunks`; ``a_apart`` and ``b_apart``: strides of a line and of a pixel of what is packed."""
+    *outer, last = dims
+    boxes, offsets, exists, along = _chunks(dims, step, most)
+    (a_line, a_pixel), (b_line, b_pixel) = a_apart, b_apart
     b_offsets = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     found = _Tables([], [], [], [])
     n_pairs = n_lines = 0
@@ -136,8 +161,8 @@ def _tables(
         n_lines += n_a + box.b_lines
         for u in range(offsets.shape[1]):
             b_met = np.flatnonzero(exists[box.lines, u])
-            a_met = np.searchsorted(box.a_lines, offsets[box.lines][b_met, u]) * a.line
-            b_met *= b.line
+            a_met = np.searchsorted(box.a_lines, offsets[box.lines][b_met, u]) * a_line
+            b_met *= b_line
             if not by_image:
                 first_pair = n_pairs
                 found.a_pairs.append(a_met)
@@ -145,16 +170,16 @@ def _tables(
                 n_pairs += len(b_met)
             for v in range(last.out):
                 w = np.flatnonzero(along[box.pixels, v] >= 0)
-                to = (along[box.pixels][w, v] - box.a_first) // step * a.pixel
+                to = (along[box.pixels][w, v] - box.a_first) // step * a_pixel
                 if by_image:
                     found.a_pairs.append(np.add.outer(a_met, to).ravel())
-                    found.b_pairs.append(np.add.outer(b_met, w * b.pixel).ravel())
+                    found.b_pairs.append(np.add.outer(b_met, w * b_pixel).ravel())
                     found.kinds.extend((n_pairs, len(b_met) * len(w), 0, 0, 0))
                     n_pairs += len(b_met) * len(w)
                 elif w.size == 0:
                     found.kinds.extend((0,) * 5)
                 else:
-                    found.kinds.extend((first_pair, len(b_met), int(to[0]), int(w[0]) * b.pixel, len(w)))
+                    found.kinds.extend((first_pair, len(b_met), int(to[0]), int(w[0]) * b_pixel, len(w)))
     return found
 
 
@@ -162,22 +187,19 @@ def chunk_nest(
     builder: PlanBuilder, dtype: np.dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int, tile: gemm_tiles.Tile
 ) -> None:
     """The steps; ``dense``: elements of the result if it is dense, else 0; ``tile``: what `choose` said."""
-    *outer, last = geo.dims
-    size, taps = dtype.itemsize, geo.pixels
-    met, (index, meets) = lines_met(outer), last.met()
-    along = np.where(meets, index, -1)
+    size, taps, last = dtype.itemsize, geo.pixels, geo.dims[-1]
     b_run = last.tap_step()
     a_run = b_run * last.rhs_dilation // last.lhs_dilation
     step = a_run if last.out == 1 else 1
     most = _most(geo, size)
-    boxes = _boxes(geo, *met, along, step, most)
+    boxes = _chunks(geo.dims, step, most).boxes
     images = _cut(geo.features, max(1, most // geo.window))[0].stop if len(boxes) == 1 else 1
     by_image = images > last.window
     a_lines, a_count = max(len(box.a_lines) for box in boxes), max(box.a_count for box in boxes)
     b_lines, b_count = max(box.b_lines for box in boxes), max(box.b_count for box in boxes)
     rows = _packed(images, a_lines, a_count, tile.mr * size, by_image)
     columns = _packed(images, b_lines, b_count, tile.columns * size, by_image)
-    tables = _tables(geo, boxes, met, along, step, rows, columns, by_image, size)
+    tables = _tables(geo.dims, step, most, rows.apart, columns.apart, by_image, size)
 
     # Tasks: blocks of panels, as many of each operand as are packed together; and parts of the chunks.
     row_panels, column_panels = -(-geo.rows // tile.mr), -(-geo.columns // tile.columns)

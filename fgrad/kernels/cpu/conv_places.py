@@ -66,6 +66,15 @@ def _is_small(dims: tuple[Dim, ...], cut: bool) -> bool:
     return few_pixels(dims, math.prod([d.window for d in dims]) if bordered else 1)
 
 
+@kept(lambda dims, _: few_pixels(dims))
+def sizes_of(dims: tuple[Dim, ...], cut: bool) -> list[tuple[int, int]]:
+    """Numbers of pixels and taps of each phase."""
+    return [
+        (math.prod([len(pixels) for pixels, _ in phase]), math.prod([len(taps) for _, taps in phase]))
+        for phase in phases_of(dims, cut)
+    ]
+
+
 @kept(_is_small)
 def all_places(dims: tuple[Dim, ...], cut: bool) -> list[Places]:
     return [places_of(dims, phase) for phase in phases_of(dims, cut)]

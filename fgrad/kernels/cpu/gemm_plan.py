@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -256,7 +255,8 @@ def folds_of(rows: int, *runs: int) -> tuple[int, ...]:
     """How many neighbours of runs of such lengths, adjacent in A, a tile may take at once: all runs are cut without a
     rest, and so many rows share B that it is packed.
     """
-    return tuple([fold for fold in (1, 2, 4) if not any([run % fold for run in runs])]) if rows > PACKED_ROWS else (1,)
+    common = math.gcd(*runs)
+    return tuple([fold for fold in (1, 2, 4) if common % fold == 0]) if rows > PACKED_ROWS else (1,)
 
 
 def _folds(p: Product, rows: int) -> tuple[int, ...]:
@@ -320,29 +320,27 @@ def pack(
 def _tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> list[Ptr]:
     """The tables of records, rows, taps of A, taps of B, and batches (`gemm_words`)."""
     size = p.dtype.itemsize
-    records, rows, taps, b_taps = [], [], [ZERO], [ZERO]
+    records: list[int] = []
     n_rows, n_taps, n_b, tiles = 0, 1, 1, 0
     for r in p.records:
         tiles += -(-r.rows // tile.mr)
-        per = len(r.row_in)
-        by_row = r.a_taps.ndim == 2
-        records.append(
-            (tiles, 0, 0, r.rows, per, r.in_stride * size, r.out_stride * size, n_rows, n_taps, per if by_row else 1,
-             int(by_row), n_b, r.c_first * b.neighbour, len(r.taps), r.c_count // tile.fold,
-             r.c_last // tile.fold)
+        per, by_row = len(r.row_in), r.a_taps.ndim == 2
+        records += (
+            tiles, 0, 0, r.rows, per, r.in_stride * size, r.out_stride * size, n_rows, n_taps, per if by_row else 1,
+            by_row, n_b, r.c_first * b.neighbour, len(r.taps), r.c_count // tile.fold, r.c_last // tile.fold,
         )  # fmt: skip
-        pair = np.empty((per, 2), np.int64)
-        pair[:, 0], pair[:, 1] = r.row_in, r.row_out
-        pair *= size
-        rows.append(pair)
-        taps.append(np.where(r.a_taps == NOWHERE, -1, r.a_taps * size) if by_row else r.a_taps * size)
-        b_taps.append(b.taps[r.taps])
         n_rows += per
         n_taps += r.a_taps.size
         n_b += len(r.taps)
+    rows = np.empty((n_rows, 2), np.int64)
+    np.concatenate([r.row_in for r in p.records], out=rows[:, 0])
+    np.concatenate([r.row_out for r in p.records], out=rows[:, 1])
+    taps = np.concatenate([r.a_taps for r in p.records], axis=None)
+    taps = np.where(taps == NOWHERE, -1, taps * size)
+    b_taps = b.taps[np.concatenate([r.taps for r in p.records])]
     batches = p.batches * size
     batches[:, 1] = b.batches
-    return builder.tables([np.array(records)], rows, taps, b_taps, [batches])
+    return builder.tables([np.array(records)], [rows * size], [ZERO, taps], [ZERO, b_taps], [batches])
 
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
@@ -439,4 +437,4 @@ def plan_in_compute_dtype(
 
 def _as_signed(layout: Layout) -> Layout:
     signed = SAME_BITS.get(dtype_name(layout.dtype))
-    return layout if signed is None else replace(layout, dtype=np.dtype(signed))
+    return layout if signed is None else layout._replace(dtype=np.dtype(signed))

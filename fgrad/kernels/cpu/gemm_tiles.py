@@ -76,9 +76,9 @@ class TiledKernel:
         return label if tile.fold == 1 else f"{label}_fold{tile.fold}"
 
     def address(self) -> int:
-        from fgrad.kernels.cpu import library  # loads LLVM
+        from fgrad.kernels.cpu.library import address  # loads LLVM
 
-        return library.address(f"{self.loops}_{self.dtype}")
+        return address(f"{self.loops}_{self.dtype}")
 
 
 class Host(NamedTuple):

@@ -21,7 +21,8 @@ class TileSpec(Emitted):
     "adjacent", one element from each other; or they have "lanes", one for each column, where the others have a number
     for all.  ``turned``: a column of the result is stored as a row, where a table says; its elements are adjacent, and
     nothing is accumulated.  ``fold``: elements of the run that are multiplied at once, adjacent in A and, as `micro`
-    says, in B.  ``ahead``: each step of the run fetches memory that is read later.
+    says, in B.  ``ahead``: each step of the run fetches memory that is read later.  ``masked_stores``: how an edge is
+    stored, rather than by parts of a vector.
     """
 
     folder: ClassVar[str] = "tiles"
@@ -35,6 +36,7 @@ class TileSpec(Emitted):
     fold: int
     edge: bool
     ahead: bool = False
+    masked_stores: bool = True
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
         from fgrad.kernels.cpu.micro import tile_text  # loads LLVM

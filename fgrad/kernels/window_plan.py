@@ -143,7 +143,7 @@ def _unrolled(
     taps = [math.prod(len(part.inputs) for part in group) for group in groups]
     if len(groups) > MOST_GROUPS or (kind == "add" and not SUM_TAPS.issuperset(taps)):
         return False
-    from fgrad.kernels.cpu.windowcode import WindowSpec  # loads the emitter
+    from fgrad.kernels.cpu.windowcode import WindowSpec, lanes_at_once  # loads the emitter
 
     out_strides = contiguous_strides(tuple(axis.out_size for axis in axes))
     strides = [(axis.stride, out) for axis, out in zip(axes, out_strides)]
@@ -166,7 +166,10 @@ def _unrolled(
         ]  # fmt: skip
         if winners:
             args += numbers.tolist() if count else [winners[1]]
-        spec = WindowSpec(dtype_name(x.dtype), kind, len(offsets), dtype_name(winners[0]) if winners else "", rows.unit)
+        spec = WindowSpec(
+            dtype_name(x.dtype), kind, len(offsets), dtype_name(winners[0]) if winners else "", rows.unit,
+            lanes_at_once(rows.lanes, rows.unit, x.dtype.itemsize),
+        )  # fmt: skip
         builder.step(spec, args, -(-rows.total // row_tile), f"{kind} over windows of {count}")
     return True
 

@@ -120,7 +120,7 @@ def _gather(
         again = padded(len(offsets))
         terms = (tuple((k, 0) for k in range(len(again))),)
         names = dtype_name(dtype), dtype_name(tap_dtype)
-        spec = ChosenSpec(*names, len(again), min(len(again), 1), terms, False, rows.unit)
+        spec = ChosenSpec(*names, len(again), min(len(again), 1), terms, False, rows.unit, _at_once(rows, dtype))
         _step(builder, pointers, spec, rows, [*offsets[again].tolist(), *[0] * spec.taps, 0, *numbers[again].tolist()])
     return True
 
@@ -150,10 +150,17 @@ def _scatter(
         spec = ChosenSpec(
             dtype_name(dtype), dtype_name(tap_dtype), len(data), len(taps),
             tuple(tuple((s, s) for s, _ in of_output) for of_output in terms), True, rows.unit,
+            _at_once(rows, dtype),
         )  # fmt: skip
         words = [*data.tolist(), *taps.tolist(), *outs.tolist(), *[n for of_output in terms for _, n in of_output]]
         _step(builder, pointers, spec, rows, words)
     return True
+
+
+def _at_once(rows: Rows, dtype: np.dtype) -> int:
+    from fgrad.kernels.cpu.windowcode import lanes_at_once
+
+    return lanes_at_once(rows.lanes, rows.unit, dtype.itemsize)
 
 
 def _strides(axes: Sequence[Axis], of_input: int) -> list[tuple[int, int, int]]:

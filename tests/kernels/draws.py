@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fgrad import config
+from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.layout import Layout
 
 FLOATS = tuple(np.dtype(t) for t in (np.float32, np.float64, np.float16, ml_dtypes.bfloat16))
@@ -83,6 +84,12 @@ def rng_at_width(monkeypatch: pytest.MonkeyPatch, dtype: str, bits: int | None) 
     """The numbers of one case of `PRODUCTS`, whose vector width holds until the test ends."""
     monkeypatch.setattr(config, "cpu_vector_bits", lambda: bits)
     return np.random.default_rng(zlib.crc32(f"{dtype}{bits}".encode()))
+
+
+def set_masked_stores(monkeypatch: pytest.MonkeyPatch, masked_stores: bool) -> None:
+    """Has kernels written as for a processor that has them or has not, until the test ends."""
+    found = gemm_tiles._detect()._replace(masked_stores=masked_stores)
+    monkeypatch.setattr(gemm_tiles, "_detect", lambda: found)
 
 
 def random_operand(rng, shape, dtype, low=-8, high=9):

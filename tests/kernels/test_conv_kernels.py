@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width
+from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width, set_masked_stores
 
 from fgrad import config
 from fgrad.kernels.builder import PlanBuilder
@@ -185,6 +185,21 @@ def test_one_vector_of_features_folds_the_run(monkeypatch, dtype, bits):
     for c, r, stride in ((k, 3, 1), (4, 3, 2), (2, 5, 1), (12, 1, 1), (6, 4, 3)):
         used |= check_layer(rng, (6, 17 * stride, c, k, r, r // 2, stride), "NHWC", np.dtype(dtype))
     assert any("_fold" in name for name in used) == (k > 1)
+
+
+@pytest.mark.parametrize("masked_stores", [False, True])
+@pytest.mark.parametrize("dtype, bits", [("float32", 128), ("float32", 256), ("float64", 256), ("float32", 512)])
+def test_parts_of_vectors(monkeypatch, dtype, bits, masked_stores):
+    """Columns that do not fill a tile's vectors are stored under masks or in pieces, whatever this processor has."""
+    rng = rng_at_width(monkeypatch, dtype, bits)
+    set_masked_stores(monkeypatch, masked_stores)
+    used = set()
+    for columns in (1, 3, 6, 7, 13):
+        used |= check_layer(rng, (3, 19, 3, columns, 3, 1, 1), "NHWC", np.dtype(dtype))
+    used |= check_layer(rng, (6, 15, 8, 3, 3, 1, 1), "NHWC", np.dtype(dtype))  # enough pixels and features to fold
+    assert {"conv", "conv by pixel"} < used
+    lanes = gemm_tiles.host().lanes(np.dtype(dtype).itemsize)
+    assert any("_fold" in name for name in used) or masked_stores or lanes < 8
 
 
 # batch, size, channels, window, padding, stride, dilation

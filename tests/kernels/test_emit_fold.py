@@ -278,6 +278,30 @@ def test_a_spec_holds_no_sizes():
     assert spec(64, 32) == spec(1000, 32) != spec(64, 33)  # few columns: their number is part of the code
 
 
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), BFLOAT16, np.dtype(np.int32)], ids=str)
+@pytest.mark.parametrize("columns", [2, 3, 6, 10, 20, 31])
+def test_rows_of_few_columns_are_folded_side_by_side(columns, dtype):
+    """With an expression and its value as an extra result; the kernel is the same for every batch size."""
+    rng = np.random.default_rng(columns)
+    kernels = set()
+    for batch in (1, 3, 40):
+        shape = (batch, 8, 16, columns)
+        x, y = (rng.integers(0, 2, shape).astype(dtype) for _ in range(2))
+        total, most, product = np.empty(columns, dtype), np.empty(columns, dtype), np.empty(shape, dtype)
+        folds = [emit.Reduce(2, "add", layout_of(total)), emit.Reduce(0, "max", layout_of(most))]
+        plan = emit.fold_plan(
+            shape, [layout_of(x), layout_of(y)], [("load", 0), ("load", 1), ("map", times, (), (0, 1))], folds,
+            (0, 1, 2), [(layout_of(product), 2)],
+        )  # fmt: skip
+        run_plan(plan, [x, y], [total, most, product], tile_by_tile=True)
+        np.testing.assert_array_equal(product, x * y)
+        np.testing.assert_array_equal(total, expected("add", x * y, (0, 1, 2)))
+        np.testing.assert_array_equal(most, x.max((0, 1, 2)))
+        kernels.add(plan.steps[0].kernel)
+    (kernel,) = kernels
+    assert kernel.sizes[0] >= 32
+
+
 def test_mistakes_are_named():
     x, y = Layout.contiguous(np.float32, (4, 3)), Layout.contiguous(np.float32, (4,))
     with pytest.raises(ValueError, match=r"fold_plan: combine must be one of .*, got 'median'"):

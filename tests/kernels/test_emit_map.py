@@ -162,6 +162,30 @@ def test_a_spec_holds_no_sizes():
         assert hash(plan(2, few).steps[0].kernel) == hash(plan(64, many).steps[0].kernel)
 
 
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), BFLOAT16, np.dtype(bool)], ids=str)
+@pytest.mark.parametrize("columns", [3, 6, 10, 16, 31])
+def test_rows_of_few_columns_are_walked_through_as_one(columns, dtype):
+    """A bias begins again with each row; the kernel is the same for every batch size."""
+    rng = np.random.default_rng(columns)
+    kernels = set()
+    for batch in (1, 2, 5):
+        x = rng.integers(-3, 4, (batch, 12, 14, columns)).astype(dtype)
+        for bias in (rng.integers(-3, 4, 2 * columns)[::2], rng.integers(-3, 4, columns)[::-1]):
+            y, two = np.broadcast_to(bias.astype(dtype), x.shape), np.broadcast_to(x.dtype.type(2), x.shape)
+            out, again = np.empty_like(x), np.empty_like(x)
+            nodes = [*(("load", k) for k in range(3)), ("map", relu, (), (0,)), ("map", add, (), (3, 1))]
+            nodes += [("map", mul, (), (4, 2))]
+            plan = emit.map_plan(
+                x.shape, [layout_of(a) for a in (x, y, two)], nodes, [(layout_of(out), 4), (layout_of(again), 5)]
+            )
+            run_plan(plan, [x, y, two], [out, again], tile_by_tile=True)
+            np.testing.assert_array_equal(out, np.maximum(x, dtype.type(0)) + y)
+            np.testing.assert_array_equal(again, (np.maximum(x, dtype.type(0)) + y) * two)
+            kernels.add(plan.steps[0].kernel)
+    (kernel,) = kernels
+    assert [operand.step for operand in kernel.ins] == ["unit", "cycle", "zero"]
+
+
 @pytest.mark.parametrize("values", [(0.0, -0.0), (1, True), (1, 1.0), (np.nan, np.inf)])
 def test_parameters_that_compare_equal_are_told_apart(values):
     def spec(node):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from draws import COMPLEX, FLOATS, INTEGERS, any_of, check, layout_of, strided, values
+from draws import COMPLEX, FLOATS, INTEGERS, any_of, check, layout_of, set_masked_stores, strided, values
 
 from fgrad import config
 from fgrad.kernels import reference
@@ -174,6 +174,22 @@ def test_pooling(shape, axes, size, stride):
     }
     compare(x, "max", params)
     compare(finite(x), "add", params)
+
+
+@pytest.mark.parametrize("masked_stores", [False, True])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6, 8, 13, 20])
+def test_channels_that_fill_no_vectors(monkeypatch, channels, masked_stores):
+    """Without masked stores the last channels are done together with some of those before."""
+    set_masked_stores(monkeypatch, masked_stores)
+    rng = np.random.default_rng(channels)
+    for size, stride in ((2, 2), (3, 2), (2, 1)):
+        x = np.round(finite(values(rng, (5, 17, 30, channels), np.float32, special=True)))
+        params = {
+            "window_dimensions": (1, size, size, 1), "window_strides": (1, stride, stride, 1),
+            "padding": ((0, 0), (1, 0), (0, 1), (0, 0)), "base_dilation": (1,) * 4, "window_dilation": (1,) * 4,
+        }  # fmt: skip
+        compare(x, "max", params)
+        compare(x, "add", params)
 
 
 def test_long_axes_and_threads():

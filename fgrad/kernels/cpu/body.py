@@ -100,7 +100,7 @@ def dtype_of_node(nodes: Sequence[tuple], node: int, ins: Sequence[np.dtype]) ->
 def operand_args(pointer: Ptr, itemsize: int, offset: int, strides: Sequence[int], step: str) -> list[int | Ptr]:
     """Words of one operand: address, strides of the outer axes, and the innermost stride if the spec leaves it open."""
     base = Ptr(pointer.kind, pointer.index, pointer.offset + offset * itemsize) if offset else pointer
-    return [base, *(strides if step == "any" else strides[:-1])]
+    return [base, *(strides if step in ("any", "cycle") else strides[:-1])]
 
 
 class Stream:
@@ -113,7 +113,7 @@ class Stream:
         self.memory = memory_type(self.dtype)
         self.pointer = code.pointer_word()
         self.strides = code.words(outer)
-        self._inner = code.word() if operand.step == "any" else ""
+        self._inner = code.word() if operand.step in ("any", "cycle") else ""
 
     def offset(self, start: str, coordinates: Sequence[str], first: int) -> str:
         """``start`` plus the element offset of ``coordinates`` along the axes from ``first`` on."""

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, literal, memory_type
-from fgrad.kernels.cpu.windowcode import INT32, lane_steps, short, start_row
+from fgrad.kernels.cpu.windowcode import INT32, lane_loop, lane_steps, short, start_row
 
 
 @dataclass(frozen=True)
 class ChosenSpec(Spec):
     """``terms``: of each output, pairs of a datum and the tap beside it.
 
-    ``adds``: several of them may be chosen.  ``unit``: whether data, taps and out have neighbouring lanes side by side.
+    ``adds``: several of them may be chosen.  ``unit``: whether data, taps and out have neighbouring lanes side by side;
+    ``at_once``: see `windowcode.lanes_at_once`.
     """
 
     dtype: str
@@ -35,6 +36,7 @@ class ChosenSpec(Spec):
     terms: tuple[tuple[tuple[int, int], ...], ...]
     adds: bool
     unit: tuple[bool, ...]
+    at_once: int
 
     def write(self, s: Scalar) -> None:
         code, dtype, tap_dtype = s.code, dtype_of(self.dtype), dtype_of(self.tap_dtype)
@@ -51,7 +53,7 @@ class ChosenSpec(Spec):
             low = code.mul(tile, row_tile)
             with code.loop(low, code.minimum(code.add(low, row_tile), rows)) as row:
                 starts = start_row(s, table, pixels, row, repeats)
-                with code.loop("0", lanes, kind="lean") as lane:
+                with lane_loop(code, lanes, self.at_once) as lane:
                     data, taps, outs = (
                         [code.element(memory_type(kind), base, code.add(at, offset)) for offset in own]
                         for kind, base, own, at in zip(

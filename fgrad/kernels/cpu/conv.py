@@ -212,10 +212,12 @@ def _fills_with_pixels(geo: Geometry, itemsize: int) -> bool:
     fold = folds_of(geo.rows * geo.pixels, geo.features)[-1]
     if geo.lhs_feature == 1 and geo.features >= FEW and fold > 1 and 2 * geo.columns * fold >= lanes:
         return False  # features, some at a time, fill vectors as well, and all of a pixel lie in one line
+    # Without masks the forward nest stores parts of vectors in pieces, as the pixel nest does.
+    few = 2 * geo.columns <= lanes if machine.masked_stores else 4 * geo.columns <= 3 * lanes
     pixels, period = last.out, last.period()
     if len(geo.dims) > 1 and geo.dims[-2].in_step():
         pixels *= -(-geo.dims[-2].out // geo.dims[-2].period())
-    return 2 * geo.columns <= lanes and pixels // period >= lanes // 2
+    return few and pixels // period >= lanes // 2
 
 
 def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: int) -> None:

@@ -17,9 +17,10 @@ import numpy as np
 
 from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
-from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, few_pixels, kept, lines_met
+from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, few_pixels, lines_met
 from fgrad.kernels.cpu.gemm_plan import LINE, MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
 from fgrad.kernels.cpu.nest import even_cut
+from fgrad.kernels.kept import kept
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
 

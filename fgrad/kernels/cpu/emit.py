@@ -26,6 +26,7 @@ from fgrad.kernels.plan import KernelPlan, Ptr, Step
 __all__ = ["MapSpec", "Reduce", "fold_plan", "map_plan"]
 
 SHORT = 32  # iterations of an innermost loop that is not worth unrolling
+CYCLE = 512  # elements of an operand that a kernel copies side by side, at most
 TRANSPOSED_TILE = (64, 64)  # rows x columns where one operand is contiguous along rows and another along columns
 
 
@@ -62,6 +63,9 @@ def map_plan(
     iotas = sorted({node[1] for node in nodes if node[0] == "iota"})
     units = [tuple([int(a == axis) for a in range(len(loop_shape))]) for axis in iotas]
     axes, transposed = _nest(loop_shape, [layout.strides for layout in layouts] + units, len(results), len(layouts))
+    period, repeats = axes[-1].extent, _repeats(axes, loop_shape)
+    if repeats > 1:
+        axes = _repeated(axes, repeats)
 
     def iota_axis(axis: int) -> int | None:
         k = len(layouts) + iotas.index(axis)
@@ -73,9 +77,12 @@ def map_plan(
     args: list[int | Ptr] = list(words)
     operands = []
     along = zip(*[axis.strides for axis in axes])  # of an operand, along all axes
+    if repeats > 1:
+        args += (period, repeats)
     for k, (layout, strides) in enumerate(zip(layouts, along)):
         pointer = Ptr("out", k) if k < len(results) else Ptr("in", k - len(results))
-        operands.append(Operand(dtype_name(layout.dtype), step_of(strides[-1])))
+        cycles = repeats > 1 and strides[-1] != 0 == strides[0]
+        operands.append(Operand(dtype_name(layout.dtype), "cycle" if cycles else step_of(strides[-1])))
         args += operand_args(pointer, layout.dtype.itemsize, layout.offset, strides, operands[-1].step)
     outs, loads = tuple(operands[: len(results)]), tuple(operands[len(results) :])
     stored = tuple([node for _, node in results])
@@ -107,6 +114,29 @@ def _nest(
     rows = [axis for axis in rest if any([abs(axis.strides[k]) == 1 for k in astray])]
     rest = [axis for axis in rest if axis not in rows[:1]] + rows[:1]
     return [*rest, best], bool(rows)
+
+
+def _repeats(axes: Sequence[Axis], shape: tuple[int, ...]) -> int:
+    """How many rows of few columns are walked through as one: their operands follow one another, or begin again with
+    each row (a bias), of which the kernel then holds so many copies; 1 where that cannot be or does not repay it.
+
+    It divides the rows of each element of the loop's first axis, so that the kernel serves batches of all sizes.
+    """
+    if len(axes) != 2 or axes[1].extent > SHORT or 0 in shape or axes[0].extent % shape[0]:
+        return 1
+    rows, columns = axes
+    for across, along in zip(rows.strides, columns.strides):
+        if across != 0 and (along != 1 or across != columns.extent):
+            return 1
+    each = rows.extent // shape[0]
+    most = min(CYCLE // columns.extent, each // 4)
+    return next((count for count in range(most, SHORT // columns.extent, -1) if each % count == 0), 1)
+
+
+def _repeated(axes: Sequence[Axis], count: int) -> list[Axis]:
+    rows, columns = axes
+    across = tuple([stride * count for stride in rows.strides])
+    return [Axis(rows.extent // count, across), columns._replace(extent=columns.extent * count)]
 
 
 def _cut(axes: Sequence[Axis], transposed: bool, most: int) -> tuple[list[int], int, int]:
@@ -154,9 +184,11 @@ class MapSpec(Spec):
         row_size, row_tiles, rows = code.words(3) if self.loops > 1 else ("1", "1", "1")
         outer_size, outers = code.words(2) if self.loops > 2 else ("1", "1")
         extents = code.words(max(0, self.loops - 3))
+        period, repeats = code.words(2) if any([operand.step == "cycle" for operand in self.ins]) else ("0", "0")
         outs = [Stream(code, operand, self.loops - 1) for operand in self.outs]
         ins = [Stream(code, operand, self.loops - 1) for operand in self.ins]
         every = outs + ins
+        copies = self._copies(s, ins, period, repeats)
 
         with code.loop("%begin", "%end") as tile:
             tile, column_tile = code.divmod(tile, column_tiles)
@@ -176,6 +208,8 @@ class MapSpec(Spec):
 
                     def load(k: int) -> Value:
                         x = ins[k]
+                        if k in copies:
+                            return s.load(x.dtype, code.element(x.memory, copies[k], column), True)
                         return held[k] if k in held else s.load(x.dtype, x.along(starts[len(outs) + k], column), True)
 
                     values = evaluate(s, self.nodes, load, lambda axis: [*coordinates, column][axis])
@@ -197,6 +231,17 @@ class MapSpec(Spec):
                 with code.loop(outer_low, outer_high) as outer:
                     coordinates = unravel(code, outer, extents)
                     rows_at(coordinates, [x.offset("0", coordinates, 0) for x in every])
+
+    def _copies(self, s: Scalar, ins: Sequence[Stream], period: str, repeats: str) -> dict[int, str]:
+        """Of each operand that begins again with each row: its columns, over and over."""
+        code = s.code
+        copies = {k: code.array(x.memory, CYCLE) for k, x in enumerate(ins) if x.step == "cycle"}
+        for k, copy in copies.items():
+            with code.loop("0", repeats) as row, code.loop("0", period) as column:
+                value = s.load(ins[k].dtype, ins[k].along("0", column), group=False)
+                to = code.element(ins[k].memory, copy, code.add(code.mul(row, period), column))
+                s.store(value, to, group=False)
+        return copies
 
 
 def _range(code, tile: str, size: str, extent: str) -> tuple[str, str]:

@@ -38,6 +38,8 @@ COMBINES = ("add", "mul", "max", "min", "and", "or", "argmax", "argmin")
 
 SHORT = 16  # up to this many elements are folded one after another
 NARROW = 64  # up to this many columns their number is part of the code
+WIDEST = 16  # lanes of the widest vectors: columns in this number, or a multiple, leave none empty
+MANY_ROWS = 64  # that repay folding some side by side, and then what they come to
 TILE = 16384  # elements
 MOST_STEPS = 4096  # additions to one accumulator before a result must become a partial one
 ENOUGH_TILES = 32  # for every thread to have several
@@ -133,7 +135,13 @@ def _steps(
     """
     iotas = sorted({node[1] for node in nodes if node[0] == "iota"})
     streams = [*[(layout, pointer) for layout, pointer, _ in extras], *ins]
-    kept_shape = results[0].out.shape
+    kept_shape, repeat = results[0].out.shape, 1
+    if not iotas:
+        repeat = _repeats(shape, axes, [layout for layout, _ in streams])
+    if repeat > 1:
+        shape, axes = (math.prod(shape) // (math.prod(kept_shape) * repeat), repeat, *kept_shape), (0,)
+        streams = [(_reshaped(layout, shape), pointer) for layout, pointer in streams]
+    partial_shape = tuple([n for a, n in enumerate(shape) if a not in axes])
 
     def spread(strides: tuple[int, ...]) -> tuple[int, ...]:
         """Strides of a result over the whole loop: 0 along reduced axes."""
@@ -141,7 +149,8 @@ def _steps(
         return tuple([0 if a in axes else next(kept) for a in range(len(shape))])
 
     # the operands of the nest: a packed result, the results, extra results and inputs, loop indices
-    strides = [spread(contiguous_strides(kept_shape)), *[spread(r.out.strides) for r in results]]
+    strides = [spread(contiguous_strides(partial_shape))]
+    strides += [spread(r.out.strides) if repeat == 1 else strides[0] for r in results]
     first = len(strides)
     strides += [layout.strides for layout, _ in streams]
     strides += [tuple([int(a == axis) for a in range(len(shape))]) for axis in iotas]
@@ -166,19 +175,19 @@ def _steps(
         return Operand(dtype_name(dtype), step)
 
     # each goes to its result, or one partial result (two for arg folds) a chunk to a temporary
-    count = math.prod(kept_shape)
+    count = math.prod(partial_shape)
     partials: list[tuple[Layout, Ptr]] = []
     folds = []
     for j, r in enumerate(results):
         targets: list[Operand | None] = []
-        if chunks == 1:
+        if chunks * repeat == 1:
             targets.append(operand(r.out.dtype, r.pointer, r.out.offset, along_kept[1 + j]))
             args.append(0)
         else:
             for dtype in r.partial():
                 pointer = Ptr("tmp", len(temps))
                 temps.append(chunks * count * dtype.itemsize)
-                partials.append((Layout.contiguous(dtype, (chunks, *kept_shape)), pointer))
+                partials.append((Layout.contiguous(dtype, (chunks * repeat, *kept_shape)), pointer))
                 targets.append(operand(dtype, pointer, 0, along_kept[0]))
                 args.append(count)
         if len(targets) == 1:  # an arg fold's only result is the index
@@ -206,14 +215,35 @@ def _steps(
     grain = max(1, 65536 // (max(elements, 1) * weight))
     note = f"{' '.join([r.combine for r in results])}{list(shape)} over {list(axes)}"
     steps = [Step(spec, tuple(args), tiles, grain, note)]
-    if chunks == 1:
+    if chunks * repeat == 1:
         return steps
     again, k = [], 0
     for r in results:
         again.append(r._replace(node=k, place=None if r.place is None else k + 1))
         k += len(r.partial())
     loads = [("load", k) for k in range(len(partials))]
-    return steps + _steps((chunks, *kept_shape), (0,), partials, loads, again, (), temps, enough_tiles)
+    return steps + _steps((chunks * repeat, *kept_shape), (0,), partials, loads, again, (), temps, enough_tiles)
+
+
+def _reshaped(layout: Layout, shape: tuple[int, ...]) -> Layout:
+    found = layout.reshape(shape)
+    assert found is not None  # it has no gaps
+    return found
+
+
+def _repeats(shape: tuple[int, ...], axes: tuple[int, ...], streams: Sequence[Layout]) -> int:
+    """How many neighbouring rows to fold side by side, each into columns of its own: so many that few columns, which
+    fill no vector of a processor, fill some; 1 where the operands do not follow one another so, or rows are few.
+
+    It divides the rows of each element of the first axis, so that the kernel serves batches of all sizes.
+    """
+    kept, first = [a for a in range(len(shape)) if a not in axes], len(axes)
+    columns, rows = (math.prod([shape[a] for a in some]) for some in (kept, axes[1:]))
+    if columns == 1 or columns % WIDEST == 0 or rows < MANY_ROWS or kept != list(range(first, len(shape))):
+        return 1
+    if not all([layout.is_contiguous or not any(layout.strides) for layout in streams]):
+        return 1
+    return next((count for count in (16, 8, 4, 2) if count * columns <= NARROW and rows % count == 0), 1)
 
 
 def _nest(

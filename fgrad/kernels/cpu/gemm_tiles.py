@@ -48,16 +48,17 @@ class Tile(NamedTuple):
         return self.nv * self.vl // self.fold
 
     @functools.lru_cache(maxsize=256)  # noqa: B019 - of few tiles, each of which most products ask for
-    def spec(self, dtype: np.dtype, edge: bool) -> TileSpec:
+    def spec(self, dtype: np.dtype, edge: bool, masked_stores: bool) -> TileSpec:
         return TileSpec(
             dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.ahead,
-            self.dense,
+            self.dense, masked_stores,
         )  # fmt: skip
 
     def specs(self, dtype: np.dtype, columns: int) -> tuple[TileSpec | int, TileSpec | int]:
         """Of full panels, and of a last one that is not; 0 where there is none."""
         whole, edge = columns >= self.columns, columns % self.columns > 0
-        return self.spec(dtype, False) if whole else 0, self.spec(dtype, True) if edge else 0
+        masked = host().masked_stores
+        return self.spec(dtype, False, masked) if whole else 0, self.spec(dtype, True, masked) if edge else 0
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,15 @@ class TiledKernel:
 
 
 class Host(NamedTuple):
-    """``cache``: bytes of the last-level cache, where stores around it are worth while."""
+    """``masks``: masked loads cost what others do; ``masked_stores``: so do stores, which without mask registers are
+    microcode on some processors (a tenth of the speed on Zen 3); ``cache``: bytes of the last-level cache, where stores
+    around it are worth while.
+    """
 
     bits: int
     registers: int
     masks: bool
+    masked_stores: bool
     cache: int | None
 
     def lanes(self, itemsize: int) -> int:
@@ -110,7 +115,7 @@ def _detect() -> Host:
     machine = binding.get_process_triple().split("-")[0]
     bits = 512 if wide else 256 if features.get("avx", False) else 128
     registers = 32 if wide or machine in ("aarch64", "arm64") else 16
-    return Host(bits, registers, masks=features.get("avx", False), cache=_last_cache(machine))
+    return Host(bits, registers, features.get("avx", False), masked_stores=wide, cache=_last_cache(machine))
 
 
 def _last_cache(machine: str) -> int | None:

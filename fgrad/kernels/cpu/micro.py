@@ -68,8 +68,14 @@ class _Emitter:
         return b.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), mask)
 
     def first_lanes(self, count):
-        """Mask of the lanes below ``count``, an i64 that may be negative or beyond the vector."""
-        b, wide = self.builder, ir.VectorType(I64, self.lanes)
+        """Mask of the lanes below ``count``, an i64 that may be negative or beyond the vector.  Numbers as wide as the
+        elements are compared: without mask registers LLVM does so at every use, which then is one instruction.
+        """
+        b, number = self.builder, ir.IntType(8 * self.itemsize)
+        wide = ir.VectorType(number, self.lanes)
+        most = I64(self.lanes)
+        count = b.select(b.icmp_signed("<", count, most), count, most)
+        count = count if number == I64 else b.trunc(count, number)
         one = b.insert_element(ir.Constant(wide, ir.Undefined), count, I32(0))
         zero_mask = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         counts = b.shuffle_vector(one, ir.Constant(wide, ir.Undefined), zero_mask)
@@ -99,6 +105,38 @@ class _Emitter:
         signature = [self.vector, self.vector.as_pointer(), I32, mask.type]
         function = self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), signature)
         self.builder.call(function, [value, pointer, I32(self.itemsize), mask])
+
+    def store_all(self, vectors, pointers, mask, add: bool) -> None:
+        """Each vector to its pointer, or if ``add`` its sum with what is there."""
+        for vector, pointer in zip(vectors, pointers):
+            self.store(self.add(vector, self.load(pointer, mask)) if add else vector, pointer, mask)
+
+    def store_parts(self, vectors, pointers, count, add: bool) -> None:
+        """The same of the first ``count`` lanes, which may be none or more than there are: as whole vectors, or else by
+        the bits of the count as halves, quarters and so on.
+        """
+        b, lanes = self.builder, self.lanes
+        with b.if_else(b.icmp_signed(">=", count, I64(lanes))) as (whole, part):
+            with whole:
+                self.store_all(vectors, pointers, None, add)
+            with part, b.if_then(b.icmp_signed(">", count, I64(0))):
+                e = self
+                while e.lanes > 1:
+                    half = _Emitter(b, self.dtype, e.lanes // 2)
+                    low, high = ([half.part_of(x, first) for x in vectors] for first in (0, half.lanes))
+                    pointers = [b.bitcast(pointer, half.vector.as_pointer()) for pointer in pointers]
+                    has = b.icmp_signed("!=", b.and_(count, I64(half.lanes)), I64(0))
+                    with b.if_then(has):
+                        half.store_all(low, pointers, None, add)
+                    step = b.select(has, I64(half.lanes * self.itemsize), I64(0))
+                    vectors = [b.select(has, x, y) for x, y in zip(high, low)]
+                    pointers = [half.at(pointer, step, half.vector) for pointer in pointers]
+                    e = half
+
+    def part_of(self, vector, first: int):
+        """As many lanes of a longer vector, from ``first`` on."""
+        mask = ir.Constant(ir.VectorType(I32, self.lanes), [first + i for i in range(self.lanes)])
+        return self.builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
     def prefetch(self, pointer, *, write: bool = False) -> None:
         """Brings the line of memory there into the caches, to ``write`` it or to read; any address will do."""
@@ -265,20 +303,24 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:
-        _store_turned(e, vectors, builder.inttoptr(outs[0], BYTES), builder.inttoptr(w["places"], I64.as_pointer()), w)
+        places = builder.inttoptr(w["places"], I64.as_pointer())
+        _store_turned(e, vectors, builder.inttoptr(outs[0], BYTES), places, w, spec.masked_stores)
         builder.ret_void()
         return
 
     sums = [e.folded(row, spec.fold) for row in vectors]
     o = sums[0][1]
-    masks = _masks(o, w["lanes"], len(sums[0][0]), spec.edge)
+    by_part = spec.edge and not spec.masked_stores
+    masks = _masks(o, w["lanes"], len(sums[0][0]), spec.edge and not by_part)
+    bases = [builder.inttoptr(out, BYTES) for out in outs]
 
     def write(add: bool) -> None:
-        for out, (row, _) in zip(outs, sums):
-            base = builder.inttoptr(out, BYTES)
-            for v, value in enumerate(row):
-                pointer = o.at(base, I64(v * o.lanes * o.itemsize), o.vector)
-                o.store(o.add(value, o.load(pointer, masks[v])) if add else value, pointer, masks[v])
+        for v, column in enumerate(zip(*[row for row, _ in sums])):
+            pointers = [o.at(base, I64(v * o.lanes * o.itemsize), o.vector) for base in bases]
+            if by_part:
+                o.store_parts(column, pointers, builder.sub(w["lanes"], I64(v * o.lanes)), add)
+            else:
+                o.store_all(column, pointers, masks[v], add)
 
     with builder.if_else(builder.icmp_signed("!=", w["accumulate"], I64(0))) as (then, otherwise):
         with then:
@@ -288,7 +330,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     builder.ret_void()
 
 
-def _store_turned(e: _Emitter, vectors, out, places, w) -> None:
+def _store_turned(e: _Emitter, vectors, out, places, w, masked_stores: bool) -> None:
     """Column l of the tile to ``out + places[l]``: blocks of G x G elements, G of 128 bits, are transposed in
     registers.  A column that has no place goes to memory that nobody reads, which costs less than a branch.
     """
@@ -297,19 +339,19 @@ def _store_turned(e: _Emitter, vectors, out, places, w) -> None:
     rows = [*vectors, *([[e.zeros] * len(vectors[0])] * (-len(vectors) % group))]
     nowhere = irbuild.slot(b, ir.ArrayType(part.vector, len(rows) // group))
     nowhere = b.bitcast(nowhere, BYTES)
-    masks = [part.first_lanes(b.sub(w["count"], I64(k))) for k in range(0, len(rows), group)]
-    for v in range(len(vectors[0])):
-        turned = [e.transposed([row[v] for row in rows[k : k + group]]) for k in range(0, len(rows), group)]
-        for lane in range(e.lanes):
-            place = b.load(b.gep(places, [I64(v * e.lanes + lane)], source_etype=I64), typ=I64)
-            exists = b.icmp_signed("!=", place, I64(-1))
-            base = b.select(exists, b.gep(out, [place], source_etype=I8), nowhere)
-            for k, (mask, blocks) in enumerate(zip(masks, turned)):
-                first = lane // group * group
-                chosen = [I32(first + i) for i in range(group)]
-                value = b.shuffle_vector(
-                    blocks[lane % group],
-                    ir.Constant(e.vector, ir.Undefined),
-                    ir.Constant(ir.VectorType(I32, group), chosen),
-                )
-                part.store(value, part.at(base, I64(16 * k), part.vector), mask)
+    bases = []
+    for column in range(len(vectors[0]) * e.lanes):
+        place = b.load(b.gep(places, [I64(column)], source_etype=I64), typ=I64)
+        exists = b.icmp_signed("!=", place, I64(-1))
+        bases.append(b.select(exists, b.gep(out, [place], source_etype=I8), nowhere))
+    for k in range(0, len(rows), group):
+        turned = [e.transposed([row[v] for row in rows[k : k + group]]) for v in range(len(vectors[0]))]
+        values = [
+            part.part_of(blocks[lane % group], lane // group * group) for blocks in turned for lane in range(e.lanes)
+        ]
+        pointers = [part.at(base, I64(k * e.itemsize), part.vector) for base in bases]
+        count = b.sub(w["count"], I64(k))
+        if masked_stores:
+            part.store_all(values, pointers, part.first_lanes(count), False)
+        else:
+            part.store_parts(values, pointers, count, False)

@@ -21,7 +21,8 @@ class Axis(NamedTuple):
 class Operand(NamedTuple):
     """What a spec knows of an operand: its dtype and how it moves along the innermost loop.
 
-    step: ``unit`` (stride 1), ``zero`` (one element for the whole loop), ``back`` (stride -1) or ``any``.
+    step: ``unit`` (stride 1), ``zero`` (one element for the whole loop), ``back`` (stride -1) or ``any``; ``cycle`` of
+    one that begins again several times in the loop.
     """
 
     dtype: str

@@ -22,7 +22,8 @@ class TileSpec(Emitted):
     for all.  ``turned``: a column of the result is stored as a row, where a table says; its elements are adjacent, and
     nothing is accumulated.  ``fold``: elements of the run that are multiplied at once, adjacent in A and, as `micro`
     says, in B.  ``ahead``: each step of the run fetches memory that is read later.  ``dense``: steps of the run are
-    adjacent in A, and in B, so that their strides are constants of the code.
+    adjacent in A, and in B, so that their strides are constants of the code.  ``masked_stores``: how an edge is stored,
+    rather than by parts of a vector.
     """
 
     folder: ClassVar[str] = "tiles"
@@ -37,6 +38,7 @@ class TileSpec(Emitted):
     edge: bool
     ahead: bool = False
     dense: bool = False
+    masked_stores: bool = True
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
         from fgrad.kernels.cpu.micro import tile_text  # loads LLVM

@@ -13,12 +13,16 @@ elements the first wins, and the first NaN wins over all, as in `window`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from fgrad.kernels.cpu.accumulators import identity
 from fgrad.kernels.cpu.body import Spec
+from fgrad.kernels.cpu.gemm_tiles import host
+from fgrad.kernels.cpu.irtext import Code
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, literal, memory_type
 
@@ -47,10 +51,35 @@ def lane_steps(s: Scalar, unit: tuple[bool, ...]) -> list[str]:
     return ["1" if alone else s.code.word() for alone in unit]
 
 
+def lanes_at_once(lanes: int, unit: tuple[bool, ...], itemsize: int) -> int:
+    """How many lanes `lane_loop` takes at a time, 1 to leave it to LLVM: without mask registers that would do the last
+    ones, a part of a vector, one by one; six channels are none but those.
+    """
+    machine = host()
+    vector = machine.lanes(itemsize)
+    if machine.masked_stores or lanes % vector == 0 or lanes < 4 or not all(unit):
+        return 1
+    return 1 << (min(lanes, vector).bit_length() - 1)
+
+
+@contextmanager
+def lane_loop(code: Code, lanes: str, at_once: int) -> Iterator[str]:
+    """Over the lanes, some at once; the last so many may have been before, and come out the same again."""
+    if at_once == 1:
+        with code.loop("0", lanes, kind="lean") as lane:
+            yield lane
+        return
+    last = code.sub(lanes, str(at_once))
+    with code.loop("0", lanes, at_once) as following:
+        first = code.minimum(following, last)
+        with code.loop("0", str(at_once), kind="vector") as i:
+            yield code.add(first, i)
+
+
 @dataclass(frozen=True)
 class WindowSpec(Spec):
     """``kind``: add, max or min; ``winners``: the dtype of the extremum's tap, a second result, or empty;
-    ``unit``: whether x and out have neighbouring lanes side by side.
+    ``unit``: whether x and out have neighbouring lanes side by side; ``at_once``: see `lanes_at_once`.
     """
 
     dtype: str
@@ -58,6 +87,7 @@ class WindowSpec(Spec):
     taps: int
     winners: str
     unit: tuple[bool, ...]
+    at_once: int
 
     def write(self, s: Scalar) -> None:
         code, dtype = s.code, dtype_of(self.dtype)
@@ -75,7 +105,7 @@ class WindowSpec(Spec):
             low = code.mul(tile, row_tile)
             with code.loop(low, code.minimum(code.add(low, row_tile), rows)) as row:
                 starts = start_row(s, table, pixels, row, repeats)
-                with code.loop("0", lanes, kind="lean") as lane:
+                with lane_loop(code, lanes, self.at_once) as lane:
                     base = code.add(starts[0], code.mul(lane, x_step))
                     values = [
                         s.load(dtype, code.element(memory_type(dtype), x, code.add(base, offset)), group=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fgrad import config
-from fgrad.kernels.cpu import driver, library, results
+from fgrad.kernels.cpu import driver, entry, library, results
 from fgrad.kernels.cpu.assemble import as_int64
 from fgrad.kernels.cpu.driver import Executable, from_plan
 from fgrad.kernels.cpu.memory import KERNEL_SIGNATURE, ld, ld_i64, st
@@ -227,3 +227,12 @@ def test_empty_loops_and_steps(kernel):
         _doubled(kernel, Ptr("in", 0), Ptr("out", 0)),
     ]
     np.testing.assert_array_equal(_executable(steps)(np.arange(4))[0], np.arange(4) * 2)
+
+
+def test_a_loops_function_owns_its_method():
+    """The interpreter looks into the method when it frees the function, after all modules are gone."""
+    run = entry.entry(library.address("machine_serial"))
+    at_method = object.__basicsize__  # m_ml, the first field of a builtin function
+    method = ctypes.c_void_p.from_address(id(run) + at_method).value
+    assert method == ctypes.addressof(run.__self__.method)
+    assert run.__self__ == library.address("machine_serial")

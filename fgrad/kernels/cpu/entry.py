@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from fgrad.kernels.cpu import jit
 from fgrad.kernels.cpu.body import Emitted
@@ -77,11 +76,17 @@ def entry(loop: int) -> Callable[[int, tuple, tuple, int], bool]:
         address = ctypes.cast(getattr(ctypes.pythonapi, symbol), ctypes.c_void_p).value
         assert address is not None
         jit.add_symbol(symbol, address)
-    method = _Method(b"run", jit.address(EntrySpec()), _METH_FASTCALL, None)
-    _kept.append(method)  # the function refers to it
+    bound = _Loop(loop)
+    bound.method = _Method(b"run", jit.address(EntrySpec()), _METH_FASTCALL, None)
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype, make.argtypes = ctypes.py_object, [ctypes.POINTER(_Method), ctypes.py_object, ctypes.c_void_p]
-    return make(method, loop, None)
+    return make(bound.method, bound, None)
 
 
-_kept: list[Any] = []
+class _Loop(int):
+    """The address that a function is bound to.  It owns the function's method, which must outlive the function: the
+    interpreter looks there once more when it frees the function, at the very end of a process, and only then lets go of
+    what it is bound to.
+    """
+
+    method: _Method

@@ -115,7 +115,7 @@ def test_in_place_while_another_result_reads_the_old_value(shape):
     np.testing.assert_array_equal(other, x * x)
 
 
-@pytest.mark.parametrize("shape", [(4, 5, 6), (300, 70), (1, 40), (40, 1), (3, 1, 9000)])
+@pytest.mark.parametrize("shape", [(4, 5, 6), (300, 70), (1, 40), (40, 1), (3, 1, 9000), (3, 100, 6)])
 @pytest.mark.parametrize("dtype", ["int32", "float64", "bfloat16"])
 def test_iota(shape, dtype):
     for axis in range(len(shape)):

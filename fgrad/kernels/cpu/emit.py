@@ -63,7 +63,7 @@ def map_plan(
     iotas = sorted({node[1] for node in nodes if node[0] == "iota"})
     units = [tuple([int(a == axis) for a in range(len(loop_shape))]) for axis in iotas]
     axes, transposed = _nest(loop_shape, [layout.strides for layout in layouts] + units, len(results), len(layouts))
-    period, repeats = axes[-1].extent, _repeats(axes, loop_shape)
+    period, repeats = axes[-1].extent, 1 if iotas else _repeats(axes, loop_shape)  # loop indices are of true rows
     if repeats > 1:
         axes = _repeated(axes, repeats)
 

@@ -165,8 +165,11 @@ class Jitted:
                 if type(leaves[i - n]) is ConcreteArray and sys.getrefcount(values[i]) <= 3 and _owns_memory(values[i])
             )
         out = program(values, overwrite)
-        if borrowed:
-            out = [v.copy() if any(np.may_share_memory(v, b) for b in borrowed) else v for v in out]
+        if borrowed and program.passed:  # all other results are in memory of their own
+            out = list(out)
+            for j, _ in program.passed:
+                if any([np.may_share_memory(out[j], b) for b in borrowed]):
+                    out[j] = out[j].copy()
         for i in traced.donated:
             if type(leaves[i - n]) is ConcreteArray:
                 donate(leaves[i - n])

@@ -6,6 +6,8 @@ product does or has one value for each feature.  Then the product's tiles pass t
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from fgrad.compiler.schedule import (
     Branch,
     Buffer,
@@ -23,36 +25,42 @@ from fgrad.kernels.cpu.epilogue import place_of
 def with_epilogues(schedule: Schedule) -> list[Launch]:
     """The schedule's launches, groups that can be epilogues joined to their products."""
     launches = list(schedule.launches)
+    readers: dict[Buffer, list[Launch]] = defaultdict(list)  # in order
+    for launch in launches:
+        for b in dict.fromkeys(launch.reads):
+            readers[b].append(launch)
     for call in schedule.launches:
         kind = call.eqn.primitive.slot("cpu") if isinstance(call, KernelCall) else None
         if isinstance(call, KernelCall) and isinstance(kind, Kernel) and kind.epilogue:
-            _join(call, launches)
+            _join(call, launches, readers)
     return launches
 
 
-def _join(call: KernelCall, launches: list[Launch]) -> None:
+def _join(call: KernelCall, launches: list[Launch], readers: dict[Buffer, list[Launch]]) -> None:
     (product,) = call.outs
-    at = launches.index(call)
-    readers = [i for i in range(at + 1, len(launches)) if product in launches[i].reads]
-    group = launches[readers[0]] if readers else None
+    behind = readers[product]
+    group = behind[0] if behind else None
     if product.kind != "tmp" or not isinstance(group, Group) or not _is_epilogue(group, product):
         return
-    between = launches[at + 1 : readers[0]]
+    at, reader = launches.index(call), launches.index(group)
+    between = launches[at + 1 : reader]
     made = {b for launch in between for b in launch.writes}
     others = [v for v in group.loads if v.buffer is not product]
     if all(v.buffer not in made and v.fence < product.at for v in group.loads):
         place = at
     elif not any(isinstance(x, Loop | Branch | HostCall) or getattr(x, "in_place", False) for x in between):
-        place = readers[0] - 1  # nothing in between changes what the product reads
+        place = reader - 1  # nothing in between changes what the product reads
     else:
         return
-    kept = [product] if len(readers) > 1 else []
+    kept = [product] if len(behind) > 1 else []
     load = next(k for k, v in enumerate(group.loads) if v.buffer is product)
     outs = [*(b for _, b in group.results), *kept]
     joined = KernelCall(call.eqn, [*call.ins, *others], outs, epilogue=group, product=load)
     launches.remove(group)
     launches.remove(call)
     launches.insert(place, joined)
+    for b in dict.fromkeys(group.reads):
+        readers[b][readers[b].index(group)] = joined
 
 
 def _is_epilogue(group: Group, product: Buffer) -> bool:

@@ -13,7 +13,7 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,9 +147,8 @@ class _Traffic:
             groups = self.reading_groups(group, buffer)
             if not groups:
                 continue
-            cone = group.cone([node])
-            maps = [group.nodes[i] for i in cone if group.nodes[i][0] == "map"]
-            if len(maps) > MOST_NODES or any([n[1] not in _CHEAP for n in maps]):
+            cone = _cheap_cone(group, node)
+            if cone is None:
                 continue
             views = [group.loads[group.nodes[i][1]] for i in cone if group.nodes[i][0] == "load"]
             leaves = {(id(v.buffer), v.layout): v for v in views if not _is_small(v.layout, buffer.nbytes)}
@@ -199,13 +198,32 @@ class _Traffic:
         group.results = [(at[n], b) for n, b in old.results]
         group.folds = [fold._replace(node=at[fold.node]) for fold in old.folds]
         self.known.pop(group, None)
-        for b in old.reads:
+        before, now = old.reads, group.reads
+        for b in before:
             self.readers[b].pop(group, None)
-        for b in group.reads:
+        for b in now:
             self.readers[b][group] = None
-        for b in (*old.reads, *group.reads):
+        for b in (*before, *now):
             if b.made_by is not None:
                 self.known.pop(b.made_by, None)
+
+
+def _cheap_cone(group: Group, node: int) -> list[int] | None:
+    """The node and all that it is computed from, operands first, or None if that is not cheap."""
+    found: set[int] = set()
+    left, rules = [node], 0
+    while left:
+        i = left.pop()
+        if i in found:
+            continue
+        found.add(i)
+        kind, *rest = group.nodes[i]
+        if kind == "map":
+            rules += 1
+            if rules > MOST_NODES or rest[0] not in _CHEAP:
+                return None
+            left += rest[2]
+    return sorted(found)
 
 
 def _is_small(layout: Layout, nbytes: int) -> bool:
@@ -220,6 +238,8 @@ def _is_small(layout: Layout, nbytes: int) -> bool:
 def _masks(group: Group, node: int) -> list[int]:
     """Values of the group that take less memory than the node's, which follows from them by cheap arithmetic alone."""
     size = group.dtypes[node].itemsize
+    if size == 1:
+        return []
     found: list[int] = []
     left = [node]
     while left:
@@ -260,25 +280,28 @@ def _side_by_side(launches: Sequence[Launch]) -> list[Launch]:
     """Joins reductions to one of the same array, shape and axes before them, if all that they read is there by then."""
     kept: list[Launch] = []
     made: dict[Buffer, int] = {}
+    reductions: dict[Any, list[tuple[int, Group]]] = defaultdict(list)  # kept ones by shape and axes
     for launch in launches:
-        partner = None
-        if isinstance(launch, Group) and launch.folds and not launch.results:
-            partner = next((g for g in kept if isinstance(g, Group) and _joins(launch, g, kept.index(g), made)), None)
-        if partner is not None and isinstance(launch, Group):
-            at = partner.copy_from(launch, range(len(launch.nodes)))
-            partner.folds += [fold._replace(node=at[fold.node]) for fold in launch.folds]
-            partner.names += launch.names
-            partner.sources += launch.sources
-            made.update((fold.out, kept.index(partner)) for fold in launch.folds)
-            continue
+        if isinstance(launch, Group) and launch.folds:
+            alike = reductions[launch.shape, launch.folds[0].axes]
+            first = None
+            if not launch.results:
+                first = next(((at, early) for at, early in alike if _joins(launch, early, at, made)), None)
+            if first is not None:
+                at, partner = first
+                node = partner.copy_from(launch, range(len(launch.nodes)))
+                partner.folds += [fold._replace(node=node[fold.node]) for fold in launch.folds]
+                partner.names += launch.names
+                partner.sources += launch.sources
+                made.update((fold.out, at) for fold in launch.folds)
+                continue
+            alike.append((len(kept), launch))
         made.update((b, len(kept)) for b in launch.writes)
         kept.append(launch)
     return kept
 
 
 def _joins(late: Group, early: Group, at: int, made: dict[Buffer, int]) -> bool:
-    if not early.folds or early.shape != late.shape or early.folds[0].axes != late.folds[0].axes:
-        return False
     shared = [v for v in late.loads if any(v.buffer is w.buffer and v.layout == w.layout for w in early.loads)]
     ready = all(made.get(v.buffer, -1) < at and v.fence < early.position for v in late.loads)
     large = any(not _is_small(v.layout, math.prod(late.shape) * v.layout.dtype.itemsize) for v in shared)

@@ -37,7 +37,7 @@ from fgrad.core import backends
 from fgrad.core.backends import Fold, ForLoop, Host, IndexMap, IndexValue, Kernel, ScalarMap, WhileLoop
 from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
 from fgrad.core.primitive import Primitive
-from fgrad.kernels.cpu.body import params_of
+from fgrad.kernels.cpu.body import NO_PARAMS, params_of
 from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.primitives.arithmetic import div_p, mul_p, rem_p
 from fgrad.primitives.bitwise import shift_left_p, shift_right_arithmetic_p, shift_right_logical_p
@@ -75,9 +75,10 @@ def _on_host(eqn: Eqn) -> str:
     kind = eqn.primitive.slot("cpu")
     if isinstance(kind, Host):
         return kind.reason
-    if isinstance(kind, _ANY_NUMBERS) or (isinstance(kind, IndexMap) and kind.view is not None):
+    if not any([v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)]):
         return ""
-    return "complex numbers" if any([v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)]) else ""
+    moves = isinstance(kind, _ANY_NUMBERS) or (isinstance(kind, IndexMap) and kind.view is not None)
+    return "" if moves else "complex numbers"
 
 
 class _Fuser:
@@ -149,7 +150,8 @@ class _Fuser:
         target = next((g for g in mine if g.position == latest and g.has_room), None)
         if target is None:
             target = self.new_group(shape)
-        for other in sorted(mine - {target}, key=lambda g: -g.position):
+        mine.discard(target)
+        for other in sorted(mine, key=lambda g: -g.position) if mine else ():
             if self.mergeable(other, target):
                 self.merge(other, target)
         return target
@@ -184,7 +186,7 @@ class _Fuser:
         # merging may have moved operands: read them again
         values = [self.broadcast(self.read(a), aval.shape) for a in eqn.invars]
         refs = tuple([self.operand(group, v, eqn.primitive) for v in values])
-        params = params_of(tuple(sorted(eqn.params.items())))
+        params = params_of(tuple(sorted(eqn.params.items()))) if eqn.params else NO_PARAMS
         node = group.add(("map", eqn.primitive.cpu.rule, params, refs), aval.dtype)
         group.names.append(eqn.primitive.name)
         group.sources.append(eqn.source)

@@ -284,9 +284,9 @@ class _Writer:
         self.place.update((inner, self.pointer(outer)) for inner, outer in lives.same)
 
     def pointer(self, b: Buffer, offset: int = 0) -> Ptr:
-        if b not in self.place:
-            self.place[b] = self.constant(b) if b.kind == "const" else Ptr("in", b.index)
-        base = self.place[b]
+        base = self.place.get(b)
+        if base is None:
+            base = self.place[b] = self.constant(b) if b.kind == "const" else Ptr("in", b.index)
         return Ptr(base.kind, base.index, base.offset + offset) if offset else base
 
     def constant(self, b: Buffer) -> Ptr:

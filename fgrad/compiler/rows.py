@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 from fgrad.compiler.arena import Arena
 from fgrad.compiler.schedule import Buffer, Group, Launch, Rows, View, distinct_bytes
+from fgrad.kernels.builder import advance
 from fgrad.kernels.layout import Layout
-from fgrad.kernels.plan import KernelPlan, Ptr
+from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 if TYPE_CHECKING:
     from fgrad.kernels.cpu.rows import Part
@@ -38,7 +39,8 @@ def by_rows(launches: Sequence[Launch]) -> list[Launch]:
     for i, launch in enumerate(launches):
         for b in dict.fromkeys(launch.reads):
             readers[b].append(i)
-    pending = {b for launch in launches for b in launch.writes}
+    writes = [launch.writes for launch in launches]
+    pending = {b for written in writes for b in written}
     taken: set[int] = set()
     out: list[Launch] = []
     for i, launch in enumerate(launches):
@@ -53,7 +55,7 @@ def by_rows(launches: Sequence[Launch]) -> list[Launch]:
                 inner = {b for b in made if b.kind == "tmp" and set(readers[b]) <= set(chosen)}
                 launch = Rows(groups, count, frozenset(inner))
         taken.update(chosen)
-        pending.difference_update(b for j in chosen for b in launches[j].writes)
+        pending.difference_update(*[writes[j] for j in chosen])
         out.append(launch)
     return out
 
@@ -130,8 +132,14 @@ def _is_apart(layout: Layout, count: int) -> bool:
 
 def _span(rows: Layout) -> tuple[int, int]:
     """The first and last element of row 0."""
-    reach = [s * (n - 1) for n, s in zip(rows.shape[1:], rows.strides[1:])]
-    return rows.offset + sum(min(r, 0) for r in reach), rows.offset + sum(max(r, 0) for r in reach)
+    low = high = rows.offset
+    for n, s in zip(rows.shape[1:], rows.strides[1:]):
+        reach = s * (n - 1)
+        if reach < 0:
+            low += reach
+        else:
+            high += reach
+    return low, high
 
 
 def _stays_within(group: Group, made: set[Buffer], count: int) -> bool:
@@ -235,8 +243,8 @@ class _Block:
             for k, arg in enumerate(args):
                 if isinstance(arg, Ptr):
                     base = place[arg.kind][arg.index]
-                    args[k] = base._replace(offset=base.offset + arg.offset)
+                    args[k] = advance(base, arg.offset)
                     if base.kind != "scratch":
                         layout = layouts[arg.kind][arg.index]
                         moves[k] = layout.strides[0] * layout.dtype.itemsize * self.size
-            yield Part(step._replace(args=tuple(args)), tuple(moves))
+            yield Part(Step(step.kernel, tuple(args), step.extent, step.grain, step.note), tuple(moves))

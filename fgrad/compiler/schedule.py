@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgrad.core.jaxpr import Eqn, Source
-from fgrad.kernels.layout import Layout
+from fgrad.kernels.layout import Layout, contiguous_strides
 
 MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
 
@@ -45,13 +45,11 @@ class Buffer:
     made_by: Group | None = None  # the group that stores it, where one does
     value: np.ndarray | None = None
     layout: Layout = field(init=False)
+    nbytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.layout = Layout.contiguous(self.dtype, self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.layout.size * self.dtype.itemsize
+        self.layout = Layout(self.dtype, self.shape, contiguous_strides(self.shape))
+        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
 
 
 class Const(NamedTuple):
@@ -128,12 +126,12 @@ class Group(_Loops):
 
     def add(self, node: tuple, dtype: np.dtype) -> int:
         """The node's index; equal nodes are one."""
-        key = _key(node)
-        if key not in self.index:
-            self.index[key] = len(self.nodes)
+        at = len(self.nodes)
+        found = self.index.setdefault(_key(node) if node[0] == "const" else node, at)
+        if found == at:
             self.nodes.append(node)
             self.dtypes.append(dtype)
-        return self.index[key]
+        return found
 
     def load(self, view: View) -> int:
         for k, have in enumerate(self.loads):
@@ -170,15 +168,15 @@ class Group(_Loops):
         """
         at = dict(known or {})
         for i in nodes:
-            node, dtype = other.nodes[i], other.dtypes[i]
             if i in at:
                 continue
+            node = other.nodes[i]
             if node[0] == "load":
                 at[i] = self.load(other.loads[node[1]])
-            elif node[0] == "map":
-                at[i] = self.add((*node[:3], tuple(at[j] for j in node[3])), dtype)
-            else:
-                at[i] = self.add(node, dtype)
+                continue
+            if node[0] == "map":
+                node = ("map", node[1], node[2], tuple([at[j] for j in node[3]]))
+            at[i] = self.add(node, other.dtypes[i])
         return at
 
     @property
@@ -196,9 +194,9 @@ class Group(_Loops):
         return len(self.loads) + len(self.results) < MAX_STREAMS or self.streams < MAX_STREAMS
 
 
-def _key(node: tuple) -> tuple:
-    """What makes two nodes one: numbers by their text, since 0.0 == -0.0 and nan != nan."""
-    return ("const", repr(node[1]), node[2]) if node[0] == "const" else node
+def _key(constant: tuple) -> tuple:
+    """What makes two constants one: their text, since 0.0 == -0.0 and nan != nan."""
+    return ("const", repr(constant[1]), constant[2])
 
 
 @dataclass(eq=False)

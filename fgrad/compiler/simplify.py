@@ -95,7 +95,7 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
     (a reshape to the same shape).
     """
     env: dict[Var, Atom] = {}
-    seen: dict[Any, tuple[Var, ...]] = {}
+    seen: dict[Any, list[Eqn]] = {}  # by primitive and operands
     eqns: list[Eqn] = []
 
     def read(a: Atom) -> Atom:
@@ -114,23 +114,27 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
         if (number := _number(eqn, invars)) is not None:
             env[eqn.outvars[0]] = number
             continue
-        key = (eqn.primitive, tuple([a if type(a) is Var else _atom_key(a) for a in invars]))
-        if eqn.params:
-            statics = sorted([(name, type(value), value) for name, value in eqn.params.items()], key=lambda s: s[0])
-            key = (*key, *statics)
-        if key in seen:
-            env.update(zip(eqn.outvars, seen[key]))
+        alike = seen.setdefault((eqn.primitive, *[a if type(a) is Var else _atom_key(a) for a in invars]), [])
+        equal = next((e for e in alike if _same_params(e.params, eqn.params)), None) if alike else None
+        if equal is not None:
+            env.update(zip(eqn.outvars, equal.outvars))
             continue
-        seen[key] = eqn.outvars
+        alike.append(eqn)
         eqns.append(eqn)
     j = closed.jaxpr
     return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, [read(v) for v in j.outvars]), closed.consts)
 
 
+def _same_params(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether these are the same parameters, of the same types: 1, 1.0 and True are equal."""
+    return a is b or (a.keys() == b.keys() and all([type(v) is type(b[k]) and v == b[k] for k, v in a.items()]))
+
+
 def _number(eqn: Eqn, invars: tuple[Atom, ...]) -> Literal | None:
     """The result of element-wise arithmetic on scalars that are all known."""
-    prim, known = eqn.primitive, [a.val for a in invars if isinstance(a, Literal)]
-    if not isinstance(prim.cpu, ScalarMap) or not known or len(known) < len(invars):
+    prim = eqn.primitive
+    known = [a.val for a in invars if type(a) is Literal] if isinstance(prim.cpu, ScalarMap) else ()
+    if not known or len(known) < len(invars):
         return None
     with np.errstate(all="ignore"):
         value = prim.reference(*map(np.asarray, known), **eqn.params)

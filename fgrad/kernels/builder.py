@@ -93,7 +93,12 @@ def sums(parts: Iterable[np.ndarray]) -> np.ndarray:
     """All sums of one element of each part, the last part fastest."""
     total = None
     for part in parts:
-        total = part if total is None else np.add.outer(total, part).ravel()
+        if total is None:
+            total = part
+        elif total.size == 1 or part.size == 1:
+            total = total + part
+        else:
+            total = np.add.outer(total, part).ravel()
     return ZERO if total is None else total
 
 

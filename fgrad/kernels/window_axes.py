@@ -272,6 +272,6 @@ def rows_of(firsts: Sequence[Sequence[int]], steps: Sequence[Sequence[int]], len
     """From the offsets of the first output along each axis, the steps between outputs, and how many there are."""
     table = np.asarray(firsts, np.int64).sum(axis=0)[None]
     for step, length in zip(steps[1:-1], lengths[1:-1]):
-        table = (table[:, None] + np.outer(np.arange(length), step)).reshape(-1, table.shape[1])
+        table = (table[:, None] + np.arange(length)[:, None] * np.array(step)).reshape(-1, table.shape[1])
     lane = np.asarray(steps[-1]) if lengths[-1] > 1 else np.ones_like(table[0])
     return Rows(table, lengths[0], np.asarray(steps[0]), lengths[-1], lane)

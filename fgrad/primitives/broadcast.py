@@ -30,7 +30,7 @@ def _broadcast_abstract(x: ShapedArray, *, shape: tuple[int, ...], broadcast_dim
             f"broadcast_in_dim: broadcast_dimensions must name one axis of the result for each of the {x.ndim} axes "
             f"of the operand, got {bd} for shape {x.shape}. Give {x.ndim} axes."
         )
-    if any(not 0 <= d < len(shape) for d in bd) or list(bd) != sorted(set(bd)):
+    if any([not 0 <= d < len(shape) for d in bd]) or list(bd) != sorted(set(bd)):
         raise ValueError(
             f"broadcast_in_dim: broadcast_dimensions must be strictly increasing axes of the result, got {bd} "
             f"for result shape {shape}. Sort them, or transpose the operand first."
@@ -41,7 +41,7 @@ def _broadcast_abstract(x: ShapedArray, *, shape: tuple[int, ...], broadcast_dim
                 f"broadcast_in_dim: operand axis {i} must have size 1 or the size of result axis {d}, "
                 f"got {x.shape[i]} and {shape[d]} (operand {x.shape}, result {shape}). Change the result shape."
             )
-    if any(n < 0 for n in shape):
+    if any([n < 0 for n in shape]):
         raise ValueError(f"broadcast_in_dim: sizes must not be negative, got {shape}. Give sizes of at least 0.")
     return ShapedArray(tuple(shape), x.dtype)
 

@@ -28,7 +28,7 @@ def check_counts(name: str, ndim: int, what: str, **per_axis: Sequence[Any]) -> 
                 f"{name}: {key} must have one entry for each of the {ndim} {what}, got {values} ({len(values)}). "
                 f"Give {ndim} entries."
             )
-        if any(isinstance(v, int) and v < 1 for v in values):
+        if any([isinstance(v, int) and v < 1 for v in values]):
             raise ValueError(f"{name}: {key} must be positive, got {values}. Use 1 where nothing shall change.")
 
 

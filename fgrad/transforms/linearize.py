@@ -127,9 +127,13 @@ class Tape(NamedTuple):
             for entry in entries:
                 _transpose_entry(trace, entry, ct)
         else:
+            backward: dict[Source | None, Source | None] = {None: None}
             with blaming_by_turns() as blame:
                 for entry in entries:
-                    blame(entry.source and entry.source._replace(backward=True))
+                    source = entry.source
+                    if source not in backward:
+                        backward[source] = source and source._replace(backward=True)
+                    blame(backward[source])
                     _transpose_entry(trace, entry, ct)
         return [ct[id(x)] if id(x) in ct else Zero(x.aval) for x in self.inputs]
 

@@ -73,6 +73,16 @@ def test_parameters_and_literals_tell_expressions_apart():
     assert names(after).count("mul") == 4 and names(after).count("transpose") == 1
 
 
+def test_of_the_same_operands_only_equal_parameters_make_equal_expressions():
+    def f(x):
+        return [
+            lax.cumsum(x, axis=axis, reverse=back) for axis, back in ((0, False), (1, False), (0, True), (1, False))
+        ]
+
+    after = simplified(common_subexpressions, f, X)
+    assert len(after.eqns) == 3 and after.jaxpr.outvars[1] is after.jaxpr.outvars[3]
+
+
 def test_operations_that_change_nothing_are_dropped():
     def f(x):
         y = fgrad.stop_gradient(lax.reshape(lax.broadcast_in_dim(x, (2, 3), (0, 1)), (2, 3)))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgrad.kernels.cpu import library, machine
-from fgrad.kernels.plan import HostStep, Instruction, Loop, Ptr, Slot, Step, Switch, Word
+from fgrad.kernels.plan import Addressed, HostStep, Instruction, Loop, Ptr, Slot, Step, Switch, Word
 
 
 def as_int64(words: Sequence[int]) -> np.ndarray:
@@ -57,6 +57,7 @@ class _Assembler:
         self.temporary: list[tuple[int, int, bool]] = []  # (word, offset, whether it is the workers' scratch)
         self.parallel = False
         self.kept: list[Any] = []
+        self._addresses: dict[str | int, int] = {}  # by the kernel's name or id
         self._words: list[int] = []
         self._code: list[tuple[int, int, int, int]] = []
         self._patches: list[tuple[int, int, int, int]] = []
@@ -87,7 +88,7 @@ class _Assembler:
             if type(arg) is int:
                 continue
             if not isinstance(arg, Ptr):
-                words[word] = arg if isinstance(arg, int) else arg.address()
+                words[word] = arg if isinstance(arg, int) else self._address(arg)
                 continue
             kind, index, offset = arg
             if kind == "arena" or kind == "scratch":
@@ -118,10 +119,17 @@ class _Assembler:
     def _step(self, step: Step) -> None:
         if step.extent <= 0:
             return
-        kernel = step.kernel
-        address = library.address(kernel) if isinstance(kernel, str) else kernel.address()
-        self._code.append((address, self._put_all(step.args), step.extent, max(step.grain, 1)))
+        self._code.append((self._address(step.kernel), self._put_all(step.args), step.extent, max(step.grain, 1)))
         self.parallel = self.parallel or step.extent > step.grain
+
+    def _address(self, kernel: str | Addressed) -> int:
+        """Asked for once: launches share library kernels and tiles, and the steps keep all kernels alive."""
+        key = kernel if isinstance(kernel, str) else id(kernel)
+        found = self._addresses.get(key)
+        if found is None:
+            found = library.address(kernel) if isinstance(kernel, str) else kernel.address()
+            self._addresses[key] = found
+        return found
 
     def _loop(self, loop: Loop) -> None:
         if loop.length == 0:

@@ -333,14 +333,18 @@ def _tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords)
         n_taps += r.a_taps.size
         n_b += len(r.taps)
     rows = np.empty((n_rows, 2), np.int64)
-    np.concatenate([r.row_in for r in p.records], out=rows[:, 0])
-    np.concatenate([r.row_out for r in p.records], out=rows[:, 1])
-    taps = np.concatenate([r.a_taps for r in p.records], axis=None)
+    rows[:, 0] = _joined([r.row_in for r in p.records])
+    rows[:, 1] = _joined([r.row_out for r in p.records])
+    taps = _joined([r.a_taps for r in p.records])
     taps = np.where(taps == NOWHERE, -1, taps * size)
-    b_taps = b.taps[np.concatenate([r.taps for r in p.records])]
+    b_taps = b.taps[_joined([r.taps for r in p.records])]
     batches = p.batches * size
     batches[:, 1] = b.batches
     return builder.tables([np.array(records)], [rows * size], [ZERO, taps], [ZERO, b_taps], [batches])
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0].ravel() if len(parts) == 1 else np.concatenate(parts, axis=None)
 
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:

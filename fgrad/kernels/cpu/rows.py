@@ -38,7 +38,7 @@ def by_blocks(whole: Sequence[Part], last: Sequence[Part], count: int, room: int
     head: list[Word] = []
     lists: list[Word] = []
     most = 0
-    for parts in (whole, last):
+    for parts in (whole,) if last is whole else (whole, last):
         words: list[Word] = [word for part in parts for word in part.step.args]
         head += (len(parts), len(words), _HEAD + len(lists))
         first = 0
@@ -50,6 +50,8 @@ def by_blocks(whole: Sequence[Part], last: Sequence[Part], count: int, room: int
         lists += [move for part in parts for move in part.moves]
         lists += [1 if type(word) is Ptr and word.kind == "scratch" else 0 for word in words]
         most = max(most, len(words))
+    if last is whole:
+        head *= 2
     memory = -(-(room + 8 * most) // _APART) * _APART
     step = Step(RowsSpec(), (Ptr("scratch", 0), memory, room, count - 1, *head, *lists), count, grain, note)
     return KernelPlan((step,), scratch=memory)

@@ -306,14 +306,16 @@ class _Writer(LaneWriter):
                 several = self.compare("sle", code.add(w, str(spec.pixels)), full[1])
                 several = code.op(f"and i1 {several}, {self.compare('sge', w, full[0])}")
                 with code.when(several):
-                    self.pixels(w, x, y, y_ahead, taps)
+                    self.pixels(step, w, x, y, y_ahead, taps)
                     self.set_number(code.add(w, str(spec.pixels)), pixel, "0")
                 with code.when(code.op(f"xor i1 {several}, true")):
                     self.pixel(w, x, y, taps)
                     self.set_number(code.add(w, "1"), pixel, "0")
             self.copy(self.sums, places, sums, into=False)
 
-    def pixels(self, w: str, x: Sequence[_Line], y: Sequence[str], y_ahead: Sequence[str], taps: range) -> None:
+    def pixels(
+        self, step: str, w: str, x: Sequence[_Line], y: Sequence[str], y_ahead: Sequence[str], taps: range
+    ) -> None:
         """Neighbours that meet x for all taps; ``y_ahead``: where the next run of y is, or nothing."""
         code, spec = self.code, self.spec
         factors: dict[tuple[int, int], list[Value]] = {}
@@ -322,23 +324,27 @@ class _Writer(LaneWriter):
             at = code.add(start, code.mul(self.y_step, str(u)))
             for i, line in enumerate(y):
                 factors[i, u] = self.vectors(line, at)
-            for line in y_ahead:
-                self.fetch(line, at)
         meetings: dict[int, list[tuple[int, int]]] = {}
         for u, (c, j) in itertools.product(range(spec.pixels), enumerate(taps)):
             meetings.setdefault(u * spec.step + j * spec.tap_step, []).append((u, c))
+        if y_ahead:
+            with self.once_a_line(step):
+                for u, line in itertools.product(range(spec.pixels), y_ahead):
+                    self.fetch(line, code.add(start, code.mul(self.y_step, str(u))))
         start = code.mul(code.add(self.first, code.mul(w, str(spec.step))), self.x_step)
         offsets = {position: code.mul(self.x_step, str(position)) for position in sorted(meetings)}
+        new = [offset for position, offset in offsets.items() if position > max(offsets) - spec.pixels * spec.step]
         for met in x:
             with code.when(met.exists):
                 base = code.element(self.kind, met.base, start)
-                ahead = code.element(self.kind, met.ahead, start) if met.ahead else ""
                 for position, offset in offsets.items():
                     values = self.vectors(base, offset)
                     for (u, c), (i, sums) in itertools.product(meetings[position], met.meets):
                         self.accumulate(sums[c], values, factors[i, u])
-                    if ahead and position > max(meetings) - spec.pixels * spec.step:
-                        self.fetch(ahead, offset)
+                if met.ahead:
+                    with self.once_a_line(step):
+                        for offset in new:
+                            self.fetch(met.ahead, code.add(start, offset))
 
     def pixel(self, w: str, x: Sequence[_Line], y: Sequence[str], taps: range) -> None:
         code, spec = self.code, self.spec

@@ -371,7 +371,9 @@ def test_wide_depthwise_layers(channels):
 
 # size, channels, kernel, stride, lhs_dilation: blocks with borders, strided layers and their input gradients
 LARGE = [((9, 13), 32, (3, 3), 1, 1), ((11, 10), 64, (3, 3), 2, 1), ((6, 7), 32, (3, 3), 1, 2),
-         ((5, 4, 6), 32, (2, 3, 3), 1, 1), ((8, 9), 320, (5, 5), 1, 1)]  # fmt: skip
+         ((5, 4, 6), 32, (2, 3, 3), 1, 1), ((8, 9), 320, (5, 5), 1, 1),
+         ((3, 16), 128, (2, 2), 1, 2), ((2, 9), 2048, (3, 3), 1, 1)]  # fmt: skip
+A_PAGE_APART = LARGE[-2:]  # results in a block: lines, pixels
 
 
 @pytest.mark.parametrize("dtype, bits", PRODUCTS)
@@ -396,6 +398,8 @@ def test_large_results_are_stored_around_the_cache(monkeypatch, dtype, bits):
             )  # fmt: skip
             (step,) = plan.steps
             assert step.kernel_name.endswith("_around") == (cache is not None)
+            if cache is not None and (size, channels, kernel, stride, inserted) in A_PAGE_APART:
+                assert step.kernel.gathered
             program = from_plan(plan, layouts[:2], layouts[2:])
             memory = np.full(layouts[2].size * x.itemsize + 128, 99, np.uint8)
             first = -memory.ctypes.data % 64

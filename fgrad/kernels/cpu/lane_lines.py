@@ -15,7 +15,9 @@ meanwhile what the next block is the first to meet is asked for.  Lines that x d
 the ends of lines have code of their own, which reads zeros there and stores those of its pixels that exist.
 
 A result that is too large to be found in the cache afterwards is stored ``around`` it (`Host.keeps`), so that memory
-need not be read first: a third of the bytes that move.  That takes whole lines of the cache at once.
+need not be read first: a third of the bytes that move.  That takes whole lines of the cache at once.  A block of which
+results lie a multiple of a page apart is ``gathered`` first, and then stored pixel by pixel: where loads read the same
+place of another page as such stores, they take up to eight times as long (Zen 3).
 
 The words of ``args``, all offsets and strides in elements:
 
@@ -50,6 +52,7 @@ from fgrad.kernels.plan import Ptr, Word
 
 MOST_TAPS = 7  # of a line; their weights are in registers
 MOST_BLOCK = 8  # lines or pixels
+PAGE = 1 << 12
 LANE_BYTES = 1 << 10  # of a pixel, in a task: what a block reads stays in the L1 cache
 BLOCK_WORK = 16  # of a block's own, in loads
 
@@ -69,7 +72,7 @@ def plan_lane_lines(builder: PlanBuilder, dtype: np.dtype, a: Ptr, b: Ptr, out: 
     around &= builder.epilogue is None and all(n * size % LINE == 0 for n in (lanes, *strides))
     blocks = -(-lanes * size // LANE_BYTES)
     spec = _spec(dtype, lanes, -(-lanes // blocks), line, last, builder.epilogue is not None, around)
-    unit = spec.width if lanes % spec.width == 0 else 1
+    unit = LINE // size if around else spec.width if lanes % spec.width == 0 else 1
     lines = -(-line.out // spec.lines.block)
     args: list[Word] = [
         a, b, out, builder.table(table), blocks, lanes // unit, unit, len(table), table.shape[1], lines,
@@ -90,23 +93,32 @@ def _spec(dtype: np.dtype, groups: int, task: int, line: Dim, last: Dim, epilogu
     """
     machine = gemm_tiles.host()
     lanes = min(machine.lanes(dtype.itemsize), 1 << (groups.bit_length() - 1))
-    vectors = LINE // (lanes * dtype.itemsize) if around else 1
-    best, least = (Along.of(line, line.period()), Along.of(last, last.period())), math.inf
+    best, least = (1, Along.of(line, line.period()), Along.of(last, last.period()), around), math.inf
     for rows, columns in itertools.product(*(range(d.period(), MOST_BLOCK + 1, d.period()) for d in (line, last))):
         block = Along.of(line, rows), Along.of(last, columns)
-        sums, weights, of_line = (n * vectors for n in (rows * columns, line.window * last.window, last.window))
-        held = rows > 1  # weights of a plane are in registers
-        if sums + (weights if held else of_line) + 1 >= machine.registers:
+        gathered = around and _meet(line, last, rows, columns, dtype.itemsize)
+        vectors = LINE // (lanes * dtype.itemsize) if around and not gathered else 1
+        weights, held = line.window * last.window, rows > 1  # of a plane, in registers
+        if (rows * columns + (weights if held else last.window)) * vectors + 1 >= machine.registers:
             continue
         (lines, pixels), met = (list(d.meetings.values()) for d in block), block[0].advance * block[1].advance
         if (len(lines) * len(pixels) + met) * task * dtype.itemsize > gemm_tiles.L1_BYTES:
             continue
         loads = len(lines) * len(pixels) + rows * columns + (0 if held else weights)
         products = sum(map(len, lines)) * sum(map(len, pixels))
-        cost = -(-line.out // rows) * -(-last.out // columns) * ((loads + products) * vectors + BLOCK_WORK)
+        passed = 2 * rows * columns if gathered else 0  # loads and stores
+        work = loads + products + passed + BLOCK_WORK / vectors  # of a vector
+        cost = -(-line.out // rows) * -(-last.out // columns) * work
         if cost < least:
-            best, least = block, cost
-    return LaneLines(dtype_name(dtype), lanes, vectors, *best, epilogue, around)
+            best, least = (vectors, *block, gathered), cost
+    return LaneLines(dtype_name(dtype), lanes, *best, around, epilogue)
+
+
+def _meet(line: Dim, last: Dim, rows: int, columns: int, size: int) -> bool:
+    """Whether two results of a block lie a multiple of a page apart, or next to that."""
+    places = itertools.product(range(rows), range(columns))
+    offsets = sorted([(i * line.out_stride + o * last.out_stride) * size % PAGE for i, o in places])
+    return any([b - a < 2 * LINE for a, b in zip(offsets, [*offsets[1:], offsets[0] + PAGE])])
 
 
 def _planes(outer: Sequence[Dim]) -> np.ndarray:
@@ -123,12 +135,13 @@ def _planes(outer: Sequence[Dim]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LaneLines(LaneSpec):
-    """``epilogue``: a function works on each finished line of a block."""
+    """``gathered``, ``around``: how a block is stored; ``epilogue``: a function works on each of its finished lines."""
 
     lines: Along
     pixels: Along
-    epilogue: bool
+    gathered: bool
     around: bool
+    epilogue: bool
 
     @property
     def label(self) -> str:
@@ -155,6 +168,7 @@ class _Writer(LaneWriter):
         super().__init__(spec, s)
         self.spec = spec
         self.held = spec.lines.block > 1  # the weights of a plane are in registers
+        self.block = spec.lines.block * spec.pixels.block * self.width  # elements of a step
 
     def write(self) -> None:
         code = self.code
@@ -171,6 +185,8 @@ class _Writer(LaneWriter):
         if self.spec.around:
             rest = code.op(f"and i64 {code.op(f'ptrtoint ptr {out} to i64')}, {LINE - 1}")
             self.ways = [(False, self.compare("ne", rest, "0")), (True, self.compare("eq", rest, "0"))]
+        if self.spec.gathered:
+            self.gathered = code.array(self.kind, self.block // self.width * LANE_BYTES // self.dtype.itemsize)
         with code.loop("%begin", "%end") as task:
             number, block = code.divmod(task, blocks)
             number, line = code.divmod(number, line_blocks)
@@ -234,16 +250,19 @@ class _Writer(LaneWriter):
             whole = code.op(f"and i1 {whole}, {code.op(f'and i1 {above}, {below}')}")
             for taken, limit in ((whole, ""), (code.op(f"xor i1 {whole}, true"), pixels_left)):
                 with code.when(taken), code.loop("0", steps) as step:
-                    self.step(self.lane_of(step), out, ahead, lines_left, limit)
+                    self.step(step, out, ahead, lines_left, limit)
+            if self.spec.gathered:
+                self.pass_on(steps, out, lines_left, pixels_left)
             if self.after is not None:
                 for i in range(self.lines.along.block):
                     with code.when(self.compare("sgt", lines_left, str(i))):
                         to = code.element(self.kind, out, code.mul(self.lines.out, str(i)))
                         self.after(to, code.minimum(pixels_left, block))
 
-    def step(self, lane: str, out: str, ahead: str, lines_left: str, limit: str) -> None:
+    def step(self, step: str, out: str, ahead: str, lines_left: str, limit: str) -> None:
         """Some lanes of a block whose pixels all exist and meet nothing but x; or of which ``limit`` exist."""
         code, lines, pixels = self.code, self.lines, self.pixels
+        lane = code.mul(step, str(self.width)) if self.spec.around else self.lane_of(step)
         shape = list(itertools.product(range(lines.along.block), range(pixels.along.block)))
         sums = {at: code.array(self.kind, self.width) for at in shape}
         for total, k in itertools.product(sums.values(), range(self.n_vectors)):
@@ -274,6 +293,12 @@ class _Writer(LaneWriter):
         for line, place in new:
             at = code.add(code.mul(lines.x, str(line)), code.mul(pixels.x, str(place)))
             self.fetch(self.x, code.add(code.add(ahead, lane), at))
+        if self.spec.gathered:
+            to = code.mul(step, str(self.block))
+            for number, total in enumerate(sums.values()):
+                value = self.get(total, "0")
+                self.put(value, self.gathered, code.add(to, str(number * self.width)))
+            return
         for around, taken in self.ways:
             with code.when(taken):
                 for i, o in shape:
@@ -284,6 +309,23 @@ class _Writer(LaneWriter):
                         to = code.add(code.mul(lines.out, str(i)), places[o])
                         for k, value in enumerate(self.vectors(sums[i, o], "0")):
                             self.put(value, out, code.add(code.add(to, lane), str(k * self.lanes)), around)
+
+    def pass_on(self, steps: str, out: str, lines_left: str, pixels_left: str) -> None:
+        """A gathered block, [step, line, pixel, width], to where it belongs, all lanes of a pixel at a time."""
+        code, lines, pixels = self.code, self.lines, self.pixels
+        n_lines, n_pixels = (str(d.along.block) for d in (lines, pixels))
+        with (
+            code.loop("0", code.minimum(lines_left, n_lines)) as i,
+            code.loop("0", code.minimum(pixels_left, n_pixels)) as o,
+        ):
+            source = code.mul(code.add(code.mul(i, n_pixels), o), str(self.width))
+            target = code.element(self.kind, out, code.add(code.mul(lines.out, i), code.mul(pixels.out, o)))
+            steps_of_line = LINE // (self.width * self.dtype.itemsize)
+            for around, taken in self.ways:
+                with code.when(taken), code.loop("0", steps, steps_of_line) as first:
+                    for step in (code.add(first, str(n)) for n in range(steps_of_line)):
+                        value = self.get(self.gathered, code.add(source, code.mul(step, str(self.block))))
+                        self.put(value, target, code.mul(step, str(self.width)), around)
 
     def weights(self, base: str, lines: Sequence[int]) -> dict[tuple[int, int], list[Value]]:
         """Of some lines of the window, by line and pixel."""

@@ -50,7 +50,7 @@ CHAINS = 8  # sums that hide the latency of a multiply-add
 MOST_TAPS = 128  # each is code of its own
 LANE_BYTES = 1 << 10  # of a pixel, in a task
 RUN_BYTES = 1 << 10  # of a line of y, in a run, which is as far ahead as memory is asked for
-LEAST_RUN = 8
+LEAST_RUN = (16, 8)  # pixels, of one line or of several: sums are read and written once a run
 PART_PIXELS = 128  # fewer of y do not repay adding another part
 
 
@@ -77,7 +77,8 @@ def plan_lane_window(
         parts = max(1, min(wanted, lines * pixels // PART_PIXELS, PART_BYTES // (dense * size)))
     part_lines = -(-lines // parts)
     parts = max(-(-lines // max(part_lines, 1)), 1)
-    run = -(-max(RUN_BYTES // (block * size), LEAST_RUN // spec.lines.block) // spec.pixels) * spec.pixels
+    least = LEAST_RUN[spec.lines.block > 1] // spec.lines.block
+    run = -(-max(RUN_BYTES // (block * size), least) // spec.pixels) * spec.pixels
     inside = [_inside(last, first, count) for first, count in zip(_starts(spec.taps), spec.taps)]
     lead = inside[0][0]
     target = out if parts == 1 else builder.temp(parts * dense * size)
@@ -305,36 +306,45 @@ class _Writer(LaneWriter):
                 several = self.compare("sle", code.add(w, str(spec.pixels)), full[1])
                 several = code.op(f"and i1 {several}, {self.compare('sge', w, full[0])}")
                 with code.when(several):
-                    self.pixels(w, x, y, y_ahead, taps)
+                    self.pixels(step, w, x, y, y_ahead, taps)
                     self.set_number(code.add(w, str(spec.pixels)), pixel, "0")
                 with code.when(code.op(f"xor i1 {several}, true")):
                     self.pixel(w, x, y, taps)
                     self.set_number(code.add(w, "1"), pixel, "0")
             self.copy(self.sums, places, sums, into=False)
 
-    def pixels(self, w: str, x: Sequence[_Line], y: Sequence[str], y_ahead: Sequence[str], taps: range) -> None:
+    def pixels(
+        self, step: str, w: str, x: Sequence[_Line], y: Sequence[str], y_ahead: Sequence[str], taps: range
+    ) -> None:
         """Neighbours that meet x for all taps; ``y_ahead``: where the next run of y is, or nothing."""
         code, spec = self.code, self.spec
         factors: dict[tuple[int, int], list[Value]] = {}
+        start = code.mul(w, self.y_step)
         for u in range(spec.pixels):
-            at = code.mul(code.add(w, str(u)), self.y_step)
+            at = code.add(start, code.mul(self.y_step, str(u)))
             for i, line in enumerate(y):
                 factors[i, u] = self.vectors(line, at)
-            for line in y_ahead:
-                self.fetch(line, at)
         meetings: dict[int, list[tuple[int, int]]] = {}
         for u, (c, j) in itertools.product(range(spec.pixels), enumerate(taps)):
             meetings.setdefault(u * spec.step + j * spec.tap_step, []).append((u, c))
-        start = code.add(self.first, code.mul(w, str(spec.step)))
+        if y_ahead:
+            with self.once_a_line(step):
+                for u, line in itertools.product(range(spec.pixels), y_ahead):
+                    self.fetch(line, code.add(start, code.mul(self.y_step, str(u))))
+        start = code.mul(code.add(self.first, code.mul(w, str(spec.step))), self.x_step)
+        offsets = {position: code.mul(self.x_step, str(position)) for position in sorted(meetings)}
+        new = [offset for position, offset in offsets.items() if position > max(offsets) - spec.pixels * spec.step]
         for met in x:
             with code.when(met.exists):
-                for position, meets in sorted(meetings.items()):
-                    at = code.mul(code.add(start, str(position)), self.x_step)
-                    values = self.vectors(met.base, at)
-                    for (u, c), (i, sums) in itertools.product(meets, met.meets):
+                base = code.element(self.kind, met.base, start)
+                for position, offset in offsets.items():
+                    values = self.vectors(base, offset)
+                    for (u, c), (i, sums) in itertools.product(meetings[position], met.meets):
                         self.accumulate(sums[c], values, factors[i, u])
-                    if met.ahead and position > max(meetings) - spec.pixels * spec.step:
-                        self.fetch(met.ahead, at)
+                if met.ahead:
+                    with self.once_a_line(step):
+                        for offset in new:
+                            self.fetch(met.ahead, code.add(start, offset))
 
     def pixel(self, w: str, x: Sequence[_Line], y: Sequence[str], taps: range) -> None:
         code, spec = self.code, self.spec

@@ -18,7 +18,8 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, few_pixels, lines_met
-from fgrad.kernels.cpu.gemm_plan import LINE, MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
+from fgrad.kernels.cpu.gemm_plan import MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
+from fgrad.kernels.cpu.gemm_words import LINE
 from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.kept import kept
 from fgrad.kernels.layout import dtype_name
@@ -198,6 +199,8 @@ def chunk_nest(
     by_image = images > last.window
     a_lines, a_count = max(len(box.a_lines) for box in boxes), max(box.a_count for box in boxes)
     b_lines, b_count = max(box.b_lines for box in boxes), max(box.b_count for box in boxes)
+    if by_image or b_run == 1:
+        tile = tile._replace(a_step=tile.mr * (1 if by_image else a_run // step))
     rows = _packed(images, a_lines, a_count, tile.mr * size, by_image)
     columns = _packed(images, b_lines, b_count, tile.columns * size, by_image)
     tables = _tables(geo.dims, step, most, rows.apart, columns.apart, by_image, size)

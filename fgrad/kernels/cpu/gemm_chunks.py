@@ -44,14 +44,14 @@ import numba
 import numpy as np
 
 from fgrad.kernels.cpu.gemm_tiles import MOST_EVEN_ROWS
-from fgrad.kernels.cpu.gemm_words import TILE_WORDS
+from fgrad.kernels.cpu.gemm_words import LINE, TILE_WORDS
 from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, ld_i64, st, stack_bytes
 
 KIND_WORDS, TAP_WORDS = 8, 5
 
 # Numbers of a tile's words.
 (ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE, PLACES, COUNT, AHEAD, AHEAD_STEP) = range(len(TILE_WORDS))  # fmt: skip
+ ACCUMULATE, PLACES, COUNT, AHEAD, AHEAD_LINES) = range(len(TILE_WORDS))  # fmt: skip
 WORD_BYTES = 8 * len(TILE_WORDS)
 
 
@@ -222,12 +222,12 @@ def _product(proto):
                         out = o_batch + ld_i64(tap_out, tap) + row * out_row + q * width * itemsize
                         for i in range(tile_rows):
                             st(outs, i, out + i * out_row)
-                        steps = count * ld_i64(met, 1) * (1 if by_image else ld_i64(met, 4))
+                        runs = ld_i64(met, 1) * (1 if by_image else count)
                         if fetched < a_bytes:
                             st(words, AHEAD, _place(following, lines, next_a, a_image, a_pixel, fetched))
                         elif b_bytes > 0:
                             st(words, AHEAD, _place(following + 32, lines, next_b, b_image, b_pixel, fetched - a_bytes))
-                        st(words, AHEAD_STEP, (each + steps - 1) // max(steps, 1))
+                        st(words, AHEAD_LINES, each // (LINE * max(runs, 1)) + 1)
                         fetched += each
                         call_kernel(tile_address, words, 0, 1, worker)
                         if epilogue != 0 and chunk + 1 == end_chunk:

@@ -19,6 +19,7 @@ import numpy as np
 from fgrad.kernels.builder import ZERO, PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
+from fgrad.kernels.cpu.gemm_words import LINE
 from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.cpu.tile_spec import ARows
 from fgrad.kernels.layout import Layout, dtype_name
@@ -31,7 +32,6 @@ MIN_TASKS = 16  # the reduction is split until there are so many
 PART_BYTES = 1 << 22  # bound on partial results
 PACKED_ROWS = 1024  # more rows of A always repay packing B
 NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice as much are slower)
-LINE = 64  # bytes
 LEAST_RUN = 64  # bytes of adjacent results that repay an epilogue (LeNet's first layer, 24: slower by a fifth)
 LANE_CHUNK = 32  # taps that each panel of a product by lane passes over before the next ones
 LEAST_BLOCK = 4  # row tiles that share a panel of B, in a task of several panels
@@ -141,8 +141,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     else:
         b, b_words = _pack(builder, p, tile, panels)
 
-    if p.a_rows == "apart":
-        tile = tile._replace(dense=p.a_run == 1 and b_words.run == tile.nv * tile.vl * size)
+    if p.a_rows == "apart" and p.a_run == 1 and b_words.run == tile.nv * tile.vl * size:
+        tile = tile._replace(a_step=tile.fold)
 
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
     work = all_rows * width * steps  # multiply-adds for one g, panel and batch

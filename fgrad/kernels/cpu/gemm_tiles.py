@@ -41,7 +41,7 @@ class Tile(NamedTuple):
     turned: bool = False
     fold: int = 1
     ahead: bool = False
-    dense: bool = False
+    a_step: int = 0
 
     @property
     def columns(self) -> int:
@@ -51,7 +51,7 @@ class Tile(NamedTuple):
     def spec(self, dtype: np.dtype, edge: bool, masked_stores: bool) -> TileSpec:
         return TileSpec(
             dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.ahead,
-            self.dense, masked_stores,
+            self.a_step, masked_stores,
         )  # fmt: skip
 
     def specs(self, dtype: np.dtype, columns: int) -> tuple[TileSpec | int, TileSpec | int]:

@@ -28,13 +28,12 @@ import llvmlite.ir as ir
 import numpy as np
 
 from fgrad.kernels.cpu import irbuild
-from fgrad.kernels.cpu.gemm_words import TILE_WORDS, ZERO_ROW
+from fgrad.kernels.cpu.gemm_words import LINE, TILE_WORDS, ZERO_ROW
 from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.tile_spec import TileSpec
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 BYTES = I8.as_pointer()
-LINE = 64  # bytes of memory that are fetched at once
 ELEMENTS = {"float32": ir.FloatType(), "float64": ir.DoubleType(), "int32": I32, "int64": I64}
 
 
@@ -195,9 +194,9 @@ class _Emitter:
         return self.builder.fadd(x, y) if self.is_float else self.builder.add(x, y)
 
 
-def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, b_cs, masks, acc, fetch) -> None:
+def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, b_cs, masks, acc) -> None:
     """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count (of a fold: groups c); A[i](0) lies
-    ``first`` bytes behind ``rows[i]``.  ``fetch`` writes what each step does beside.
+    ``first`` bytes behind ``rows[i]``.
     """
     b = e.builder
     head, body, tail = (b.append_basic_block(f"run.{part}") for part in ("head", "body", "tail"))
@@ -207,7 +206,6 @@ def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, 
     left, a_offset, b_offset = b.phi(I64), b.phi(I64), b.phi(I64)
     b.cbranch(b.icmp_signed(">", left, I64(0)), body, tail)
     b.position_at_end(body)
-    fetch()
     vectors = e.row(b_start, b_offset, masks)
     for pointer, row in zip(rows, acc):
         if spec.a_rows == "lanes":
@@ -216,6 +214,10 @@ def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, 
             factors = [e.broadcast(pointer, a_offset, spec.fold)] * len(masks)
         for factor, vector, slot in zip(factors, vectors, row):
             b.store(e.multiply_add(factor, vector, b.load(slot, typ=e.vector)), slot)
+    if spec.a_rows == "adjacent" and spec.a_step:
+        # LLVM would load the elements of two steps together, which side by side are up to 2*MR, and has no registers
+        # for them: loads stay on their side of a fence, which is no instruction.
+        b.fence("acq_rel", targetscope="singlethread")
     steps = ((left, count, b.sub(left, I64(1))), (a_offset, first, b.add(a_offset, a_cs)),
              (b_offset, I64(0), b.add(b_offset, b_cs)))  # fmt: skip
     for phi, first, following in steps:
@@ -269,27 +271,31 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     builder.store(w["ahead"], ahead)
 
     def fetch() -> None:
-        if spec.ahead:
-            at = builder.load(ahead, typ=I64)
-            e.prefetch(builder.inttoptr(at, BYTES))
-            builder.store(builder.add(at, w["ahead_step"]), ahead)
+        """The next lines of those that are read later."""
+        start = builder.load(ahead, typ=I64)
+        with irbuild.counted(builder, w["ahead_lines"]) as number:
+            line = builder.add(start, builder.mul(number, I64(LINE)))
+            e.prefetch(builder.inttoptr(line, BYTES))
+        builder.store(builder.add(start, builder.mul(w["ahead_lines"], I64(LINE))), ahead)
 
     bases = [builder.inttoptr(start, BYTES) for start in starts]
     if spec.a_rows == "adjacent":
         bases = [builder.gep(bases[0], [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
     a_cs, b_cs = w["a_cs"], w["b_cs"]
-    if spec.dense:  # two steps at once need no more addresses than one
-        a_cs, b_cs = (I64(n * e.itemsize) for n in (spec.fold, spec.nv * spec.vl))
+    if spec.a_step:  # two steps at once need no more addresses than one
+        a_cs, b_cs = (I64(n * e.itemsize) for n in (spec.a_step, spec.nv * spec.vl))
     with irbuild.counted(builder, w["g_count"]) as g:
         a_g = builder.mul(g, w["a_gs"])
         b_g = builder.add(w["b"], builder.mul(g, w["b_gs"]))
         count = builder.select(builder.icmp_signed("<", g, w["g_full"]), w["c_full"], w["c_last"])
         with irbuild.counted(builder, w["s_count"]) as middle:
+            if spec.ahead:
+                fetch()
             line = builder.mul(middle, w["ld"])
             b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle)), BYTES)
             if spec.a_rows in ("adjacent", "together"):
                 first = builder.add(a_g, word(table, builder.add(line, indices[0])))
-                _reduce_run(e, spec, bases, first, b_start, count, a_cs, b_cs, masks, acc, fetch)
+                _reduce_run(e, spec, bases, first, b_start, count, a_cs, b_cs, masks, acc)
             else:
                 pointers, none = [], I1(1)
                 for start, index in zip(starts, indices):
@@ -299,7 +305,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                     none = builder.and_(none, is_zero)
                     pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
                 run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-                _reduce_run(e, spec, pointers, I64(0), b_start, run, a_cs, b_cs, masks, acc, fetch)
+                _reduce_run(e, spec, pointers, I64(0), b_start, run, a_cs, b_cs, masks, acc)
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:

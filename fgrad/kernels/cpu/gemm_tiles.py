@@ -40,7 +40,7 @@ class Tile(NamedTuple):
     a_rows: ARows = "apart"
     turned: bool = False
     fold: int = 1
-    ahead: bool = False
+    taps: bool = False
     a_step: int = 0
 
     @property
@@ -50,7 +50,7 @@ class Tile(NamedTuple):
     @functools.lru_cache(maxsize=256)  # noqa: B019 - of few tiles, each of which most products ask for
     def spec(self, dtype: np.dtype, edge: bool, masked_stores: bool) -> TileSpec:
         return TileSpec(
-            dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.ahead,
+            dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.taps,
             self.a_step, masked_stores,
         )  # fmt: skip
 
@@ -226,7 +226,7 @@ def choose_even(rows: int, columns: int, reduction: int, itemsize: int) -> tuple
             for count, height in ((rows - tiles * (mr - 1), mr), (tiles * mr - rows, mr - 1))
         ) * -(-columns // (nv * vl))  # fmt: skip
         if cost < best_cost:
-            best, best_cost = Tile(machine.bits, mr, nv, vl, "adjacent", ahead=True), cost
+            best, best_cost = Tile(machine.bits, mr, nv, vl, "adjacent", taps=True), cost
     assert best is not None
     return best, best_cost
 

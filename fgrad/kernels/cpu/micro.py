@@ -28,7 +28,7 @@ import llvmlite.ir as ir
 import numpy as np
 
 from fgrad.kernels.cpu import irbuild
-from fgrad.kernels.cpu.gemm_words import LINE, TILE_WORDS, ZERO_ROW
+from fgrad.kernels.cpu.gemm_words import LINE, TAP_WORDS, TILE_WORDS, ZERO_ROW
 from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.tile_spec import TileSpec
 
@@ -255,17 +255,13 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     e = _Emitter(builder, spec.dtype, spec.vl)
     w, word = _words(builder, args)
     masks = _masks(e, w["lanes"], spec.nv, spec.edge and spec.fold == 1)  # where B is folded, its last panel is full
-    info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
+    info = builder.inttoptr(w["rows"], I64.as_pointer())
     starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
     acc = [[irbuild.slot(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
-    for row in acc:
-        for slot in row:
-            builder.store(e.zeros, slot)
-
-    if not spec.turned:  # the results' lines come while the sums are made
-        for out in outs:
-            for line in range(0, spec.nv * spec.vl * e.itemsize // spec.fold, LINE):
-                e.prefetch(builder.inttoptr(builder.add(out, I64(line)), BYTES), write=True)
+    if not spec.taps:
+        _write_result(e, spec, w, word, masks, acc, starts, indices, outs, lambda: None)
+        builder.ret_void()
+        return
 
     ahead = irbuild.slot(builder, I64)
     builder.store(w["ahead"], ahead)
@@ -278,6 +274,38 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
             e.prefetch(builder.inttoptr(line, BYTES))
         builder.store(builder.add(start, builder.mul(w["ahead_lines"], I64(LINE))), ahead)
 
+    table, tap_outs = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("taps", "tap_outs"))
+    with irbuild.counted(builder, w["tap_count"]) as tap:
+        at = builder.mul(tap, I64(TAP_WORDS))
+        first, runs, a, b, length = (word(table, builder.add(at, I64(k))) for k in range(TAP_WORDS))
+        pair = builder.mul(first, I64(8))
+        out = word(tap_outs, tap)
+        of_tap = {
+            "tab": builder.add(w["tab"], pair), "boff": builder.add(w["boff"], pair), "b": builder.add(w["b"], b),
+            "s_count": runs, "c_full": length, "ld": I64(1), "g_count": I64(1), "g_full": I64(1),
+        }  # fmt: skip
+        adds_nothing = builder.and_(
+            builder.icmp_signed("==", runs, I64(0)), builder.icmp_signed("!=", w["accumulate"], I64(0))
+        )
+        with builder.if_then(builder.not_(adds_nothing)):
+            places = [builder.add(row, out) for row in outs]
+            _write_result(e, spec, w | of_tap, word, masks, acc, [builder.add(starts[0], a)], indices, places, fetch)
+    builder.ret_void()
+
+
+def _write_result(e: _Emitter, spec: TileSpec, w, word, masks, acc, starts, indices, outs, fetch) -> None:
+    """One tile of results; ``fetch`` writes what is done beside before each run."""
+    builder = e.builder
+    table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("tab", "boff"))
+    for row in acc:
+        for slot in row:
+            builder.store(e.zeros, slot)
+
+    if not spec.turned:  # the results' lines come while the sums are made
+        for out in outs:
+            for line in range(0, spec.nv * spec.vl * e.itemsize // spec.fold, LINE):
+                e.prefetch(builder.inttoptr(builder.add(out, I64(line)), BYTES), write=True)
+
     bases = [builder.inttoptr(start, BYTES) for start in starts]
     if spec.a_rows == "adjacent":
         bases = [builder.gep(bases[0], [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
@@ -289,8 +317,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
         b_g = builder.add(w["b"], builder.mul(g, w["b_gs"]))
         count = builder.select(builder.icmp_signed("<", g, w["g_full"]), w["c_full"], w["c_last"])
         with irbuild.counted(builder, w["s_count"]) as middle:
-            if spec.ahead:
-                fetch()
+            fetch()
             line = builder.mul(middle, w["ld"])
             b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle)), BYTES)
             if spec.a_rows in ("adjacent", "together"):
@@ -311,7 +338,6 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     if spec.turned:
         places = builder.inttoptr(w["places"], I64.as_pointer())
         _store_turned(e, vectors, builder.inttoptr(outs[0], BYTES), places, w, spec.masked_stores)
-        builder.ret_void()
         return
 
     sums = [e.folded(row, spec.fold) for row in vectors]
@@ -333,7 +359,6 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
             write(True)
         with otherwise:
             write(False)
-    builder.ret_void()
 
 
 def _store_turned(e: _Emitter, vectors, out, places, w, masked_stores: bool) -> None:

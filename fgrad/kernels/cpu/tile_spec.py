@@ -21,10 +21,10 @@ class TileSpec(Emitted):
     "adjacent", one element from each other; or they have "lanes", one for each column, where the others have a number
     for all.  ``turned``: a column of the result is stored as a row, where a table says; its elements are adjacent, and
     nothing is accumulated.  ``fold``: elements of the run that are multiplied at once, adjacent in A and, as `micro`
-    says, in B.  ``ahead``: memory that is read later is fetched before each run.  ``a_step``: elements from one step of
-    the run to the next in A, where steps are adjacent in B: constants of the code; or 0, where the words tell both.
-    ``masked_stores``: how an edge is stored,
-    rather than by parts of a vector.
+    says, in B.  ``taps``: results of several taps follow each other, of rows that are "adjacent", and before each run
+    memory is fetched that is read later.  ``a_step``: elements from one step of the run to the next in A, where steps
+    are adjacent in B: constants of the code; or 0, where the words tell both.  ``masked_stores``: how an edge is
+    stored, rather than by parts of a vector.
     """
 
     folder: ClassVar[str] = "tiles"
@@ -37,7 +37,7 @@ class TileSpec(Emitted):
     turned: bool
     fold: int
     edge: bool
-    ahead: bool = False
+    taps: bool = False
     a_step: int = 0
     masked_stores: bool = True
 

@@ -19,7 +19,7 @@ from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, few_pixels, lines_met
 from fgrad.kernels.cpu.gemm_plan import MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
-from fgrad.kernels.cpu.gemm_words import LINE
+from fgrad.kernels.cpu.gemm_words import LINE, TAP_WORDS
 from fgrad.kernels.cpu.nest import even_cut
 from fgrad.kernels.kept import kept
 from fgrad.kernels.layout import dtype_name
@@ -143,12 +143,15 @@ def _chunks(dims: tuple[Dim, ...], most: int) -> _Chunks:
     return _Chunks(boxes, offsets, exists)
 
 
-def _most(geo: Geometry, itemsize: int) -> int:
+def _most(geo: Geometry, itemsize: int, tile: gemm_tiles.Tile) -> int:
     """Window positions of a chunk, about.  One tap has few results, and strides read several pixels of A for each
-    position: there the copies decide (measured).
+    position: there the copies decide.  Where fewer positions let the columns of a tile stay in the L1 cache, they are
+    fewer (all measured).
     """
     strided = any(d.rhs_dilation > d.lhs_dilation for d in geo.dims)
-    return CHUNK_BYTES // itemsize // (2 if geo.pixels == 1 or strided else 1)
+    most = CHUNK_BYTES // itemsize
+    near = gemm_tiles.L1_BYTES // 2 // (tile.columns * itemsize)
+    return (near if most // 2 <= near < most else most) // (2 if geo.pixels == 1 or strided else 1)
 
 
 class _Tables(NamedTuple):
@@ -183,16 +186,22 @@ def _tables(dims: tuple[Dim, ...], most: int, rows: _Packed, columns: _Packed, i
         found.kinds.append(0)
         for u in range(offsets.shape[1]):
             b_met = np.flatnonzero(exists[box.lines, u])
-            found.a_pairs.append(np.searchsorted(box.a.lines, offsets[box.lines][b_met, u]) * rows.line)
+            a_met = np.searchsorted(box.a.lines, offsets[box.lines][b_met, u])
+            found.a_pairs.append(a_met * rows.line)
             found.b_pairs.append(b_met * columns.line)
+            neighbours = bool((np.diff(a_met) == 1).all() and (np.diff(b_met) == 1).all())
             for w, reads in box.met:
                 if w.size == 0:
-                    found.kinds.extend((0,) * 5)
+                    found.kinds.extend((0,) * TAP_WORDS)
                     continue
                 a_first = box.a.place(int(reads[0]), a_step, rows.line, rows.pixel)
                 b_first = box.b.place(int(w[0]), b_step, columns.line, columns.pixel)
-                found.kinds[runs] += len(b_met)
-                found.kinds.extend((n_pairs, len(b_met), a_first, b_first, len(w) * images))
+                pairs, length = len(b_met), len(w) * images
+                whole = len(w) * rows.pixel == rows.line and len(w) * columns.pixel == columns.line
+                if pairs and neighbours and whole:  # the lines are one
+                    pairs, length = 1, len(b_met) * length
+                found.kinds[runs] += pairs
+                found.kinds.extend((n_pairs, pairs, a_first, b_first, length))
             n_pairs += len(b_met)
     return found
 
@@ -203,7 +212,7 @@ def chunk_nest(
     """The steps; ``dense``: elements of the result if it is dense, else 0; ``tile``: what `choose` said."""
     size, taps, last = dtype.itemsize, geo.pixels, geo.dims[-1]
     a_step, b_step = _steps(last)
-    most = _most(geo, size)
+    most = _most(geo, size, tile)
     boxes = _chunks(geo.dims, most).boxes
     images = _cut(geo.features, max(1, most // geo.window))[0].stop if len(boxes) == 1 else 1
     rows = _packed([box.a for box in boxes], images, tile.mr * size)

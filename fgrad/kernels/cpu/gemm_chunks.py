@@ -63,9 +63,10 @@ from fgrad.kernels.cpu.gemm_words import (
     WORD_BYTES,
     B,
 )
-from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, ld_i64, st, stack_bytes
+from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fetch_to_write, ld_i64, st, stack_bytes
 
 KIND_WORDS = 9
+AHEAD_BYTES = 512  # behind what is copied lie lines that are asked for
 
 
 def build(name: str):
@@ -74,12 +75,16 @@ def build(name: str):
 
 
 def _pieces(nbytes: int):
-    """Copies of a size that the compiler knows: a load and a store each."""
+    """Copies of a size that the compiler knows: a load and a store for each of two pieces, ``second`` bytes apart.
+    Lines to write are asked for some steps before: the copies are longer than the L1 cache, and stores wait in turn.
+    """
 
     @numba.njit
-    def copy(to, to_step, source, step, count):
+    def copy(to, to_step, source, step, count, second):
         for i in range(count):
+            fetch_to_write(to + i * to_step + AHEAD_BYTES)
             copy_bytes(to + i * to_step, source + i * step, nbytes)
+            copy_bytes(to + i * to_step + second, source + i * step + second, nbytes)
 
     return copy
 
@@ -89,7 +94,7 @@ _4, _8, _16, _32, _64 = (_pieces(nbytes) for nbytes in (4, 8, 16, 32, 64))
 
 @numba.njit
 def _pack(to, to_panel, to_pixel, source, panel, pixel, panels, pixels, nbytes):
-    """To each of ``panels`` its ``nbytes`` of each of ``pixels``, in pieces of which the last overlaps the one before;
+    """To each of ``panels`` its ``nbytes`` of each of ``pixels``, in pairs of pieces, which overlap if need be;
     innermost what there is more of.
     """
     if panels < pixels:
@@ -97,22 +102,23 @@ def _pack(to, to_panel, to_pixel, source, panel, pixel, panels, pixels, nbytes):
     else:
         outer, to_outer, outer_step, inner, to_inner, inner_step = pixels, to_pixel, pixel, panels, to_panel, panel
     size = 4
-    while size < 64 and 2 * size <= nbytes:
+    while size < 64 and 2 * size < nbytes:
         size *= 2
     for i in range(outer):
-        for piece in range((nbytes + size - 1) // size):
-            at = min(piece * size, nbytes - size)
+        for first in range(0, nbytes, 2 * size):
+            at = min(first, nbytes - size)
+            second = min(size, nbytes - size - at)
             x, y = source + i * outer_step + at, to + i * to_outer + at
             if size == 64:
-                _64(y, to_inner, x, inner_step, inner)
+                _64(y, to_inner, x, inner_step, inner, second)
             elif size == 32:
-                _32(y, to_inner, x, inner_step, inner)
+                _32(y, to_inner, x, inner_step, inner, second)
             elif size == 16:
-                _16(y, to_inner, x, inner_step, inner)
+                _16(y, to_inner, x, inner_step, inner, second)
             elif size == 8:
-                _8(y, to_inner, x, inner_step, inner)
+                _8(y, to_inner, x, inner_step, inner, second)
             else:
-                _4(y, to_inner, x, inner_step, inner)
+                _4(y, to_inner, x, inner_step, inner, second)
 
 
 @numba.njit

@@ -20,7 +20,7 @@ from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, few_pixels, lines_met
 from fgrad.kernels.cpu.gemm_plan import MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
 from fgrad.kernels.cpu.gemm_words import LINE, TAP_WORDS
-from fgrad.kernels.cpu.nest import even_cut
+from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.kept import kept
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
@@ -230,7 +230,7 @@ def chunk_nest(
     parts = 1
     if dense:
         parts = max(1, min(-(-MIN_TASKS // tasks), chunks, PART_BYTES // (dense * size)))
-    share, parts = even_cut(chunks, -(-chunks // parts), 1)
+    share, parts = even_parts(chunks, parts, tasks)
     target, part = (builder.temp(parts * dense * size), dense * size) if parts > 1 else (out, 0)
 
     columns_at = row_block * rows.panel

@@ -20,7 +20,7 @@ from fgrad.kernels.builder import ZERO, PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
 from fgrad.kernels.cpu.gemm_words import LINE
-from fgrad.kernels.cpu.nest import even_cut
+from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.cpu.tile_spec import ARows
 from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Word
@@ -153,8 +153,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     tall = tiles < wanted or (p.g_count > 1 and p.g_count * reduction > 8 * all_rows)
     if p.out_size and tall and work * p.g_count * panels * len(p.batches) > 2 * GRAIN_WORK:
         splits = max(1, min(wanted, p.g_count, PART_BYTES // (p.out_size * size)))
-    g_split = -(-p.g_count // splits)
-    splits = -(-p.g_count // g_split)
+    g_split, splits = even_parts(p.g_count, splits, panels // panels_each * len(p.batches))
     tile_work, chunk_bytes = tile.mr * width * steps * g_split, steps * width * size
     # Panels of a task pass over its rows of A in turn, which only the first finds outside of the cache: as many as stay
     # in the cache too from task to task, and leave tasks enough.

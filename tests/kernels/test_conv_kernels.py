@@ -319,15 +319,19 @@ def test_weight_gradients_in_chunks(monkeypatch, dtype, bits):
     "images, size, c, k, stride",
     [
         (40, 4, 96, 130, 1),
+        (37, 4, 96, 130, 1),
         (70, 7, 60, 33, 1),
         (70, 7, 60, 33, 2),
         (19, 12, 58, 64, 2),
+        (40, 12, 58, 64, 3),
         (2, 40, 24, 70, 1),
         (6, 24, 32, 64, 1),
     ],
 )
 def test_large_weight_gradients(images, size, c, k, stride):
-    """As they are planned: runs along lines and over images, several images to a chunk and parts of one."""
+    """As they are planned: runs along lines and over images, several images to a chunk, of which the last lacks some,
+    and parts of one; pixels of two and three phases.
+    """
     out = -(-size // stride)
     border = 1, (out - 1) * stride + 2 - size
     notes = check_weight_gradient(
@@ -350,9 +354,9 @@ def test_panels_of_chunks_have_no_empty_row(monkeypatch, dtype, bits):
 
 def test_where_a_chunk_is_fetched():
     """Every byte of two images of three lines, of 2 pixels of 8 bytes, in a buffer of other strides."""
-    part, lines = np.array([3, 1, 4, 2]), np.array([99, 0, 100, 300])
+    part, lines = np.array([3, 2, 3, 16]), np.array([99, 0, 4, 2, 104, 2, 304, 2])
     addresses = [part.ctypes.data, lines.ctypes.data]
-    places = [gemm_chunks._place(*addresses, 5000, 1000, 8, position) for position in range(96)]
+    places = [gemm_chunks._place(*addresses, 5000, 1000, position) for position in range(96)]
     expected = 5004 + np.add.outer(np.add.outer([0, 1000], [0, 100, 300]), np.arange(16))
     np.testing.assert_array_equal(places, expected.ravel())
 

@@ -18,8 +18,9 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, few_pixels, lines_met
-from fgrad.kernels.cpu.gemm_plan import LINE, MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
-from fgrad.kernels.cpu.nest import even_cut
+from fgrad.kernels.cpu.gemm_plan import MIN_TASKS, PART_BYTES, epilogue_words, sum_parts
+from fgrad.kernels.cpu.gemm_words import LINE, TAP_WORDS
+from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.kept import kept
 from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
@@ -29,40 +30,50 @@ SLOWER = 1.1  # than tiles whose rows are of several taps, at most
 ROWS_BYTES, COLUMNS_BYTES = 1 << 19, 1 << 18  # that a task packs of a chunk: with its results they fit an L2 cache
 
 
+class _Part(NamedTuple):
+    """What is packed of an operand in a chunk: of each of ``lines`` (offsets), for each of ``phases``, which taps meet
+    apart from each other, ``counts`` pixels from ``firsts`` on, as far apart as there can be phases.
+    """
+
+    lines: np.ndarray
+    phases: list[int]
+    firsts: list[int]
+    counts: list[int]
+
+    @classmethod
+    def of(cls, lines: np.ndarray, runs: Sequence[np.ndarray], period: int) -> _Part:
+        """``runs``: the pixels that each tap meets."""
+        phases = sorted({int(run[0]) % period for run in runs})
+        same = [np.concatenate([run for run in runs if run[0] % period == phase]) for phase in phases]
+        firsts = [int(pixels.min()) for pixels in same]
+        counts = [(int(pixels.max()) - first) // period + 1 for pixels, first in zip(same, firsts)]
+        return cls(lines, phases, firsts, counts)
+
+    def place(self, first: int, period: int, line: int, pixel: int) -> int:
+        """Where that pixel of the first line is packed, with these strides."""
+        k = self.phases.index(first % period)
+        return k * len(self.lines) * line + (first - self.firsts[k]) // period * pixel
+
+
 class _Box(NamedTuple):
-    """A chunk's window positions: from and to which line (of all outer dimensions, flattened) and pixel.  What they
-    read of A: offsets of lines; the first pixel and the number of pixels that are packed.
+    """A chunk's window positions: which lines (of all outer dimensions, flattened) and pixels; and for each tap of a
+    line those of the pixels, counted from the first, that it meets, and which pixels of A there.
     """
 
     lines: slice
     pixels: slice
-    a_lines: np.ndarray
-    a_first: int
-    a_count: int
-
-    @property
-    def b_lines(self) -> int:
-        return self.lines.stop - self.lines.start
-
-    @property
-    def b_count(self) -> int:
-        return self.pixels.stop - self.pixels.start
+    met: list[tuple[np.ndarray, np.ndarray]]
+    a: _Part
+    b: _Part
 
 
 class _Packed(NamedTuple):
-    """Strides of a packed operand, in bytes: [image][line][pixel], or [line][pixel][image] where the run counts images;
-    a panel is all of them.
-    """
+    """Strides of a packed operand, in bytes: [panel][phase, line][pixel][image][row or column]."""
 
     image: int
-    line: int
     pixel: int
+    line: int
     panel: int
-
-    @property
-    def apart(self) -> tuple[int, int]:
-        """Lines and pixels, which images do not change."""
-        return self.line, self.pixel
 
 
 def _cut(count: int, about: int) -> list[slice]:
@@ -82,12 +93,12 @@ def choose(geo: Geometry, itemsize: int) -> gemm_tiles.Tile | None:
     return tile if geo.pixels * cycles <= SLOWER * joined else None
 
 
-def _packed(images: int, lines: int, pixels: int, element: int, by_image: bool) -> _Packed:
+def _packed(parts: Sequence[_Part], images: int, element: int) -> _Packed:
+    pixel = images * element
+    line = max([0, *itertools.chain(*[part.counts for part in parts])]) * pixel
+    most = max([len(part.lines) * len(part.phases) for part in parts])
     # An odd number of cache lines, so that the panels, to all of which a pixel is copied, lie in different sets.
-    panel = (-(-images * lines * pixels * element // LINE) | 1) * LINE
-    if by_image:
-        return _Packed(element, pixels * images * element, images * element, panel)
-    return _Packed(lines * pixels * element, pixels * element, element, panel)
+    return _Packed(element, pixel, line, (-(-most * line // LINE) | 1) * LINE)
 
 
 def _is_small(dims: Sequence[Dim], *_: object) -> bool:
@@ -96,91 +107,102 @@ def _is_small(dims: Sequence[Dim], *_: object) -> bool:
 
 
 class _Chunks(NamedTuple):
-    """Those of one image.  Of shape [window, out], ``offsets`` and ``exists`` (`lines_met`), and for pixels in a line
-    ``along``, the pixel of A that is met, or -1.
-    """
+    """Those of one image, and of shape [window, out] ``offsets`` and ``exists`` (`lines_met`)."""
 
     boxes: list[_Box]
     offsets: np.ndarray
     exists: np.ndarray
-    along: np.ndarray
+
+
+def _steps(last: Dim) -> tuple[int, int]:
+    """Of the run: from pixel to pixel of A, and of B."""
+    b_step = last.tap_step()
+    return b_step * last.rhs_dilation // last.lhs_dilation, b_step
 
 
 @kept(_is_small)
-def _chunks(dims: tuple[Dim, ...], step: int, most: int) -> _Chunks:
-    """``step``: of A's pixels that are packed; ``most``: window positions, about."""
+def _chunks(dims: tuple[Dim, ...], most: int) -> _Chunks:
+    """``most``: window positions, about."""
     *outer, last = dims
     (offsets, exists), (index, meets) = lines_met(outer), last.met()
-    along = np.where(meets, index, -1)
+    a_step, b_step = _steps(last)
+    b_offsets = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     pixels = _cut(last.window, most)
     width = pixels[0].stop - pixels[0].start
     # Lines of A that chunks share are packed in each: of half of its own at most, unless lines are long.
     shared = max([(d.out - 1) * d.stride // d.rhs_dilation for d in outer[-1:]], default=0)
     lines = _cut(len(offsets), max(1, most // width, min(2 * shared, 2 * most // width)))
     boxes = []
-    for box in itertools.product(lines, pixels):
-        reads = along[box[1]]
-        reads = reads[reads >= 0]
-        first, count = (int(reads.min()), int(reads.max() - reads.min()) // step + 1) if reads.size else (0, 0)
-        boxes.append(_Box(*box, np.unique(offsets[box[0]][exists[box[0]]]), first, count))
-    return _Chunks(boxes, offsets, exists, along)
+    for box_lines, box_pixels in itertools.product(lines, pixels):
+        which = [np.flatnonzero(meets[box_pixels, v]) for v in range(last.out)]
+        met = [(w, index[box_pixels, v][w]) for v, w in enumerate(which)]
+        a_lines = np.unique(offsets[box_lines][exists[box_lines]])
+        a = _Part.of(a_lines, [reads for _, reads in met if reads.size], a_step)
+        b = _Part.of(b_offsets[box_lines], [w for w in which if w.size], b_step)
+        boxes.append(_Box(box_lines, box_pixels, met, a, b))
+    return _Chunks(boxes, offsets, exists)
 
 
-def _most(geo: Geometry, itemsize: int) -> int:
+def _most(geo: Geometry, itemsize: int, tile: gemm_tiles.Tile) -> int:
     """Window positions of a chunk, about.  One tap has few results, and strides read several pixels of A for each
-    position: there the copies decide (measured).
+    position: there the copies decide.  Where fewer positions let the columns of a tile stay in the L1 cache, they are
+    fewer (all measured).
     """
     strided = any(d.rhs_dilation > d.lhs_dilation for d in geo.dims)
-    return CHUNK_BYTES // itemsize // (2 if geo.pixels == 1 or strided else 1)
+    most = CHUNK_BYTES // itemsize
+    near = gemm_tiles.L1_BYTES // 2 // (tile.columns * itemsize)
+    return (near if most // 2 <= near < most else most) // (2 if geo.pixels == 1 or strided else 1)
 
 
 class _Tables(NamedTuple):
     """The tables of kinds, lines, and pairs in A and B (`gemm_chunks`)."""
 
     kinds: list[int]
-    lines: list[np.ndarray]
+    lines: list[int]
     a_pairs: list[np.ndarray]
     b_pairs: list[np.ndarray]
 
 
 @kept(_is_small)
-def _tables(
-    dims: tuple[Dim, ...], step: int, most: int, a_apart: tuple[int, int], b_apart: tuple[int, int], by_image, size: int
-) -> _Tables:
-    """Of `_chunks`; ``a_apart`` and ``b_apart``: strides of a line and of a pixel of what is packed."""
-    *outer, last = dims
-    boxes, offsets, exists, along = _chunks(dims, step, most)
-    (a_line, a_pixel), (b_line, b_pixel) = a_apart, b_apart
-    b_offsets = sums([np.arange(d.window) * d.rhs_stride for d in outer])
+def _tables(dims: tuple[Dim, ...], most: int, rows: _Packed, columns: _Packed, images: int, size: int) -> _Tables:
+    """Of `_chunks`; ``images`` of a chunk."""
+    last = dims[-1]
+    boxes, offsets, exists = _chunks(dims, most)
+    a_step, b_step = _steps(last)
     found = _Tables([], [], [], [])
-    n_pairs = n_lines = 0
+    n_pairs = 0
     for box in boxes:
-        n_a = len(box.a_lines)
-        found.kinds.extend((n_a, n_lines, box.a_first * last.lhs_stride * size, box.a_count))
-        found.kinds.extend((box.b_lines, n_lines + n_a, box.pixels.start * last.rhs_stride * size, box.b_count))
-        found.lines.extend((box.a_lines * size, b_offsets[box.lines] * size))
-        n_lines += n_a + box.b_lines
+        for part, first, stride, step in (
+            (box.a, 0, last.lhs_stride, a_step),
+            (box.b, box.pixels.start, last.rhs_stride, b_step),
+        ):
+            lines = len(part.lines) if part.phases else 0
+            reach = max([count * step * stride * size for count in part.counts], default=0)
+            found.kinds.extend((lines * len(part.phases), len(found.lines), lines, reach))
+            for pixel, count in zip(part.firsts, part.counts):
+                starts = (part.lines + (first + pixel) * stride) * size
+                found.lines.extend(itertools.chain(*[(start, count) for start in starts.tolist()]))
+        runs = len(found.kinds)
+        found.kinds.append(0)
         for u in range(offsets.shape[1]):
             b_met = np.flatnonzero(exists[box.lines, u])
-            a_met = np.searchsorted(box.a_lines, offsets[box.lines][b_met, u]) * a_line
-            b_met *= b_line
-            if not by_image:
-                first_pair = n_pairs
-                found.a_pairs.append(a_met)
-                found.b_pairs.append(b_met)
-                n_pairs += len(b_met)
-            for v in range(last.out):
-                w = np.flatnonzero(along[box.pixels, v] >= 0)
-                to = (along[box.pixels][w, v] - box.a_first) // step * a_pixel
-                if by_image:
-                    found.a_pairs.append(np.add.outer(a_met, to).ravel())
-                    found.b_pairs.append(np.add.outer(b_met, w * b_pixel).ravel())
-                    found.kinds.extend((n_pairs, len(b_met) * len(w), 0, 0, 0))
-                    n_pairs += len(b_met) * len(w)
-                elif w.size == 0:
-                    found.kinds.extend((0,) * 5)
-                else:
-                    found.kinds.extend((first_pair, len(b_met), int(to[0]), int(w[0]) * b_pixel, len(w)))
+            a_met = np.searchsorted(box.a.lines, offsets[box.lines][b_met, u])
+            found.a_pairs.append(a_met * rows.line)
+            found.b_pairs.append(b_met * columns.line)
+            neighbours = bool((np.diff(a_met) == 1).all() and (np.diff(b_met) == 1).all())
+            for w, reads in box.met:
+                if w.size == 0:
+                    found.kinds.extend((0,) * TAP_WORDS)
+                    continue
+                a_first = box.a.place(int(reads[0]), a_step, rows.line, rows.pixel)
+                b_first = box.b.place(int(w[0]), b_step, columns.line, columns.pixel)
+                pairs, length = len(b_met), len(w) * images
+                whole = len(w) * rows.pixel == rows.line and len(w) * columns.pixel == columns.line
+                if pairs and neighbours and whole:  # the lines are one
+                    pairs, length = 1, len(b_met) * length
+                found.kinds[runs] += pairs
+                found.kinds.extend((n_pairs, pairs, a_first, b_first, length))
+            n_pairs += len(b_met)
     return found
 
 
@@ -189,18 +211,14 @@ def chunk_nest(
 ) -> None:
     """The steps; ``dense``: elements of the result if it is dense, else 0; ``tile``: what `choose` said."""
     size, taps, last = dtype.itemsize, geo.pixels, geo.dims[-1]
-    b_run = last.tap_step()
-    a_run = b_run * last.rhs_dilation // last.lhs_dilation
-    step = a_run if last.out == 1 else 1
-    most = _most(geo, size)
-    boxes = _chunks(geo.dims, step, most).boxes
+    a_step, b_step = _steps(last)
+    most = _most(geo, size, tile)
+    boxes = _chunks(geo.dims, most).boxes
     images = _cut(geo.features, max(1, most // geo.window))[0].stop if len(boxes) == 1 else 1
-    by_image = images > last.window
-    a_lines, a_count = max(len(box.a_lines) for box in boxes), max(box.a_count for box in boxes)
-    b_lines, b_count = max(box.b_lines for box in boxes), max(box.b_count for box in boxes)
-    rows = _packed(images, a_lines, a_count, tile.mr * size, by_image)
-    columns = _packed(images, b_lines, b_count, tile.columns * size, by_image)
-    tables = _tables(geo.dims, step, most, rows.apart, columns.apart, by_image, size)
+    rows = _packed([box.a for box in boxes], images, tile.mr * size)
+    columns = _packed([box.b for box in boxes], images, tile.columns * size)
+    tables = _tables(geo.dims, most, rows, columns, images, size)
+    tile = tile._replace(a_step=tile.mr)
 
     # Tasks: blocks of panels, as many of each operand as are packed together; and parts of the chunks.
     row_panels, column_panels = -(-geo.rows // tile.mr), -(-geo.columns // tile.columns)
@@ -212,24 +230,29 @@ def chunk_nest(
     parts = 1
     if dense:
         parts = max(1, min(-(-MIN_TASKS // tasks), chunks, PART_BYTES // (dense * size)))
-    share, parts = even_cut(chunks, -(-chunks // parts), 1)
+    share, parts = even_parts(chunks, parts, tasks)
     target, part = (builder.temp(parts * dense * size), dense * size) if parts > 1 else (out, 0)
 
     columns_at = row_block * rows.panel
     scratch = columns_at + column_block * columns.panel
     end = np.zeros(1, np.int64)  # no table is empty
+    close = [0 < stride < 2 * count for stride, count in (
+        (last.lhs_stride, min(row_block * tile.mr, geo.rows)),
+        (last.rhs_stride, min(column_block * tile.columns, geo.columns)),
+    )]  # fmt: skip
     args: tuple[Word, ...] = (
         a, b, target, builder.scratch(scratch), scratch, builder.table(geo.batches * size),
-        builder.table(tables.kinds), *(builder.table(np.concatenate([*parts_, end])) for parts_ in tables[1:]),
+        builder.table(tables.kinds), builder.table(tables.lines or end),
+        *(builder.table(np.concatenate([*pairs, end])) for pairs in (tables.a_pairs, tables.b_pairs)),
         builder.table(sums([np.arange(d.out) * d.out_stride for d in geo.dims]) * size),
         column_panels, column_block, row_blocks, parts, chunks, share, len(boxes), geo.features, images,
-        geo.lhs_feature * size, step * last.lhs_stride * size, geo.rhs_feature * size, last.rhs_stride * size,
+        geo.lhs_feature * size, a_step * last.lhs_stride * size,
+        geo.rhs_feature * size, b_step * last.rhs_stride * size,
         *rows, *columns, row_panels, row_block, short, taps, geo.out_row * size, part,
         geo.columns, tile.mr, tile.columns,
         *tile.specs(dtype, geo.columns),
         *(tile._replace(mr=tile.mr - 1).specs(dtype, geo.columns) if short else (0, 0)),
-        by_image, rows.image if by_image else a_run // step * rows.pixel,
-        columns.image if by_image else b_run * columns.pixel,
+        *close, builder.table(np.zeros(max(tile.mr, tile.columns) * size // 8 + 1, np.int64)),
         columns_at, *epilogue_words(builder, out, geo.columns, size, parts),
     )  # fmt: skip
     kernel = gemm_tiles.TiledKernel(dtype_name(dtype), tile, "gemm_chunks")

@@ -19,13 +19,30 @@ import numba
 import numpy as np
 
 from fgrad.kernels.cpu.gemm_tiles import MOST_ROWS, MOST_TILE_BYTES
-from fgrad.kernels.cpu.gemm_words import RECORD_WORDS, TILE_WORDS
+from fgrad.kernels.cpu.gemm_words import (
+    A_CS,
+    A_GS,
+    ACCUMULATE,
+    B_CS,
+    B_GS,
+    BOFF,
+    C_FULL,
+    C_LAST,
+    COUNT,
+    G_COUNT,
+    G_FULL,
+    LANES,
+    LD,
+    PLACES,
+    RECORD_WORDS,
+    ROWS,
+    S_COUNT,
+    TAB,
+    WORD_BYTES,
+    ZERO,
+    B,
+)
 from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_i64, st, stack_bytes
-
-# Numbers of a tile's words.
-(ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE, PLACES, COUNT, AHEAD, AHEAD_STEP) = range(len(TILE_WORDS))  # fmt: skip
-WORD_BYTES = 8 * len(TILE_WORDS)
 
 
 def build(name: str):

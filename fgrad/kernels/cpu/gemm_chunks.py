@@ -20,22 +20,25 @@ Words of ``args`` (all strides and offsets in bytes; *packed* ones are those of 
     11 panels of columns   12 of a block   13 blocks of rows   14 parts   15 chunks   16 of a part   17 kinds
     18 images   19 of a chunk
     20 A's stride of an image   21 and of a pixel   22 B's stride of an image   23 and of a pixel
-    24 A's packed strides of an image   25 a line   26 a pixel   27 a panel
-    28 B's packed strides of an image   29 a line   30 a pixel   31 a panel
+    24 A's packed strides of an image   25 a pixel   26 a line   27 a panel
+    28 B's packed strides of an image   29 a pixel   30 a line   31 a panel
     32 panels of rows   33 of a block   34 short ones   35 taps   36 out's stride of a row   37 and of a part
     38 columns   39 rows of a tile   40 its columns
     41 the tile   42 and that of a last panel of columns that is not full   43 and 44 those of short panels of rows
-    45 whether the run counts images (0 or 1)   46 A's packed step of the run   47 and B's
-    48 where in the scratch B is
+    45 whether what is copied of A is most of what lies between   46 and of B (0 or 1: it is fetched ahead)
+    47 zeros, as many as a tile has columns   48 where in the scratch B is
     49 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
 
 Chunk i is of kind i % kinds and of images from i // kinds * (images of a chunk) on.  Words of a kind:
 
-     0 lines of A   1 first of them in the table   2 offset of a line's first pixel   3 pixels of a line
-     4 to 7 the same of B
-     then, for each tap: first pair   number of pairs   first pixel in A   and in B (packed)   length of the run
+     0 lines of A   1 first word of them in the table   2 lines to fetch ahead   3 bytes of one
+     4 to 7 the same of B   8 runs of all taps
+     then the words of each tap
 
-A pair is where a line of A and the line of B that it meets begin (packed); or, where the run counts images, pixels.
+A line's words are the offset of its first pixel and the number of its pixels.  Where a tap meets every other pixel of a
+line, or fewer, a line stands for each *phase*, so that what a tap meets is adjacent; the first lines are those of one
+phase, which reach over the others.  A pair is where a line of A and the line of B that it meets begin (packed).  The
+images of a pixel are adjacent, too, and the run goes over both.
 """
 
 from __future__ import annotations
@@ -44,15 +47,26 @@ import numba
 import numpy as np
 
 from fgrad.kernels.cpu.gemm_tiles import MOST_EVEN_ROWS
-from fgrad.kernels.cpu.gemm_words import TILE_WORDS
-from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, ld_i64, st, stack_bytes
+from fgrad.kernels.cpu.gemm_words import (
+    ACCUMULATE,
+    AHEAD,
+    AHEAD_LINES,
+    BOFF,
+    LANES,
+    LINE,
+    ROWS,
+    TAB,
+    TAP_COUNT,
+    TAP_OUTS,
+    TAP_WORDS,
+    TAPS,
+    WORD_BYTES,
+    B,
+)
+from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fetch_to_write, ld_i64, st, stack_bytes
 
-KIND_WORDS, TAP_WORDS = 8, 5
-
-# Numbers of a tile's words.
-(ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES,
- ACCUMULATE, PLACES, COUNT, AHEAD, AHEAD_STEP) = range(len(TILE_WORDS))  # fmt: skip
-WORD_BYTES = 8 * len(TILE_WORDS)
+KIND_WORDS = 9
+AHEAD_BYTES = 512  # behind what is copied lie lines that are asked for
 
 
 def build(name: str):
@@ -61,12 +75,16 @@ def build(name: str):
 
 
 def _pieces(nbytes: int):
-    """Copies of a size that the compiler knows: a load and a store each."""
+    """Copies of a size that the compiler knows: a load and a store for each of two pieces, ``second`` bytes apart.
+    Lines to write are asked for some steps before: the copies are longer than the L1 cache, and stores wait in turn.
+    """
 
     @numba.njit
-    def copy(to, to_step, source, step, count):
+    def copy(to, to_step, source, step, count, second):
         for i in range(count):
+            fetch_to_write(to + i * to_step + AHEAD_BYTES)
             copy_bytes(to + i * to_step, source + i * step, nbytes)
+            copy_bytes(to + i * to_step + second, source + i * step + second, nbytes)
 
     return copy
 
@@ -76,7 +94,7 @@ _4, _8, _16, _32, _64 = (_pieces(nbytes) for nbytes in (4, 8, 16, 32, 64))
 
 @numba.njit
 def _pack(to, to_panel, to_pixel, source, panel, pixel, panels, pixels, nbytes):
-    """To each of ``panels`` its ``nbytes`` of each of ``pixels``, in pieces of which the last overlaps the one before;
+    """To each of ``panels`` its ``nbytes`` of each of ``pixels``, in pairs of pieces, which overlap if need be;
     innermost what there is more of.
     """
     if panels < pixels:
@@ -84,34 +102,34 @@ def _pack(to, to_panel, to_pixel, source, panel, pixel, panels, pixels, nbytes):
     else:
         outer, to_outer, outer_step, inner, to_inner, inner_step = pixels, to_pixel, pixel, panels, to_panel, panel
     size = 4
-    while size < 64 and 2 * size <= nbytes:
+    while size < 64 and 2 * size < nbytes:
         size *= 2
     for i in range(outer):
-        for piece in range((nbytes + size - 1) // size):
-            at = min(piece * size, nbytes - size)
+        for first in range(0, nbytes, 2 * size):
+            at = min(first, nbytes - size)
+            second = min(size, nbytes - size - at)
             x, y = source + i * outer_step + at, to + i * to_outer + at
             if size == 64:
-                _64(y, to_inner, x, inner_step, inner)
+                _64(y, to_inner, x, inner_step, inner, second)
             elif size == 32:
-                _32(y, to_inner, x, inner_step, inner)
+                _32(y, to_inner, x, inner_step, inner, second)
             elif size == 16:
-                _16(y, to_inner, x, inner_step, inner)
+                _16(y, to_inner, x, inner_step, inner, second)
             elif size == 8:
-                _8(y, to_inner, x, inner_step, inner)
+                _8(y, to_inner, x, inner_step, inner, second)
             else:
-                _4(y, to_inner, x, inner_step, inner)
+                _4(y, to_inner, x, inner_step, inner, second)
 
 
 @numba.njit
-def _place(part, lines, operand, image, pixel, position):
-    """Where byte ``position`` of a chunk's part of an operand is, counted over its lines and images as if each began
+def _place(part, lines, operand, image, position):
+    """Where byte ``position`` of what is fetched of an operand is, counted over its lines and images as if each began
     where the one before ends; ``part``: of the words of its kind, those about the operand.
     """
-    line_bytes = ld_i64(part, 3) * pixel
-    line = position // line_bytes
-    n = line // ld_i64(part, 0)
-    start = ld_i64(lines, ld_i64(part, 1) + line - n * ld_i64(part, 0))
-    return operand + n * image + ld_i64(part, 2) + start + position - line * line_bytes
+    line = position // ld_i64(part, 3)
+    n = line // ld_i64(part, 2)
+    start = ld_i64(lines, ld_i64(part, 1) + 2 * (line - n * ld_i64(part, 2)))
+    return operand + n * image + start + position - line * ld_i64(part, 3)
 
 
 def _product(proto):
@@ -126,21 +144,20 @@ def _product(proto):
         chunks, share, n_kinds = ld_i64(args, 15), ld_i64(args, 16), ld_i64(args, 17)
         images, together = ld_i64(args, 18), ld_i64(args, 19)
         a_image, a_pixel, b_image, b_pixel = ld_i64(args, 20), ld_i64(args, 21), ld_i64(args, 22), ld_i64(args, 23)
-        a_n, a_line, a_step, a_panel = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
-        b_n, b_line, b_step, b_panel = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
+        a_n, a_step, a_line, a_panel = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
+        b_n, b_step, b_line, b_panel = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
         row_panels, block, short, taps = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
         out_row, part, columns = ld_i64(args, 36), ld_i64(args, 37), ld_i64(args, 38)
-        mr, width, by_image = ld_i64(args, 39), ld_i64(args, 40), ld_i64(args, 45)
+        mr, width, zeros = ld_i64(args, 39), ld_i64(args, 40), ld_i64(args, 47)
         packed_b, epilogue = scratch + ld_i64(args, 48), ld_i64(args, 49)
         column_blocks = (panels + block_panels - 1) // block_panels
         kind_bytes = 8 * (KIND_WORDS + TAP_WORDS * taps)
         words, info, runs = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(64)
         st(words, ROWS, info)
-        st(words, LD, 1)
-        st(words, A_GS, a_n)
-        st(words, B_GS, b_n)
-        st(words, A_CS, ld_i64(args, 46))
-        st(words, B_CS, ld_i64(args, 47))
+        st(words, TAB, a_pairs)
+        st(words, BOFF, b_pairs)
+        st(words, TAP_COUNT, taps)
+        st(words, TAP_OUTS, tap_out)
         for task in range(begin, end):
             t = task // parts
             number = task - t * parts
@@ -152,7 +169,6 @@ def _product(proto):
             end_panel = min(row_panels, first_panel + block)
             shorts = max(min(short, end_panel) - first_panel, 0)
             talls = end_panel - first_panel - shorts
-            task_rows = talls * mr + shorts * (mr - 1)
             full = task_columns // width
             pairs = (end_panel - first_panel) * ((task_columns + width - 1) // width)
             first_row = first_panel * mr - min(first_panel, short)
@@ -165,79 +181,77 @@ def _product(proto):
                 kind = kinds + (chunk - group * n_kinds) * kind_bytes
                 first_image = group * together
                 count = min(together, images - first_image)
-                for n in range(count):
-                    source, to = a_batch + (first_image + n) * a_image + ld_i64(kind, 2), scratch + n * a_n
+                for n in range(together):
+                    # Images that do not exist are zeros: the run knows only of as many as there mostly are.
+                    exists = n < count
                     for line in range(ld_i64(kind, 0)):
-                        x, y = source + ld_i64(lines, ld_i64(kind, 1) + line), to + line * a_line
-                        pixels, nbytes = ld_i64(kind, 3), mr * itemsize
-                        _pack(y, a_panel, a_step, x, nbytes - itemsize, a_pixel, shorts, pixels, nbytes)
-                        x += shorts * (nbytes - itemsize)
+                        entry = ld_i64(kind, 1) + 2 * line
+                        x = a_batch + (first_image + n) * a_image + ld_i64(lines, entry) if exists else zeros
+                        y, pixels, nbytes = scratch + n * a_n + line * a_line, ld_i64(lines, entry + 1), mr * itemsize
+                        panel, pixel = nbytes * exists, a_pixel * exists
+                        short_panel = max(panel - itemsize, 0)
+                        _pack(y, a_panel, a_step, x, short_panel, pixel, shorts, pixels, nbytes)
+                        x += shorts * short_panel
                         y += shorts * a_panel
-                        _pack(y, a_panel, a_step, x, nbytes, a_pixel, talls, pixels, nbytes)
-                    source, to = b_batch + (first_image + n) * b_image + ld_i64(kind, 6), packed_b + n * b_n
+                        _pack(y, a_panel, a_step, x, panel, pixel, talls, pixels, nbytes)
                     for line in range(ld_i64(kind, 4)):
-                        x, y = source + ld_i64(lines, ld_i64(kind, 5) + line), to + line * b_line
-                        pixels, nbytes = ld_i64(kind, 7), width * itemsize
-                        _pack(y, b_panel, b_step, x, nbytes, b_pixel, full, pixels, nbytes)
-                        x += full * nbytes
+                        entry = ld_i64(kind, 5) + 2 * line
+                        x = b_batch + (first_image + n) * b_image + ld_i64(lines, entry) if exists else zeros
+                        y, pixels, nbytes = (
+                            packed_b + n * b_n + line * b_line,
+                            ld_i64(lines, entry + 1),
+                            width * itemsize,
+                        )
+                        panel, pixel = nbytes * exists, b_pixel * exists
+                        _pack(y, b_panel, b_step, x, panel, pixel, full, pixels, nbytes)
+                        x += full * panel
                         y += full * b_panel
                         if full * width < task_columns:
                             nbytes = (task_columns - full * width) * itemsize
-                            _pack(y, b_panel, b_step, x, nbytes, b_pixel, 1, pixels, nbytes)
+                            _pack(y, b_panel, b_step, x, panel, pixel, 1, pixels, nbytes)
                 # What the next chunk copies is fetched by the tiles of this one, a share by each.
                 group = (chunk + 1) // n_kinds
                 following = kinds + (chunk + 1 - group * n_kinds) * kind_bytes
                 next_a, next_b = a_batch + group * together * a_image, b_batch + group * together * b_image
-                a_bytes, b_bytes = 0, 0
                 next_count = min(together, images - group * together) if chunk + 1 < chunks else 0
-                if 0 < a_pixel < 2 * task_rows * itemsize:
-                    a_bytes = next_count * ld_i64(following, 0) * ld_i64(following, 3) * a_pixel
-                if 0 < b_pixel < 2 * task_columns * itemsize:
-                    b_bytes = next_count * ld_i64(following, 4) * ld_i64(following, 7) * b_pixel
-                each = (a_bytes + b_bytes) // (pairs * taps)
+                a_bytes = ld_i64(args, 45) * next_count * ld_i64(following, 2) * ld_i64(following, 3)
+                b_bytes = ld_i64(args, 46) * next_count * ld_i64(following, 6) * ld_i64(following, 7)
+                each = (a_bytes + b_bytes) // pairs
                 fetched = 0
-                st(words, G_COUNT, 1 if by_image else count)
-                st(words, G_FULL, 1 if by_image else count)
+                st(words, TAPS, kind + 8 * KIND_WORDS)
+                st(words, ACCUMULATE, 1 if chunk > first_chunk else 0)
+                st(words, AHEAD_LINES, each // (LINE * max(ld_i64(kind, 8), 1)) + 1)
                 for pair in range(pairs):
                     q = pair // (end_panel - first_panel)
                     p = pair - q * (end_panel - first_panel)
-                    row = first_row + p * mr - min(p, shorts)
                     tile_rows = mr - 1 if p < shorts else mr
                     lanes = min(task_columns - q * width, width)
                     tile_address = ld_i64(args, 41 + 2 * (p < shorts) + (lanes < width))
                     outs = info + 16 * tile_rows
+                    out = o_batch + (first_row + p * mr - min(p, shorts)) * out_row + q * width * itemsize
+                    st(info, 0, scratch + p * a_panel)
                     st(info, tile_rows, 0)
+                    for i in range(tile_rows):
+                        st(outs, i, out + i * out_row)
+                    st(words, B, packed_b + q * b_panel)
                     st(words, LANES, lanes)
-                    for tap in range(taps):
-                        met = kind + 8 * (KIND_WORDS + TAP_WORDS * tap)
-                        if ld_i64(met, 1) == 0 and chunk > first_chunk and (epilogue == 0 or chunk + 1 < end_chunk):
-                            continue
-                        st(words, TAB, a_pairs + 8 * ld_i64(met, 0))
-                        st(words, BOFF, b_pairs + 8 * ld_i64(met, 0))
-                        st(words, S_COUNT, ld_i64(met, 1))
-                        st(info, 0, scratch + p * a_panel + ld_i64(met, 2))
-                        st(words, B, packed_b + q * b_panel + ld_i64(met, 3))
-                        st(words, C_FULL, count if by_image else ld_i64(met, 4))
-                        st(words, ACCUMULATE, 1 if chunk > first_chunk else 0)
-                        out = o_batch + ld_i64(tap_out, tap) + row * out_row + q * width * itemsize
-                        for i in range(tile_rows):
-                            st(outs, i, out + i * out_row)
-                        steps = count * ld_i64(met, 1) * (1 if by_image else ld_i64(met, 4))
-                        if fetched < a_bytes:
-                            st(words, AHEAD, _place(following, lines, next_a, a_image, a_pixel, fetched))
-                        elif b_bytes > 0:
-                            st(words, AHEAD, _place(following + 32, lines, next_b, b_image, b_pixel, fetched - a_bytes))
-                        st(words, AHEAD_STEP, (each + steps - 1) // max(steps, 1))
-                        fetched += each
-                        call_kernel(tile_address, words, 0, 1, worker)
-                        if epilogue != 0 and chunk + 1 == end_chunk:
-                            st(runs, 0, out)
-                            st(runs, 1, tile_rows)
-                            st(runs, 2, lanes)
-                            st(runs, 3, 0)
-                            st(runs, 4, outs)
-                            st(runs, 5, 8)
-                            st(runs, 6, 0)
+                    if fetched < a_bytes:
+                        st(words, AHEAD, _place(following, lines, next_a, a_image, fetched))
+                    elif b_bytes > 0:
+                        st(words, AHEAD, _place(following + 32, lines, next_b, b_image, fetched - a_bytes))
+                    fetched += each
+                    call_kernel(tile_address, words, 0, 1, worker)
+                    if epilogue != 0 and chunk + 1 == end_chunk:
+                        st(runs, 1, tile_rows)
+                        st(runs, 2, lanes)
+                        st(runs, 3, 0)
+                        st(runs, 4, outs)
+                        st(runs, 5, 8)
+                        st(runs, 6, 0)
+                        for tap in range(taps):
+                            for i in range(tile_rows):
+                                st(outs, i, out + ld_i64(tap_out, tap) + i * out_row)
+                            st(runs, 0, ld_i64(outs, 0))
                             call_kernel(epilogue, args + 8 * 50, runs, 0, worker)
 
     return kernel

@@ -19,7 +19,8 @@ import numpy as np
 from fgrad.kernels.builder import ZERO, PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
-from fgrad.kernels.cpu.nest import even_cut
+from fgrad.kernels.cpu.gemm_words import LINE
+from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.cpu.tile_spec import ARows
 from fgrad.kernels.layout import Layout, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Word
@@ -31,7 +32,6 @@ MIN_TASKS = 16  # the reduction is split until there are so many
 PART_BYTES = 1 << 22  # bound on partial results
 PACKED_ROWS = 1024  # more rows of A always repay packing B
 NEAR_BYTES = 1 << 15  # of B in a chunk of taps (measured: half of it and twice as much are slower)
-LINE = 64  # bytes
 LEAST_RUN = 64  # bytes of adjacent results that repay an epilogue (LeNet's first layer, 24: slower by a fifth)
 LANE_CHUNK = 32  # taps that each panel of a product by lane passes over before the next ones
 LEAST_BLOCK = 4  # row tiles that share a panel of B, in a task of several panels
@@ -141,8 +141,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     else:
         b, b_words = _pack(builder, p, tile, panels)
 
-    if p.a_rows == "apart":
-        tile = tile._replace(dense=p.a_run == 1 and b_words.run == tile.nv * tile.vl * size)
+    if p.a_rows == "apart" and p.a_run == 1 and b_words.run == tile.nv * tile.vl * size:
+        tile = tile._replace(a_step=tile.fold)
 
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
     work = all_rows * width * steps  # multiply-adds for one g, panel and batch
@@ -153,8 +153,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     tall = tiles < wanted or (p.g_count > 1 and p.g_count * reduction > 8 * all_rows)
     if p.out_size and tall and work * p.g_count * panels * len(p.batches) > 2 * GRAIN_WORK:
         splits = max(1, min(wanted, p.g_count, PART_BYTES // (p.out_size * size)))
-    g_split = -(-p.g_count // splits)
-    splits = -(-p.g_count // g_split)
+    g_split, splits = even_parts(p.g_count, splits, panels // panels_each * len(p.batches))
     tile_work, chunk_bytes = tile.mr * width * steps * g_split, steps * width * size
     # Panels of a task pass over its rows of A in turn, which only the first finds outside of the cache: as many as stay
     # in the cache too from task to task, and leave tasks enough.

@@ -40,8 +40,8 @@ class Tile(NamedTuple):
     a_rows: ARows = "apart"
     turned: bool = False
     fold: int = 1
-    ahead: bool = False
-    dense: bool = False
+    taps: bool = False
+    a_step: int = 0
 
     @property
     def columns(self) -> int:
@@ -50,8 +50,8 @@ class Tile(NamedTuple):
     @functools.lru_cache(maxsize=256)  # noqa: B019 - of few tiles, each of which most products ask for
     def spec(self, dtype: np.dtype, edge: bool, masked_stores: bool) -> TileSpec:
         return TileSpec(
-            dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.ahead,
-            self.dense, masked_stores,
+            dtype_name(dtype), self.mr, self.nv, self.vl, self.a_rows, self.turned, self.fold, edge, self.taps,
+            self.a_step, masked_stores,
         )  # fmt: skip
 
     def specs(self, dtype: np.dtype, columns: int) -> tuple[TileSpec | int, TileSpec | int]:
@@ -226,7 +226,7 @@ def choose_even(rows: int, columns: int, reduction: int, itemsize: int) -> tuple
             for count, height in ((rows - tiles * (mr - 1), mr), (tiles * mr - rows, mr - 1))
         ) * -(-columns // (nv * vl))  # fmt: skip
         if cost < best_cost:
-            best, best_cost = Tile(machine.bits, mr, nv, vl, "adjacent", ahead=True), cost
+            best, best_cost = Tile(machine.bits, mr, nv, vl, "adjacent", taps=True), cost
     assert best is not None
     return best, best_cost
 

@@ -43,7 +43,8 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
-from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, LINE, epilogue_words
+from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, epilogue_words
+from fgrad.kernels.cpu.gemm_words import LINE
 from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneSpec, LaneWriter
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value

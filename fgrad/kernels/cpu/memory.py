@@ -104,6 +104,22 @@ def copy_bytes(typingctx, dst, src, nbytes):
 
 
 @intrinsic
+def fetch_to_write(typingctx, addr):
+    """Brings the line of memory at ``addr`` into the cache, for it will be written; any address will do."""
+
+    def codegen(context, builder, signature, args):
+        kinds = [cgutils.voidptr_t, ir.IntType(32), ir.IntType(32), ir.IntType(32)]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0"
+        )
+        one = ir.IntType(32)(1)
+        builder.call(function, [builder.inttoptr(args[0], cgutils.voidptr_t), one, ir.IntType(32)(3), one])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def call_kernel(typingctx, address, args, begin, end, worker):
     """``((void (*)(int64_t, int64_t, int64_t, int64_t))address)(args, begin, end, worker)``"""
 

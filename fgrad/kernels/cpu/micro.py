@@ -28,13 +28,12 @@ import llvmlite.ir as ir
 import numpy as np
 
 from fgrad.kernels.cpu import irbuild
-from fgrad.kernels.cpu.gemm_words import TILE_WORDS, ZERO_ROW
+from fgrad.kernels.cpu.gemm_words import LINE, TAP_WORDS, TILE_WORDS, ZERO_ROW
 from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.tile_spec import TileSpec
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 BYTES = I8.as_pointer()
-LINE = 64  # bytes of memory that are fetched at once
 ELEMENTS = {"float32": ir.FloatType(), "float64": ir.DoubleType(), "int32": I32, "int64": I64}
 
 
@@ -195,9 +194,9 @@ class _Emitter:
         return self.builder.fadd(x, y) if self.is_float else self.builder.add(x, y)
 
 
-def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, b_cs, masks, acc, fetch) -> None:
+def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, b_cs, masks, acc) -> None:
     """The innermost loop: ``acc[i][v] += A[i](c) * B(c)[v]`` for c < count (of a fold: groups c); A[i](0) lies
-    ``first`` bytes behind ``rows[i]``.  ``fetch`` writes what each step does beside.
+    ``first`` bytes behind ``rows[i]``.
     """
     b = e.builder
     head, body, tail = (b.append_basic_block(f"run.{part}") for part in ("head", "body", "tail"))
@@ -207,7 +206,6 @@ def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, 
     left, a_offset, b_offset = b.phi(I64), b.phi(I64), b.phi(I64)
     b.cbranch(b.icmp_signed(">", left, I64(0)), body, tail)
     b.position_at_end(body)
-    fetch()
     vectors = e.row(b_start, b_offset, masks)
     for pointer, row in zip(rows, acc):
         if spec.a_rows == "lanes":
@@ -216,6 +214,10 @@ def _reduce_run(e: _Emitter, spec: TileSpec, rows, first, b_start, count, a_cs, 
             factors = [e.broadcast(pointer, a_offset, spec.fold)] * len(masks)
         for factor, vector, slot in zip(factors, vectors, row):
             b.store(e.multiply_add(factor, vector, b.load(slot, typ=e.vector)), slot)
+    if spec.a_rows == "adjacent" and spec.a_step:
+        # LLVM would load the elements of two steps together, which side by side are up to 2*MR, and has no registers
+        # for them: loads stay on their side of a fence, which is no instruction.
+        b.fence("acq_rel", targetscope="singlethread")
     steps = ((left, count, b.sub(left, I64(1))), (a_offset, first, b.add(a_offset, a_cs)),
              (b_offset, I64(0), b.add(b_offset, b_cs)))  # fmt: skip
     for phi, first, following in steps:
@@ -253,9 +255,48 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     e = _Emitter(builder, spec.dtype, spec.vl)
     w, word = _words(builder, args)
     masks = _masks(e, w["lanes"], spec.nv, spec.edge and spec.fold == 1)  # where B is folded, its last panel is full
-    info, table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("rows", "tab", "boff"))
+    info = builder.inttoptr(w["rows"], I64.as_pointer())
     starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
     acc = [[irbuild.slot(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
+    if not spec.taps:
+        _write_result(e, spec, w, word, masks, acc, starts, indices, outs, lambda: None)
+        builder.ret_void()
+        return
+
+    ahead = irbuild.slot(builder, I64)
+    builder.store(w["ahead"], ahead)
+
+    def fetch() -> None:
+        """The next lines of those that are read later."""
+        start = builder.load(ahead, typ=I64)
+        with irbuild.counted(builder, w["ahead_lines"]) as number:
+            line = builder.add(start, builder.mul(number, I64(LINE)))
+            e.prefetch(builder.inttoptr(line, BYTES))
+        builder.store(builder.add(start, builder.mul(w["ahead_lines"], I64(LINE))), ahead)
+
+    table, tap_outs = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("taps", "tap_outs"))
+    with irbuild.counted(builder, w["tap_count"]) as tap:
+        at = builder.mul(tap, I64(TAP_WORDS))
+        first, runs, a, b, length = (word(table, builder.add(at, I64(k))) for k in range(TAP_WORDS))
+        pair = builder.mul(first, I64(8))
+        out = word(tap_outs, tap)
+        of_tap = {
+            "tab": builder.add(w["tab"], pair), "boff": builder.add(w["boff"], pair), "b": builder.add(w["b"], b),
+            "s_count": runs, "c_full": length, "ld": I64(1), "g_count": I64(1), "g_full": I64(1),
+        }  # fmt: skip
+        adds_nothing = builder.and_(
+            builder.icmp_signed("==", runs, I64(0)), builder.icmp_signed("!=", w["accumulate"], I64(0))
+        )
+        with builder.if_then(builder.not_(adds_nothing)):
+            places = [builder.add(row, out) for row in outs]
+            _write_result(e, spec, w | of_tap, word, masks, acc, [builder.add(starts[0], a)], indices, places, fetch)
+    builder.ret_void()
+
+
+def _write_result(e: _Emitter, spec: TileSpec, w, word, masks, acc, starts, indices, outs, fetch) -> None:
+    """One tile of results; ``fetch`` writes what is done beside before each run."""
+    builder = e.builder
+    table, b_table = (builder.inttoptr(w[name], I64.as_pointer()) for name in ("tab", "boff"))
     for row in acc:
         for slot in row:
             builder.store(e.zeros, slot)
@@ -265,31 +306,23 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
             for line in range(0, spec.nv * spec.vl * e.itemsize // spec.fold, LINE):
                 e.prefetch(builder.inttoptr(builder.add(out, I64(line)), BYTES), write=True)
 
-    ahead = irbuild.slot(builder, I64)
-    builder.store(w["ahead"], ahead)
-
-    def fetch() -> None:
-        if spec.ahead:
-            at = builder.load(ahead, typ=I64)
-            e.prefetch(builder.inttoptr(at, BYTES))
-            builder.store(builder.add(at, w["ahead_step"]), ahead)
-
     bases = [builder.inttoptr(start, BYTES) for start in starts]
     if spec.a_rows == "adjacent":
         bases = [builder.gep(bases[0], [I64(i * e.itemsize)], source_etype=I8) for i in range(spec.mr)]
     a_cs, b_cs = w["a_cs"], w["b_cs"]
-    if spec.dense:  # two steps at once need no more addresses than one
-        a_cs, b_cs = (I64(n * e.itemsize) for n in (spec.fold, spec.nv * spec.vl))
+    if spec.a_step:  # two steps at once need no more addresses than one
+        a_cs, b_cs = (I64(n * e.itemsize) for n in (spec.a_step, spec.nv * spec.vl))
     with irbuild.counted(builder, w["g_count"]) as g:
         a_g = builder.mul(g, w["a_gs"])
         b_g = builder.add(w["b"], builder.mul(g, w["b_gs"]))
         count = builder.select(builder.icmp_signed("<", g, w["g_full"]), w["c_full"], w["c_last"])
         with irbuild.counted(builder, w["s_count"]) as middle:
+            fetch()
             line = builder.mul(middle, w["ld"])
             b_start = builder.inttoptr(builder.add(b_g, word(b_table, middle)), BYTES)
             if spec.a_rows in ("adjacent", "together"):
                 first = builder.add(a_g, word(table, builder.add(line, indices[0])))
-                _reduce_run(e, spec, bases, first, b_start, count, a_cs, b_cs, masks, acc, fetch)
+                _reduce_run(e, spec, bases, first, b_start, count, a_cs, b_cs, masks, acc)
             else:
                 pointers, none = [], I1(1)
                 for start, index in zip(starts, indices):
@@ -299,13 +332,12 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
                     none = builder.and_(none, is_zero)
                     pointers.append(builder.inttoptr(builder.select(is_zero, w["zero"], address), BYTES))
                 run = builder.select(none, I64(0), count)  # a tap that no row of the tile meets
-                _reduce_run(e, spec, pointers, I64(0), b_start, run, a_cs, b_cs, masks, acc, fetch)
+                _reduce_run(e, spec, pointers, I64(0), b_start, run, a_cs, b_cs, masks, acc)
 
     vectors = [[builder.load(slot, typ=e.vector) for slot in row] for row in acc]
     if spec.turned:
         places = builder.inttoptr(w["places"], I64.as_pointer())
         _store_turned(e, vectors, builder.inttoptr(outs[0], BYTES), places, w, spec.masked_stores)
-        builder.ret_void()
         return
 
     sums = [e.folded(row, spec.fold) for row in vectors]
@@ -327,7 +359,6 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
             write(True)
         with otherwise:
             write(False)
-    builder.ret_void()
 
 
 def _store_turned(e: _Emitter, vectors, out, places, w, masked_stores: bool) -> None:

@@ -73,3 +73,16 @@ def even_cut(extent: int, most: int, multiple: int) -> tuple[int, int]:
     count = -(-extent // most)
     size = -(-extent // (count * multiple)) * multiple
     return size, -(-extent // size)
+
+
+def even_parts(extent: int, most: int, tasks: int = 1) -> tuple[int, int]:
+    """Cuts an extent into at most so many parts, which are ``tasks`` tasks each: (size, count), so that two and four
+    threads end together, or nearly; and then as many as there can be.
+    """
+    cuts = {size: -(-extent // size) for size in [max(1, -(-extent // parts)) for parts in range(1, most + 1)]}
+
+    def late(size: int) -> int:
+        return sum([-(-cuts[size] * tasks // threads) * size * threads for threads in (2, 4)])
+
+    size = min(cuts, key=lambda size: (late(size), size))
+    return size, cuts[size]

@@ -21,9 +21,10 @@ class TileSpec(Emitted):
     "adjacent", one element from each other; or they have "lanes", one for each column, where the others have a number
     for all.  ``turned``: a column of the result is stored as a row, where a table says; its elements are adjacent, and
     nothing is accumulated.  ``fold``: elements of the run that are multiplied at once, adjacent in A and, as `micro`
-    says, in B.  ``ahead``: each step of the run fetches memory that is read later.  ``dense``: steps of the run are
-    adjacent in A, and in B, so that their strides are constants of the code.  ``masked_stores``: how an edge is stored,
-    rather than by parts of a vector.
+    says, in B.  ``taps``: results of several taps follow each other, of rows that are "adjacent", and before each run
+    memory is fetched that is read later.  ``a_step``: elements from one step of the run to the next in A, where steps
+    are adjacent in B: constants of the code; or 0, where the words tell both.  ``masked_stores``: how an edge is
+    stored, rather than by parts of a vector.
     """
 
     folder: ClassVar[str] = "tiles"
@@ -36,8 +37,8 @@ class TileSpec(Emitted):
     turned: bool
     fold: int
     edge: bool
-    ahead: bool = False
-    dense: bool = False
+    taps: bool = False
+    a_step: int = 0
     masked_stores: bool = True
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:

@@ -18,31 +18,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from fgrad.kernels.cpu import gemm_words as word
 from fgrad.kernels.cpu.gemm_tiles import MOST_ROWS, MOST_TILE_BYTES
-from fgrad.kernels.cpu.gemm_words import (
-    A_CS,
-    A_GS,
-    ACCUMULATE,
-    B_CS,
-    B_GS,
-    BOFF,
-    C_FULL,
-    C_LAST,
-    COUNT,
-    G_COUNT,
-    G_FULL,
-    LANES,
-    LD,
-    PLACES,
-    RECORD_WORDS,
-    ROWS,
-    S_COUNT,
-    TAB,
-    WORD_BYTES,
-    ZERO,
-    B,
-)
 from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fill_zero, ld, ld_i64, st, stack_bytes
+
+ROW_SETS = 8  # row tiles of a task whose rows' addresses are kept from panel to panel
 
 
 def build(name: str):
@@ -59,9 +39,9 @@ def build(name: str):
 
 
 @numba.njit(inline="always")
-def _scatter(buffer, outs, rows, lanes, width, out_cs, places, accumulate, proto, element):
-    """The first ``rows`` rows of a tile in ``buffer``, column k of row i to ``outs[i] + k * out_cs``; or where there
-    are ``places``, to ``outs[i] + places[k]``, if that is not -1.
+def _scatter(buffer, outs, o_panel, rows, lanes, width, out_cs, places, accumulate, proto, element):
+    """The first ``rows`` rows of a tile in ``buffer``, column k of row i to ``outs[i] + o_panel + k * out_cs``; or
+    where there are ``places``, to ``outs[i] + o_panel + places[k]``, if that is not -1.
     """
     for k in range(lanes):
         place = k * out_cs if places == 0 else ld_i64(places, k)
@@ -69,7 +49,7 @@ def _scatter(buffer, outs, rows, lanes, width, out_cs, places, accumulate, proto
             continue
         for i in range(rows):
             value = ld(buffer, i * width + k, proto)
-            out = ld_i64(outs, i) + place
+            out = ld_i64(outs, i) + o_panel + place
             if accumulate != 0:
                 value += ld(out, 0, proto)
             st(out, 0, element(value))
@@ -77,6 +57,7 @@ def _scatter(buffer, outs, rows, lanes, width, out_cs, places, accumulate, proto
 
 def _product(proto, itemsize: int):
     row_bytes = 32 * MOST_ROWS  # the tile's int64[3*mr] (see TILE_WORDS), then the true addresses of the output rows
+    set_bytes, word_bytes = ROW_SETS * row_bytes, word.WORD_BYTES
     element = type(proto)  # Numba adds int32 to int64, so sums are cut back before they are stored
 
     def kernel(args, begin, end, worker):
@@ -89,15 +70,13 @@ def _product(proto, itemsize: int):
         part, mr, width, by_lane = ld_i64(args, 24), ld_i64(args, 25), ld_i64(args, 26), ld_i64(args, 27)
         whole_tile, edge_tile, s_most, s_chunk = ld_i64(args, 28), ld_i64(args, 29), ld_i64(args, 30), ld_i64(args, 31)
         places, turned, panels_each, epilogue = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
-        words, rows, buffer = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(MOST_TILE_BYTES)
+        words, sets, buffer = stack_bytes(word_bytes), stack_bytes(set_bytes), stack_bytes(MOST_TILE_BYTES)
         runs = stack_bytes(64)
-        outs = rows + 24 * mr
-        st(words, ROWS, rows)
-        st(words, ZERO, zero)
-        st(words, A_GS, a_gs)
-        st(words, B_GS, b_gs)
-        st(words, A_CS, a_cs)
-        st(words, B_CS, b_cs)
+        st(words, word.ZERO, zero)
+        st(words, word.A_GS, a_gs)
+        st(words, word.B_GS, b_gs)
+        st(words, word.A_CS, a_cs)
+        st(words, word.B_CS, b_cs)
         for task in range(begin, end):
             fastest = groups if by_lane else blocks
             t = task // fastest
@@ -111,9 +90,10 @@ def _product(proto, itemsize: int):
             first_panel = group * panels_each
             panels = min(panels_each, (columns + width - 1) // width - first_panel)
             g_end = min(g_total, (split + 1) * g_split)
+            keeps = by_lane == 0 and block <= ROW_SETS
             for g in range(split * g_split, g_end, g_chunk):
-                st(words, G_COUNT, min(g_chunk, g_end - g))
-                st(words, G_FULL, g_total - 1 - g)
+                st(words, word.G_COUNT, min(g_chunk, g_end - g))
+                st(words, word.G_FULL, g_total - 1 - g)
                 # All panels of a task pass over a chunk of the taps before the next chunk.
                 for chunk in range((s_most + s_chunk - 1) // s_chunk * panels):
                     s = chunk // panels * s_chunk
@@ -121,70 +101,77 @@ def _product(proto, itemsize: int):
                     accumulate = 1 if g > split * g_split or s > 0 else 0
                     a_batch = a + ld_i64(batches, 3 * batch) + panel * width * itemsize * by_lane
                     b_batch = b + ld_i64(batches, 3 * batch + 1) + panel * b_panel
-                    o_batch = out + ld_i64(batches, 3 * batch + 2) + split * part + panel * width * out_cs
+                    o_batch = out + ld_i64(batches, 3 * batch + 2) + split * part
+                    o_panel = panel * width * out_cs
                     lanes = min(columns - panel * width, width)
                     tile_address = whole_tile if lanes == width else edge_tile
-                    st(words, LANES, lanes)
+                    st(words, word.LANES, lanes)
                     record = records
                     record_first = 0
                     for tile in range(first_tile, min(first_tile + block, tiles)):
                         while tile >= ld_i64(record, 0):
                             record_first = ld_i64(record, 0)
-                            record += 8 * RECORD_WORDS
+                            record += 8 * word.RECORD_WORDS
                         s_count = min(s_chunk, ld_i64(record, 13) - s)
                         if s_count <= 0 and s > 0:
                             continue
-                        count, per = ld_i64(record, 3), ld_i64(record, 4)
-                        a_ns, o_ns = ld_i64(record, 5), ld_i64(record, 6)
-                        table = row_table + 16 * ld_i64(record, 7)
-                        by_row = ld_i64(record, 10)
+                        count = ld_i64(record, 3)
                         row = (tile - record_first) * mr
-                        n = row // per
-                        pixel = row - n * per
-                        a_row = a_batch + ld_i64(record, 1) + n * a_ns + g * a_gs
-                        o_row = o_batch + ld_i64(record, 2) + n * o_ns
-                        for i in range(mr):
-                            st(rows, i, a_row + ld_i64(table, 2 * pixel))
-                            st(rows, mr + i, pixel * by_row)
-                            st(outs, i, o_row + ld_i64(table, 2 * pixel + 1))
-                            if row + i + 1 < count:  # rows beyond the last compute it again
-                                pixel += 1
-                                if pixel == per:
-                                    pixel = 0
-                                    a_row += a_ns
-                                    o_row += o_ns
                         # Columns that are not adjacent and rows beyond the last one are stored by way of the buffer.
                         direct = turned == 1 or (out_cs == itemsize and row + mr <= count and places == 0)
-                        for i in range(mr):
-                            st(rows, 2 * mr + i, ld_i64(outs, i) if direct else buffer + i * width * itemsize)
-                        st(words, TAB, taps + 8 * (ld_i64(record, 8) + s * ld_i64(record, 9)))
-                        st(words, LD, ld_i64(record, 9))
-                        st(words, BOFF, b_taps + 8 * (ld_i64(record, 11) + s))
-                        st(words, B, b_batch + ld_i64(record, 12) + g * b_gs)
-                        st(words, S_COUNT, s_count)
-                        st(words, C_FULL, ld_i64(record, 14))
-                        st(words, C_LAST, ld_i64(record, 15))
-                        st(words, ACCUMULATE, accumulate if direct else 0)
+                        rows = sets + (tile - first_tile) * row_bytes if keeps else sets
+                        outs = rows + 24 * mr
+                        if chunk == 0 or not keeps:  # else as for the first panel
+                            per, by_row = ld_i64(record, 4), ld_i64(record, 10)
+                            a_ns, o_ns = ld_i64(record, 5), ld_i64(record, 6)
+                            table = row_table + 16 * ld_i64(record, 7)
+                            n = row // per
+                            pixel = row - n * per
+                            a_row = a_batch + ld_i64(record, 1) + n * a_ns + g * a_gs
+                            o_row = o_batch + ld_i64(record, 2) + n * o_ns
+                            for i in range(mr):
+                                out_row = o_row + ld_i64(table, 2 * pixel + 1)
+                                st(rows, i, a_row + ld_i64(table, 2 * pixel))
+                                st(rows, mr + i, pixel * by_row)
+                                st(rows, 2 * mr + i, out_row if direct else buffer + i * width * itemsize)
+                                st(outs, i, out_row)
+                                if row + i + 1 < count:  # rows beyond the last compute it again
+                                    pixel += 1
+                                    if pixel == per:
+                                        pixel = 0
+                                        a_row += a_ns
+                                        o_row += o_ns
+                        st(words, word.ROWS, rows)
+                        st(words, word.OUT, o_panel if direct else 0)
+                        st(words, word.TAB, taps + 8 * (ld_i64(record, 8) + s * ld_i64(record, 9)))
+                        st(words, word.LD, ld_i64(record, 9))
+                        st(words, word.BOFF, b_taps + 8 * (ld_i64(record, 11) + s))
+                        st(words, word.B, b_batch + ld_i64(record, 12) + g * b_gs)
+                        st(words, word.S_COUNT, s_count)
+                        st(words, word.C_FULL, ld_i64(record, 14))
+                        st(words, word.C_LAST, ld_i64(record, 15))
+                        st(words, word.ACCUMULATE, accumulate if direct else 0)
                         at = 0 if places == 0 else places + 8 * panel * width
-                        st(words, PLACES, at)
-                        st(words, COUNT, count - row)
+                        st(words, word.PLACES, at)
+                        st(words, word.COUNT, count - row)
                         call_kernel(tile_address, words, 0, 1, worker)
                         if not direct:
-                            _scatter(buffer, outs, min(mr, count - row), lanes, width, out_cs, at, accumulate, proto,
-                                     element)  # fmt: skip
+                            _scatter(buffer, outs, o_panel, min(mr, count - row), lanes, width, out_cs, at, accumulate,
+                                     proto, element)  # fmt: skip
                         if epilogue != 0 and g + g_chunk >= g_end and s + s_chunk >= ld_i64(record, 13):
-                            st(runs, 0, ld_i64(outs, 0))
+                            first = ld_i64(outs, 0) + o_panel
+                            st(runs, 0, first)
                             st(runs, 5, 8)
                             st(runs, 6, 0)
                             if turned == 1:  # a run of adjacent rows at each place
                                 st(runs, 1, lanes)
                                 st(runs, 2, min(mr, count - row))
-                                st(runs, 3, ld_i64(outs, 0))
+                                st(runs, 3, first)
                                 st(runs, 4, at)
                             else:
                                 st(runs, 1, min(mr, count - row))
                                 st(runs, 2, lanes)
-                                st(runs, 3, 0)
+                                st(runs, 3, o_panel)
                                 st(runs, 4, outs)
                             call_kernel(epilogue, args + 8 * 36, runs, 0, worker)
 

@@ -46,23 +46,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from fgrad.kernels.cpu import gemm_words as word
 from fgrad.kernels.cpu.gemm_tiles import MOST_EVEN_ROWS
-from fgrad.kernels.cpu.gemm_words import (
-    ACCUMULATE,
-    AHEAD,
-    AHEAD_LINES,
-    BOFF,
-    LANES,
-    LINE,
-    ROWS,
-    TAB,
-    TAP_COUNT,
-    TAP_OUTS,
-    TAP_WORDS,
-    TAPS,
-    WORD_BYTES,
-    B,
-)
 from fgrad.kernels.cpu.memory import call_kernel, copy_bytes, fetch_to_write, ld_i64, st, stack_bytes
 
 KIND_WORDS = 9
@@ -134,7 +119,7 @@ def _place(part, lines, operand, image, position):
 
 def _product(proto):
     itemsize = proto.itemsize
-    row_bytes = 24 * MOST_EVEN_ROWS
+    row_bytes, word_bytes = 24 * MOST_EVEN_ROWS, word.WORD_BYTES
 
     def kernel(args, begin, end, worker):
         scratch = ld_i64(args, 3) + worker * ld_i64(args, 4)
@@ -151,13 +136,13 @@ def _product(proto):
         mr, width, zeros = ld_i64(args, 39), ld_i64(args, 40), ld_i64(args, 47)
         packed_b, epilogue = scratch + ld_i64(args, 48), ld_i64(args, 49)
         column_blocks = (panels + block_panels - 1) // block_panels
-        kind_bytes = 8 * (KIND_WORDS + TAP_WORDS * taps)
-        words, info, runs = stack_bytes(WORD_BYTES), stack_bytes(row_bytes), stack_bytes(64)
-        st(words, ROWS, info)
-        st(words, TAB, a_pairs)
-        st(words, BOFF, b_pairs)
-        st(words, TAP_COUNT, taps)
-        st(words, TAP_OUTS, tap_out)
+        kind_bytes = 8 * (KIND_WORDS + word.TAP_WORDS * taps)
+        words, info, runs = stack_bytes(word_bytes), stack_bytes(row_bytes), stack_bytes(64)
+        st(words, word.ROWS, info)
+        st(words, word.TAB, a_pairs)
+        st(words, word.BOFF, b_pairs)
+        st(words, word.TAP_COUNT, taps)
+        st(words, word.TAP_OUTS, tap_out)
         for task in range(begin, end):
             t = task // parts
             number = task - t * parts
@@ -218,9 +203,9 @@ def _product(proto):
                 b_bytes = ld_i64(args, 46) * next_count * ld_i64(following, 6) * ld_i64(following, 7)
                 each = (a_bytes + b_bytes) // pairs
                 fetched = 0
-                st(words, TAPS, kind + 8 * KIND_WORDS)
-                st(words, ACCUMULATE, 1 if chunk > first_chunk else 0)
-                st(words, AHEAD_LINES, each // (LINE * max(ld_i64(kind, 8), 1)) + 1)
+                st(words, word.TAPS, kind + 8 * KIND_WORDS)
+                st(words, word.ACCUMULATE, 1 if chunk > first_chunk else 0)
+                st(words, word.AHEAD_LINES, each // (word.LINE * max(ld_i64(kind, 8), 1)) + 1)
                 for pair in range(pairs):
                     q = pair // (end_panel - first_panel)
                     p = pair - q * (end_panel - first_panel)
@@ -233,12 +218,12 @@ def _product(proto):
                     st(info, tile_rows, 0)
                     for i in range(tile_rows):
                         st(outs, i, out + i * out_row)
-                    st(words, B, packed_b + q * b_panel)
-                    st(words, LANES, lanes)
+                    st(words, word.B, packed_b + q * b_panel)
+                    st(words, word.LANES, lanes)
                     if fetched < a_bytes:
-                        st(words, AHEAD, _place(following, lines, next_a, a_image, fetched))
+                        st(words, word.AHEAD, _place(following, lines, next_a, a_image, fetched))
                     elif b_bytes > 0:
-                        st(words, AHEAD, _place(following + 32, lines, next_b, b_image, fetched - a_bytes))
+                        st(words, word.AHEAD, _place(following + 32, lines, next_b, b_image, fetched - a_bytes))
                     fetched += each
                     call_kernel(tile_address, words, 0, 1, worker)
                     if epilogue != 0 and chunk + 1 == end_chunk:

@@ -48,19 +48,19 @@ LINE = 64
 ZERO_ROW = -1
 
 #: The words of a tile's arguments.  ``rows``: address of int64[3*MR], row addresses, row indices into the table, and
-#: addresses of the output rows; the run is ``c_full`` long for g < ``g_full`` and ``c_last`` after; ``lanes``: columns
-#: that are read and written, of a tile with an edge; ``accumulate``: adds to the output in place of overwriting it;
-#: of a turned tile: ``places``, address of the offset of each column from the first output row, -1 for none, and
-#: ``count``, the rows to write; of one of taps: ``taps``, address of the `TAP_WORDS` of each of
+#: addresses of the output rows, to which ``out`` is added; the run is ``c_full`` long for g < ``g_full`` and ``c_last``
+#: after; ``lanes``: columns that are read and written, of a tile with an edge; ``accumulate``: adds to the output in
+#: place of overwriting it; of a turned tile: ``places``, address of the offset of each column from the first output
+#: row, -1 for none, and ``count``, the rows to write; of one of taps: ``taps``, address of the `TAP_WORDS` of each of
 #: ``tap_count``, with the offset of its result in ``tap_outs``; ``ahead``, an address, from which on each run fetches
 #: ``ahead_lines``.
 TILE_WORDS = (
     "rows", "zero", "tab", "ld", "boff", "b", "g_count", "g_full", "a_gs", "b_gs", "s_count", "c_full", "c_last",
-    "a_cs", "b_cs", "lanes", "accumulate", "places", "count", "taps", "tap_count", "tap_outs",
+    "a_cs", "b_cs", "out", "lanes", "accumulate", "places", "count", "taps", "tap_count", "tap_outs",
     "ahead", "ahead_lines",
 )  # fmt: skip
-(ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, LANES, ACCUMULATE,
- PLACES, COUNT, TAPS, TAP_COUNT, TAP_OUTS, AHEAD, AHEAD_LINES) = range(len(TILE_WORDS))  # fmt: skip
+(ROWS, ZERO, TAB, LD, BOFF, B, G_COUNT, G_FULL, A_GS, B_GS, S_COUNT, C_FULL, C_LAST, A_CS, B_CS, OUT, LANES,
+ ACCUMULATE, PLACES, COUNT, TAPS, TAP_COUNT, TAP_OUTS, AHEAD, AHEAD_LINES) = range(len(TILE_WORDS))  # fmt: skip
 WORD_BYTES = 8 * len(TILE_WORDS)
 
 #: Words of a tap: its first pair in the tables ``tab`` and ``boff``, number of pairs, where from A's first row and from

@@ -38,7 +38,7 @@ from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, MIN_TASKS, NOWHERE, PART_BYTES, no_epilogue, sum_parts
 from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneSpec, LaneWriter
-from fgrad.kernels.cpu.nest import even_cut
+from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import dtype_name
@@ -75,8 +75,7 @@ def plan_lane_window(
     if dense and lines * blocks * geo.rows * work > 2 * GRAIN_WORK:
         wanted = -(-MIN_TASKS // (blocks * geo.rows))
         parts = max(1, min(wanted, lines * pixels // PART_PIXELS, PART_BYTES // (dense * size)))
-    part_lines = -(-lines // parts)
-    parts = max(-(-lines // max(part_lines, 1)), 1)
+    part_lines, parts = even_parts(lines, parts, blocks * geo.rows)
     least = LEAST_RUN[spec.lines.block > 1] // spec.lines.block
     run = -(-max(RUN_BYTES // (block * size), least) // spec.pixels) * spec.pixels
     inside = [_inside(last, first, count) for first, count in zip(_starts(spec.taps), spec.taps)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.conv_geometry import Dim
-from fgrad.kernels.cpu.gemm_plan import LINE
+from fgrad.kernels.cpu.gemm_words import LINE
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
 

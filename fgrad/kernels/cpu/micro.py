@@ -259,6 +259,7 @@ def _write_tile(builder: ir.IRBuilder, args, spec: TileSpec) -> None:
     starts, indices, outs = ([word(info, I64(k * spec.mr + i)) for i in range(spec.mr)] for k in range(3))
     acc = [[irbuild.slot(builder, e.vector) for _ in range(spec.nv)] for _ in range(spec.mr)]
     if not spec.taps:
+        outs = [builder.add(row, w["out"]) for row in outs]
         _write_result(e, spec, w, word, masks, acc, starts, indices, outs, lambda: None)
         builder.ret_void()
         return

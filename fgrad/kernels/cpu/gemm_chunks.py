@@ -4,8 +4,7 @@
 
 ``gemm_chunks_{dtype}``: a task is (batch, block of rows, block of columns, part of the chunks), the last fastest.  Of
 each chunk it copies its rows of A into panels of MR adjacent rows and its columns of B into panels as wide as a tile,
-all in the worker's scratch; then the tiles of all taps of two panels follow each other (`micro`, of rows that are
-"adjacent").  Where A lies, channels last, the rows of a tile are far apart from pixel to pixel and meet in few of the
+all in the worker's scratch; then one call of a tile makes the results of all taps of two panels (`micro`, of "taps").  Where A lies, channels last, the rows of a tile are far apart from pixel to pixel and meet in few of the
 cache's sets; packed, they are one stream, which all taps and all columns of the panel share.  A chunk is long, so that
 its results are seldom read and written; the copies stay in the L2 cache.  Meanwhile each tile fetches a share of what
 the next chunk copies.

@@ -2,8 +2,8 @@
 
 The window nest's long sums, over images and window positions, are cut into *chunks*: some whole images, or a box of
 window positions of one image.  `gemm_chunks` packs what a chunk reads, then adds its products to the results of all
-taps (which are the geometry's pixels).  The run, the tile's innermost loop, goes along a line of the window and over the
-chunk's images, which lie side by side where they are packed.
+taps (which are the geometry's pixels).  The run, the tile's innermost loop, goes along a line of the window and over
+the chunk's images, which lie side by side where they are packed.
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@
 
 ``gemm_chunks_{dtype}``: a task is (batch, block of rows, block of columns, part of the chunks), the last fastest.  Of
 each chunk it copies its rows of A into panels of MR adjacent rows and its columns of B into panels as wide as a tile,
-all in the worker's scratch; then one call of a tile makes the results of all taps of two panels (`micro`, of "taps").  Where A lies, channels last, the rows of a tile are far apart from pixel to pixel and meet in few of the
-cache's sets; packed, they are one stream, which all taps and all columns of the panel share.  A chunk is long, so that
-its results are seldom read and written; the copies stay in the L2 cache.  Meanwhile each tile fetches a share of what
-the next chunk copies.
+all in the worker's scratch; then one call of a tile makes the results of all taps of two panels (`micro`, of "taps").
+Where A lies, channels last, the rows of a tile are far apart from pixel to pixel and meet in few of the cache's sets;
+packed, they are one stream, which all taps and all columns of the panel share.  A chunk is long, so that its results
+are seldom read and written; the copies stay in the L2 cache.  Meanwhile each tile fetches a share of what the next
+chunk copies.
 
 So that no row of a panel is empty, the first panels may be *short*: of MR - 1 rows, with a tile of their own.  They are
 copied as the others are, with the first row of the panel that follows.

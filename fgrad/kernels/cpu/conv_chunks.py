@@ -121,17 +121,17 @@ def _steps(last: Dim) -> tuple[int, int]:
 
 
 @kept(_is_small)
-def _chunks(dims: tuple[Dim, ...], most: int) -> _Chunks:
-    """``most``: window positions, about."""
+def _chunks(dims: tuple[Dim, ...], most: int, longest: int) -> _Chunks:
+    """Of about ``most`` window positions; of ``longest`` where chunks of fewer have much in common."""
     *outer, last = dims
     (offsets, exists), (index, meets) = lines_met(outer), last.met()
     a_step, b_step = _steps(last)
     b_offsets = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     pixels = _cut(last.window, most)
     width = pixels[0].stop - pixels[0].start
-    # Lines of A that chunks share are packed in each: of half of its own at most, unless lines are long.
+    # Lines of A that chunks share are packed in each: half as many as its own at most, unless lines are long.
     shared = max([(d.out - 1) * d.stride // d.rhs_dilation for d in outer[-1:]], default=0)
-    lines = _cut(len(offsets), max(1, most // width, min(2 * shared, 2 * most // width)))
+    lines = _cut(len(offsets), max(1, most // width, min(2 * shared, longest // width)))
     boxes = []
     for box_lines, box_pixels in itertools.product(lines, pixels):
         which = [np.flatnonzero(meets[box_pixels, v]) for v in range(last.out)]
@@ -143,15 +143,16 @@ def _chunks(dims: tuple[Dim, ...], most: int) -> _Chunks:
     return _Chunks(boxes, offsets, exists)
 
 
-def _most(geo: Geometry, itemsize: int, tile: gemm_tiles.Tile) -> int:
-    """Window positions of a chunk, about.  One tap has few results, and strides read several pixels of A for each
-    position: there the copies decide.  Where fewer positions let the columns of a tile stay in the L1 cache, they are
-    fewer (all measured).
+def _lengths(geo: Geometry, itemsize: int, tile: gemm_tiles.Tile) -> tuple[int, int]:
+    """Window positions of a chunk, about, and of the longest.  One tap has few results, and strides read several pixels
+    of A for each position: there the copies decide.  Where fewer positions let the columns of a tile stay in the L1
+    cache, they are fewer (all measured).
     """
     strided = any(d.rhs_dilation > d.lhs_dilation for d in geo.dims)
+    parts = 2 if geo.pixels == 1 or strided else 1
     most = CHUNK_BYTES // itemsize
     near = gemm_tiles.L1_BYTES // 2 // (tile.columns * itemsize)
-    return (near if most // 2 <= near < most else most) // (2 if geo.pixels == 1 or strided else 1)
+    return (near if most // 2 <= near < most else most) // parts, 2 * most // parts
 
 
 class _Tables(NamedTuple):
@@ -164,10 +165,12 @@ class _Tables(NamedTuple):
 
 
 @kept(_is_small)
-def _tables(dims: tuple[Dim, ...], most: int, rows: _Packed, columns: _Packed, images: int, size: int) -> _Tables:
+def _tables(
+    dims: tuple[Dim, ...], lengths: tuple[int, int], rows: _Packed, columns: _Packed, images: int, size: int
+) -> _Tables:
     """Of `_chunks`; ``images`` of a chunk."""
     last = dims[-1]
-    boxes, offsets, exists = _chunks(dims, most)
+    boxes, offsets, exists = _chunks(dims, *lengths)
     a_step, b_step = _steps(last)
     found = _Tables([], [], [], [])
     n_pairs = 0
@@ -212,12 +215,12 @@ def chunk_nest(
     """The steps; ``dense``: elements of the result if it is dense, else 0; ``tile``: what `choose` said."""
     size, taps, last = dtype.itemsize, geo.pixels, geo.dims[-1]
     a_step, b_step = _steps(last)
-    most = _most(geo, size, tile)
-    boxes = _chunks(geo.dims, most).boxes
-    images = _cut(geo.features, max(1, most // geo.window))[0].stop if len(boxes) == 1 else 1
+    lengths = _lengths(geo, size, tile)
+    boxes = _chunks(geo.dims, *lengths).boxes
+    images = _cut(geo.features, max(1, lengths[0] // geo.window))[0].stop if len(boxes) == 1 else 1
     rows = _packed([box.a for box in boxes], images, tile.mr * size)
     columns = _packed([box.b for box in boxes], images, tile.columns * size)
-    tables = _tables(geo.dims, most, rows, columns, images, size)
+    tables = _tables(geo.dims, lengths, rows, columns, images, size)
     tile = tile._replace(a_step=tile.mr)
 
     # Tasks: blocks of panels, as many of each operand as are packed together; and parts of the chunks.

@@ -95,7 +95,7 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
     (a reshape to the same shape).
     """
     env: dict[Var, Atom] = {}
-    seen: dict[Any, list[Eqn]] = {}  # by primitive and operands
+    seen: dict[Any, dict[Any, Eqn]] = {}  # by primitive and operands, then by parameters; None: of one equation alone
     eqns: list[Eqn] = []
 
     def read(a: Atom) -> Atom:
@@ -114,20 +114,25 @@ def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
         if (number := _number(eqn, invars)) is not None:
             env[eqn.outvars[0]] = number
             continue
-        alike = seen.setdefault((eqn.primitive, *[a if type(a) is Var else _atom_key(a) for a in invars]), [])
-        equal = next((e for e in alike if _same_params(e.params, eqn.params)), None) if alike else None
-        if equal is not None:
-            env.update(zip(eqn.outvars, equal.outvars))
-            continue
-        alike.append(eqn)
+        key = eqn.primitive, *[a if type(a) is Var else _atom_key(a) for a in invars]
+        alike = seen.get(key)
+        if alike is None:
+            seen[key] = {None: eqn}
+        else:
+            if (alone := alike.pop(None, None)) is not None:
+                alike[_statics(alone)] = alone
+            equal = alike.setdefault(_statics(eqn), eqn)
+            if equal is not eqn:
+                env.update(zip(eqn.outvars, equal.outvars))
+                continue
         eqns.append(eqn)
     j = closed.jaxpr
     return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, [read(v) for v in j.outvars]), closed.consts)
 
 
-def _same_params(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether these are the same parameters, of the same types: 1, 1.0 and True are equal."""
-    return a is b or (a.keys() == b.keys() and all([type(v) is type(b[k]) and v == b[k] for k, v in a.items()]))
+def _statics(eqn: Eqn) -> tuple:
+    """Its parameters with their types, since 1, 1.0 and True are equal."""
+    return tuple(sorted([(name, type(value), value) for name, value in eqn.params.items()], key=lambda s: s[0]))
 
 
 def _number(eqn: Eqn, invars: tuple[Atom, ...]) -> Literal | None:

@@ -232,7 +232,7 @@ def subjaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
     for p in params.values():
         if isinstance(p, ClosedJaxpr):
             found.append(p)
-        elif type(p) is tuple and p and type(p[0]) is not int:  # most are sizes
+        elif isinstance(p, tuple):
             found += [q for q in p if isinstance(q, ClosedJaxpr)]
     return found
 

@@ -182,11 +182,8 @@ def _product(proto):
                     for line in range(ld_i64(kind, 4)):
                         entry = ld_i64(kind, 5) + 2 * line
                         x = b_batch + (first_image + n) * b_image + ld_i64(lines, entry) if exists else zeros
-                        y, pixels, nbytes = (
-                            packed_b + n * b_n + line * b_line,
-                            ld_i64(lines, entry + 1),
-                            width * itemsize,
-                        )
+                        y, pixels = packed_b + n * b_n + line * b_line, ld_i64(lines, entry + 1)
+                        nbytes = width * itemsize
                         panel, pixel = nbytes * exists, b_pixel * exists
                         _pack(y, b_panel, b_step, x, panel, pixel, full, pixels, nbytes)
                         x += full * panel

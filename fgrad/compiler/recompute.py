@@ -21,7 +21,7 @@ from fgrad.compiler.schedule import MAX_STREAMS, Buffer, Group, Launch, View, di
 from fgrad.core.primitive import Primitive
 from fgrad.kernels.cpu.body import NO_PARAMS
 from fgrad.kernels.layout import Layout, dtype_name
-from fgrad.primitives import arithmetic, bitwise, compare
+from fgrad.primitives import arithmetic, bitwise, compare, ties
 from fgrad.primitives.convert import convert_p
 
 MOST_NODES = 12  # scalar rules computed again for one value
@@ -34,6 +34,7 @@ _CHEAP: frozenset[Callable] = frozenset(
         arithmetic.neg_p, arithmetic.add_p, arithmetic.sub_p, arithmetic.mul_p, arithmetic.max_p, arithmetic.min_p,
         arithmetic.abs_p, arithmetic.square_p, bitwise.not_p, bitwise.and_p, bitwise.or_p, compare.eq_p, compare.ne_p,
         compare.lt_p, compare.le_p, compare.gt_p, compare.ge_p, compare.select_n_p, convert_p,
+        ties.order_p, ties.share_p,
     )
 )  # fmt: skip
 

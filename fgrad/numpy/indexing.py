@@ -10,7 +10,6 @@ indices out of range are clamped where they read, ignored where they write.
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
 from collections.abc import Sequence
@@ -23,12 +22,12 @@ from fgrad.core import dtypes
 from fgrad.core.array import Array, ConcreteArray, from_numpy, lift
 from fgrad.core.static import choice, static_int
 from fgrad.core.trace import EVAL, Tracer, current_trace
-from fgrad.kernels.layout import contiguous_strides
 from fgrad.lax.common import canonical_axis, canonical_shape
 from fgrad.numpy.logic import concrete
 from fgrad.numpy.promotion import cast, common_shape, expand_to
 from fgrad.primitives.broadcast import full, full_like
 from fgrad.primitives.convert import convert
+from fgrad.primitives.flat_index import flat_index_p
 from fgrad.primitives.indexing import gather_p, scatter_p
 
 
@@ -423,14 +422,20 @@ def _flat_places(shape: tuple[int, ...], axis: int, indices: Array, clip: bool) 
 
     On other axes it stands where i does, on those of size 1 at 0.  An index out of range is clamped, or gives -1.
     """
-    n, strides = shape[axis], contiguous_strides(shape)
-    i = wrapped(indices, n, dtypes.int64)
-    nearest = lax.clamp(0, i, n - 1)
-    steps = {axis: nearest}
-    steps |= {d: lax.broadcasted_iota(i.dtype, i.shape, d) for d, m in enumerate(shape) if m > 1 and d != axis}
-    terms = [x if strides[d] == 1 else lax.mul(x, full_like(x, strides[d])) for d, x in steps.items()]
-    place = functools.reduce(lax.add, terms)
-    return place if clip else lax.select(lax.eq(i, nearest), place, full_like(place, -1))
+    if indices.dtype == np.uint64:  # what no int64 holds is out of range, not counted from the end
+        indices = lax.min(indices, full_like(indices, np.iinfo(np.int64).max))
+    i = convert(indices, dtypes.int64)
+    if clip:
+        i = lax.clamp(0, wrapped(i, shape[axis], i.dtype), shape[axis] - 1)
+    place = None
+    for d, n in enumerate(shape):
+        if d == axis:
+            place = flat_index_p.bind(i, full_like(i, 0) if place is None else place, full_like(i, n))
+        elif n > 1:
+            here = lax.broadcasted_iota(i.dtype, i.shape, d)
+            place = here if place is None else flat_index_p.bind(here, place, full_like(i, n))
+    assert place is not None  # there is the axis
+    return place
 
 
 def unravel_index(indices: Any, shape: Sequence[int]) -> tuple[Array, ...]:

@@ -16,6 +16,7 @@ from fgrad.core.primitive import Bilinear, Linear, LinearArg, Zero
 from fgrad.errors import MissingBackendError
 from fgrad.primitives.broadcast import full_like
 from fgrad.primitives.define import elementwise
+from fgrad.primitives.ties import order_p, share_p
 
 
 # --- small expression helpers for derivative rules -------------------------------------------------------------------
@@ -144,15 +145,6 @@ def _integer_pow(s, x, *, y):
 
 
 # --- derivatives -----------------------------------------------------------------------------------------------------
-def _share(t: Any, ans: Any, mine: Any, other: Any) -> Any:
-    """max/min: the whole tangent where mine is the result, half of it on ties."""
-    from fgrad.primitives.compare import eq_p
-
-    share = _where(eq_p.bind(mine, other), full_like(t, 0.5), full_like(t, 1))
-    own = eq_p.bind(mine, ans)
-    return _where(own, mul_p.bind(t, share), full_like(t, 0))
-
-
 def _abs_partial(t: Any, ans: Any, x: Any) -> Any:
     return mul_p.bind(t, sign_p.bind(x))
 
@@ -247,15 +239,15 @@ rem_p = elementwise(
 max_p = elementwise(
     "max", _max, reference=np.maximum, ufunc=np.maximum, domain="real or bool",
     partials=(
-        lambda t, ans, x, y: _share(t, ans, x, y),
-        lambda t, ans, x, y: _share(t, ans, y, x),
+        lambda t, ans, x, y: share_p.bind(t, order_p.bind(x, y)),
+        lambda t, ans, x, y: share_p.bind(t, order_p.bind(y, x)),
     ),
 )  # fmt: skip
 min_p = elementwise(
     "min", _min, reference=np.minimum, ufunc=np.minimum, domain="real or bool",
     partials=(
-        lambda t, ans, x, y: _share(t, ans, x, y),
-        lambda t, ans, x, y: _share(t, ans, y, x),
+        lambda t, ans, x, y: share_p.bind(t, order_p.bind(y, x)),
+        lambda t, ans, x, y: share_p.bind(t, order_p.bind(x, y)),
     ),
 )  # fmt: skip
 abs_p = elementwise(

@@ -134,12 +134,12 @@ def peak(f, *args):
 
 
 @pytest.mark.parametrize("groups", [(8, 4), (4, 4, 2)])
-def test_an_eager_gradient_takes_a_third_of_the_memory(groups):
+def test_an_eager_gradient_takes_two_fifths_of_the_memory(groups):
     ws, x = operands_of_stack(64)
     plain, less = (fgrad.grad(stack(g, checkpoint)) for g in ((32,), groups))
     for got, want in zip(less(ws, x), plain(ws, x)):
         np.testing.assert_array_equal(got, want)
-    assert peak(less, ws, x) <= peak(plain, ws, x) / 3
+    assert peak(less, ws, x) <= 0.4 * peak(plain, ws, x)
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------

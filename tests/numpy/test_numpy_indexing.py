@@ -149,6 +149,12 @@ def test_take_along_axis_with_axes_of_size_one(axis, ones):
         np.testing.assert_allclose(np.vdot(grad, step), change, rtol=1e-9, atol=1e-12)
 
 
+def test_take_along_axis_at_what_no_signed_integer_holds():
+    x, i = np.array([1.0, 2.0]), np.array([2**64 - 1, 1, 2**63], np.uint64)
+    np.testing.assert_array_equal(fnp.take_along_axis(x, i, 0), [np.nan, 2, np.nan])
+    np.testing.assert_array_equal(fnp.take_along_axis(x, i, 0, mode="clip"), [2, 2, 2])
+
+
 def test_what_was_read_from_nowhere_has_no_gradient():
     i = np.array([[1, 7], [-9, 0]])
     for f in (fgrad.grad, lambda f: fgrad.jit(fgrad.grad(f))):

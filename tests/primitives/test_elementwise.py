@@ -9,6 +9,7 @@ import fgrad
 from fgrad import lax
 from fgrad.core.array import lift
 from fgrad.errors import ConcretizationError, MissingBackendError, MissingDependencyError
+from fgrad.primitives.ties import share_p
 from fgrad.testing import check_jvp
 from fgrad.testing.execution import strided
 from fgrad.testing.samples.elementwise_table import FLOATS, INTEGERS, ROWS, label
@@ -222,6 +223,21 @@ def test_ties_share_the_gradient():
     for f in (lax.max, lax.min):
         gx, gy = fgrad.grad(f, argnums=(0, 1))(2.0, 2.0)
         assert (gx.item(), gy.item()) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("f", "sign"), [(lax.max, 1), (lax.min, -1)])
+def test_the_loser_of_an_extremum_gets_nothing_of_an_infinite_cotangent(f, sign):
+    x, y = sign * np.array([[1.0, 2.0, 0.0, np.inf, np.nan, 1.0], [2.0, 1.0, -0.0, np.inf, 1.0, np.nan]])
+    ct = np.array([np.inf, np.nan, 3.0, -1.0, np.inf, np.nan])
+    for transform in (lambda g: g, fgrad.jit):
+        gx, gy = transform(lambda x, y, ct: fgrad.vjp(f, x, y)[1](ct))(x, y, ct)
+        np.testing.assert_array_equal(gx, [0, np.nan, 1.5, -0.5, 0, 0])
+        np.testing.assert_array_equal(gy, [np.inf, 0, 1.5, -0.5, 0, 0])
+
+
+def test_what_a_shared_tangent_takes():
+    with pytest.raises(TypeError, match=r"share: takes a floating-point tangent and int8 orders of its shape, got"):
+        share_p.bind(lift(np.ones(3), "t"), lift(np.ones(3), "order"))
 
 
 def test_reduce_precision_rounds_like_the_narrow_format():

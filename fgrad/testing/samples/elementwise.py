@@ -83,6 +83,10 @@ def _convert(x: np.ndarray, dtype: Any, weak: bool = False, **notes) -> Sample:
     return Sample((x,), {"new_dtype": np.dtype(dtype), "weak_type": weak}, exact=True, **notes)
 
 
+def _share(t: np.ndarray, order: np.ndarray, **notes) -> Sample:
+    return Sample((t, order.astype(np.int8)), exact=True, linear=((0,),), **notes)
+
+
 SINGLE = normal(2, 3).astype(np.float32)
 OTHERS = {
     "clamp": [
@@ -115,6 +119,23 @@ OTHERS = {
         Sample((normal(),), {"new_dtype": np.dtype(np.uint64)}, exact=True),
         Sample((np.arange(3, dtype=np.int16),), {"new_dtype": np.dtype(np.float16)}, exact=True),
         Sample((np.zeros((0, 1)),), {"new_dtype": np.dtype(np.int64)}, exact=True),
+    ],
+    "order": [
+        Sample((normal(3, 4).round(), normal(3, 4, seed=1).round()), kinds="fib", exact=True),
+        Sample((np.array([1.0, np.nan, np.nan, np.inf]), np.array([np.nan, 1.0, np.nan, np.inf])), exact=True),
+        Sample((np.array(2.0), np.array(1.0)), kinds="fi", exact=True),
+        Sample((np.zeros((0, 2)), np.zeros((0, 2))), exact=True),
+    ],
+    "share": [
+        _share(normal(3, 3), np.arange(9).reshape(3, 3) % 3),
+        _share(np.array([np.inf, np.nan, -np.inf]), np.zeros(3), slope="zero"),
+        _share(normal(), np.array(1)),
+        _share(normal(0, 2), np.zeros((0, 2))),
+    ],
+    "flat_index": [
+        Sample((np.array([0, 2, -1, -3, 3, -4, 1]), np.array([0, 4, 4, 1, 1, 1, -1]), np.full(7, 3)), exact=True),
+        Sample((np.array(1), np.array(0), np.array(2)), kinds="i", exact=True),
+        Sample((np.zeros((0, 2), int),) * 3, exact=True),
     ],
     "stop_gradient": [
         *(Sample((normal(*shape),), kinds="fib", exact=True, slope="zero") for shape in SHAPES),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 import os
 import pathlib
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from fgrad.errors import ConfigError
 
+_VECTOR_BITS = "FGRAD_CPU_VECTOR_BITS"
 _overrides: dict[str, int | str | None] = {}
 
 #: What forgets programs of another vector width.
@@ -74,8 +76,18 @@ def _override(settings: dict[str, int | None], check: Callable[[], object]) -> N
 
 
 def cpu_vector_bits() -> int | None:
-    """``FGRAD_CPU_VECTOR_BITS`` (128, 256 or 512), or None: as wide as the host's registers."""
-    return _positive_int("FGRAD_CPU_VECTOR_BITS", None, (128, 256, 512))
+    """``FGRAD_CPU_VECTOR_BITS`` (128, 256 or 512), or None: as wide as the host's registers.
+
+    The environment is read once: every step of every program asks.
+    """
+    return _vector_bits() if _VECTOR_BITS in _overrides else _vector_bits_of_environment()
+
+
+def _vector_bits() -> int | None:
+    return _positive_int(_VECTOR_BITS, None, (128, 256, 512))
+
+
+_vector_bits_of_environment = functools.cache(_vector_bits)
 
 
 def set_cpu_vector_bits(bits: int | None) -> None:
@@ -84,7 +96,7 @@ def set_cpu_vector_bits(bits: int | None) -> None:
     Programs that were compiled for other vectors are forgotten, as by ``fgrad.clear_caches()``.  No program mixes two
     widths.  A width that the processor does not have is emulated with narrower vectors, slowly.
     """
-    _override({"FGRAD_CPU_VECTOR_BITS": bits}, cpu_vector_bits)
+    _override({_VECTOR_BITS: bits}, cpu_vector_bits)
     for forget in on_vectors_change:
         forget()
 

@@ -393,6 +393,7 @@ def test_settings(monkeypatch):
               "it.",
               fgrad.config.num_threads)  # fmt: skip
     monkeypatch.setenv("FGRAD_CPU_VECTOR_BITS", "64")
+    fgrad.config._vector_bits_of_environment.cache_clear()
     check(errors.ConfigError,
           "FGRAD_CPU_VECTOR_BITS: must be one of (128, 256, 512), got '64'. Set it to one of (128, 256, 512) or unset "
           "it.",

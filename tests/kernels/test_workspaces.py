@@ -1,6 +1,7 @@
 """Memory for temporaries: used in turn, by larger programs too, and gone with the last program that needs so much."""
 
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from fgrad.kernels.plan import HostStep, Ptr
 
 
 @pytest.fixture(autouse=True)
-def no_others():
-    gc.collect()
-    workspaces.clear()
+def no_others(monkeypatch):
+    """Programs of other tests may be alive: their shelves are put away."""
+    monkeypatch.setattr(workspaces, "_shelves", weakref.WeakValueDictionary())
 
 
 def program(nbytes, seen, inside=lambda: None):

@@ -73,7 +73,7 @@ _ANY_NUMBERS = (backends.Alias, ForLoop, WhileLoop, backends.Branch)  # they mov
 def _computes_complex(eqn: Eqn) -> bool:
     """Whether the equation does more with complex numbers than to move them: then it runs in Python."""
     kind = eqn.primitive.cpu
-    if isinstance(kind, _ANY_NUMBERS) or (isinstance(kind, IndexMap) and kind.view is not None):
+    if isinstance(kind, (Host, *_ANY_NUMBERS)) or (isinstance(kind, IndexMap) and kind.view is not None):
         return False
     return any([v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)])
 
@@ -390,16 +390,15 @@ class _Fuser:
             WhileLoop: self.while_loop,
             backends.Branch: self.branch,
             backends.Alias: self.alias,
+            Host: lambda eqn: self.host(eqn, eqn.primitive.cpu.reason),
+            backends.Unfilled: lambda eqn: eqn.primitive.slot("cpu"),  # raises
         }
         has_complex = any([v.aval.dtype.kind == "c" for e in jaxpr.eqns for v in (*e.invars, *e.outvars)])
         for eqn in jaxpr.eqns:
-            kind = eqn.primitive.slot("cpu")
-            if type(kind) is Host:
-                self.host(eqn, kind.reason)
-            elif has_complex and _computes_complex(eqn):
+            if has_complex and _computes_complex(eqn):
                 self.host(eqn, "complex numbers")
             else:
-                handlers[type(kind)](eqn)
+                handlers[type(eqn.primitive.cpu)](eqn)
         outputs = [self.output(j, a) for j, a in enumerate(jaxpr.outvars)]
         launches = [x for x in self.launches if type(x) is not Group or x.results or x.folds]
         return Schedule(economised(launches), [v.buffer if isinstance(v, View) else _UNUSED for v in inputs], outputs)

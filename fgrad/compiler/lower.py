@@ -314,7 +314,8 @@ class _Writer:
             "in": [self.pointer(v.buffer) for v in leaf.operands],
             "out": [self.pointer(b) for b in leaf.results],
         }
-        self.scratch = max(self.scratch, plan.scratch)
+        if plan.scratch > self.scratch:
+            self.scratch = plan.scratch
 
         def resolve(a: Ptr) -> Ptr:
             kind, index, offset = a
@@ -331,12 +332,14 @@ class _Writer:
 
     def tables_of(self, plan: KernelPlan) -> list[Ptr]:
         """The plan's tables; launches that share a plan share them."""
+        if not plan.tables:
+            return []
         key = id(plan)  # the leaves keep the plan
-        if plan.tables and key not in self.placed_tables:
+        if key not in self.placed_tables:
             first = len(self.tables)
-            self.placed_tables[key] = [Ptr("tab", first + k) for k in range(len(plan.tables))]
             self.tables += plan.tables
-        return self.placed_tables[key] if plan.tables else []
+            self.placed_tables[key] = [Ptr("tab", k) for k in range(first, len(self.tables))]
+        return self.placed_tables[key]
 
     def host(self, launch: HostCall) -> HostStep:
         function = host_function(launch.eqn, [v.layout for v in launch.ins], [b.layout for b in launch.outs])

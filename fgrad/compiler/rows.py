@@ -84,7 +84,7 @@ def _chain(
             continue
         if any([v.fence > start.position for v in later.loads]):
             continue
-        both = [n for n in counts if n in _counts(later) and _is_cut(later, n) and _stays_within(later, made, n)]
+        both = [n for n in _counts(later) if n in counts and _is_cut(later, n) and _stays_within(later, made, n)]
         both = [n for n in both if _fits([*groups.values(), later], n)]
         if both:
             groups[i] = later

@@ -12,6 +12,7 @@ Where a value lives while equations are read:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from fgrad.kernels.layout import Layout, contiguous_strides
 MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
 
 
+@functools.lru_cache(maxsize=1024)
 def distinct_bytes(layout: Layout) -> int:
     """Bytes of the elements a layout reaches: a broadcast axis counts one."""
     return math.prod([n for n, s in zip(layout.shape, layout.strides) if s or n == 0]) * layout.dtype.itemsize
@@ -194,6 +196,8 @@ class Group(_Loops):
         """All it writes, the reductions' results first."""
         stored = [b for _, b in self.results]
         return [fold.out for fold in self.folds] + stored if self.folds else stored
+
+    writes = outs
 
     @property
     def streams(self) -> int:

@@ -144,11 +144,11 @@ class ClosedJaxpr:
 
     @property
     def in_avals(self) -> tuple[ShapedArray, ...]:
-        return tuple(v.aval for v in self.jaxpr.invars)
+        return tuple([v.aval for v in self.jaxpr.invars])
 
     @property
     def out_avals(self) -> tuple[ShapedArray, ...]:
-        return tuple(v.aval for v in self.jaxpr.outvars)
+        return tuple([v.aval for v in self.jaxpr.outvars])
 
     def __repr__(self) -> str:
         return self.pretty_print()

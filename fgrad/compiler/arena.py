@@ -24,5 +24,6 @@ class Arena:
                 if o + n > offset:
                     offset = o + n
         bisect.insort(self.blocks, (offset, nbytes, start, end))
-        self.size = max(self.size, offset + nbytes)
+        if offset + nbytes > self.size:
+            self.size = offset + nbytes
         return offset

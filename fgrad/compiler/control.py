@@ -86,7 +86,7 @@ branch_p = _internal(
 
 def simplify_control(closed: ClosedJaxpr, simplify: Callable[[ClosedJaxpr], ClosedJaxpr]) -> ClosedJaxpr:
     """Every loop and branch by a simpler one; ``simplify`` makes all passes over a body."""
-    if not any(isinstance(e.primitive.cpu, ForLoop | WhileLoop | Branch) for e in closed.eqns):
+    if not any([type(e.primitive.cpu) in (ForLoop, WhileLoop, Branch) for e in closed.eqns]):
         return closed
     return _Control(closed, simplify).run()
 
@@ -124,12 +124,12 @@ class _Control:
     def body(self, closed: ClosedJaxpr) -> tuple[Jaxpr, list[Atom]]:
         """The simplified body, its constants as leading inputs, and the atoms for those."""
         if "simplified" not in closed.derived:
-            closed.derived["simplified"] = self.passes(closed)
-        simple = closed.derived["simplified"]
-        j = simple.jaxpr
+            simple = self.passes(closed)
+            closed.derived["simplified"] = simple.jaxpr, simple.consts  # it may be the closed jaxpr itself
+        j, consts = closed.derived["simplified"]
         variables = [Var(v.aval) for v in j.constvars]
         self.constvars += variables
-        self.consts += simple.consts
+        self.consts += consts
         return Jaxpr((), (*j.constvars, *j.invars), j.eqns, j.outvars), list(variables)
 
     # --- loops ------------------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ product does or has one value for each feature.  Then the product's tiles pass t
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from fgrad.compiler.schedule import (
     Branch,
     Buffer,
@@ -18,21 +16,19 @@ from fgrad.compiler.schedule import (
     Loop,
     Schedule,
 )
-from fgrad.core.backends import Kernel
 from fgrad.kernels.cpu.epilogue import place_of
 
 
 def with_epilogues(schedule: Schedule) -> list[Launch]:
     """The schedule's launches, groups that can be epilogues joined to their products."""
     launches = list(schedule.launches)
-    readers: dict[Buffer, list[Launch]] = defaultdict(list)  # in order
-    for launch in launches:
-        for b in dict.fromkeys(launch.reads):
+    calls = [x for x in launches if isinstance(x, KernelCall) and x.eqn.primitive.cpu.epilogue]
+    readers: dict[Buffer, list[Launch]] = {call.outs[0]: [] for call in calls}  # of the products, in order
+    for launch in launches if calls else ():
+        for b in readers.keys() & launch.reads:
             readers[b].append(launch)
-    for call in schedule.launches:
-        kind = call.eqn.primitive.slot("cpu") if isinstance(call, KernelCall) else None
-        if isinstance(call, KernelCall) and isinstance(kind, Kernel) and kind.epilogue:
-            _join(call, launches, readers)
+    for call in calls:
+        _join(call, launches, readers)
     return launches
 
 
@@ -46,7 +42,7 @@ def _join(call: KernelCall, launches: list[Launch], readers: dict[Buffer, list[L
     between = launches[at + 1 : reader]
     made = {b for launch in between for b in launch.writes}
     others = [v for v in group.loads if v.buffer is not product]
-    if all(v.buffer not in made and v.fence < product.at for v in group.loads):
+    if all([v.buffer not in made and v.fence < product.at for v in group.loads]):
         place = at
     elif not any(isinstance(x, Loop | Branch | HostCall) or getattr(x, "in_place", False) for x in between):
         place = reader - 1  # nothing in between changes what the product reads
@@ -59,12 +55,12 @@ def _join(call: KernelCall, launches: list[Launch], readers: dict[Buffer, list[L
     launches.remove(group)
     launches.remove(call)
     launches.insert(place, joined)
-    for b in dict.fromkeys(group.reads):
+    for b in readers.keys() & group.reads:
         readers[b][readers[b].index(group)] = joined
 
 
 def _is_epilogue(group: Group, product: Buffer) -> bool:
-    if group.folds or group.shape != product.shape or any(node[0] == "iota" for node in group.nodes):
+    if group.folds or group.shape != product.shape or any([node[0] == "iota" for node in group.nodes]):
         return False
     for view in group.loads:
         place = place_of(view.layout, product.layout)

@@ -35,7 +35,7 @@ from fgrad.compiler.schedule import (
 )
 from fgrad.core import backends
 from fgrad.core.backends import Fold, ForLoop, Host, IndexMap, IndexValue, Kernel, ScalarMap, WhileLoop
-from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal, Var
+from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Literal
 from fgrad.core.primitive import Primitive
 from fgrad.kernels.cpu.body import NO_PARAMS, params_of
 from fgrad.kernels.layout import Layout, dtype_name
@@ -70,57 +70,51 @@ def _times_one(operands: list[Value]) -> Value | None:
 _ANY_NUMBERS = (backends.Alias, ForLoop, WhileLoop, backends.Branch)  # they move what they are given
 
 
-def _on_host(eqn: Eqn) -> str:
-    """Why the equation runs in Python, or '': host primitives, and what computes with complex numbers."""
-    kind = eqn.primitive.slot("cpu")
-    if isinstance(kind, Host):
-        return kind.reason
-    if not any([v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)]):
-        return ""
-    moves = isinstance(kind, _ANY_NUMBERS) or (isinstance(kind, IndexMap) and kind.view is not None)
-    return "" if moves else "complex numbers"
+def _computes_complex(eqn: Eqn) -> bool:
+    """Whether the equation does more with complex numbers than to move them: then it runs in Python."""
+    kind = eqn.primitive.cpu
+    if isinstance(kind, (Host, *_ANY_NUMBERS)) or (isinstance(kind, IndexMap) and kind.view is not None):
+        return False
+    return any([v.aval.dtype.kind == "c" for v in (*eqn.invars, *eqn.outvars)])
 
 
 class _Fuser:
     def __init__(self) -> None:
         self.launches: list[Launch] = []
-        self.env: dict[Var, Value] = {}
+        self.env: dict[Atom, Value] = {}
         self.moved: dict[tuple[Group, int], Member] = {}
         self.consts: dict[tuple, Buffer] = {}
 
     # --- values -----------------------------------------------------------------------------------------------------
     def read(self, a: Atom) -> Value:
-        if isinstance(a, Literal):
+        if type(a) is Literal:
             return Const(np.asarray(a.val), ())
         value = self.env[a]
-        while isinstance(value, Member) and (moved := self.moved.get(value)) is not None:
-            value = moved
+        while type(value) is Member and value in self.moved:
+            value = self.moved[value]
         return value
-
-    def ready(self, v: Value) -> float:
-        """The schedule position after which the value exists (-1: from the start)."""
-        if isinstance(v, Const):
-            return -1
-        return max(v.buffer.at, v.fence) if isinstance(v, View) else v.group.position
 
     def view(self, v: Value, reader: float) -> View:
         """The value in memory, stored by its group if it was in a register."""
-        if isinstance(v, View):
+        if type(v) is View:
             return v
-        if isinstance(v, Member):
+        if type(v) is Member:
             group = v.group
             buffer = group.stored(v.node)
-            group.first_read = min(group.first_read, reader)
+            if reader < group.first_read:
+                group.first_read = reader
             return View(buffer, buffer.layout)
+        assert isinstance(v, Const)
         key = (v.value.dtype, v.value.tobytes())
         if key not in self.consts:
             self.consts[key] = Buffer(v.value.dtype, (), -1, "const", value=v.value)
         buffer = self.consts[key]
         return View(buffer, buffer.layout.broadcast_in_dim(v.shape, ()))
 
-    def stored(self, a: Atom) -> View:
-        """The atom's value in memory, for the launch that comes next."""
-        return self.view(self.read(a), len(self.launches))
+    def stored(self, atoms: Sequence[Atom]) -> list[View]:
+        """The atoms' values in memory, for the launch that comes next."""
+        reader = len(self.launches)
+        return [self.view(self.read(a), reader) for a in atoms]
 
     def new_group(self, shape: tuple[int, ...]) -> Group:
         group = Group(shape, len(self.launches))
@@ -128,16 +122,17 @@ class _Fuser:
         return group
 
     def operand(self, group: Group, v: Value, primitive: Primitive) -> int:
-        if isinstance(v, Const) and _structural(v.value, primitive):
-            return group.add(("const", v.value.item(), dtype_name(v.value.dtype)), v.value.dtype)
-        if isinstance(v, Const):
-            v = Const(v.value, group.shape)
-        if isinstance(v, Member) and v.group is group:
+        """The group's node for a value; a scalar among shaped ones (select's predicate) is the same everywhere."""
+        if type(v) is Member and v.group is group:
             return v.node
+        if type(v) is Const and _structural(v.value, primitive):
+            return group.add(("const", v.value.item(), dtype_name(v.value.dtype)), v.value.dtype)
         view = self.view(v, group.position)
+        if view.layout.shape != group.shape:
+            view = view._replace(layout=view.layout.broadcast_in_dim(group.shape, ()))
         maker = view.buffer.made_by
-        if maker is not None:  # this group may stand before the equation that made the view
-            maker.first_read = min(maker.first_read, group.position)
+        if maker is not None and group.position < maker.first_read:
+            maker.first_read = group.position  # this group may stand before the equation that made the view
         return group.load(view)
 
     # --- joining groups ---------------------------------------------------------------------------------------------
@@ -145,13 +140,23 @@ class _Fuser:
         """The group that can compute from these operands: their latest producer if it is a group of this shape, with
         the operands' other groups merged into it where nothing scheduled in between reads them; else a new one.
         """
-        mine = {v.group for v in operands if isinstance(v, Member) and v.group.shape == shape}
-        latest = max([self.ready(v) for v in operands], default=-1)
-        target = next((g for g in mine if g.position == latest and g.has_room), None)
+        mine: list[Group] = []
+        latest: float = -1  # the position after which all of them exist
+        for v in operands:
+            if type(v) is Member:
+                latest = max(latest, v.group.position)
+                if v.group.shape == shape and v.group not in mine:
+                    mine.append(v.group)
+            elif type(v) is View:
+                latest = max(latest, v.buffer.at, v.fence)
+        target = None
+        for group in mine:
+            if group.position == latest and group.has_room:
+                target = group
         if target is None:
             target = self.new_group(shape)
-        mine.discard(target)
-        for other in sorted(mine, key=lambda g: -g.position) if mine else ():
+        others = [g for g in mine if g is not target]
+        for other in sorted(others, key=lambda g: -g.position) if others else ():
             if self.mergeable(other, target):
                 self.merge(other, target)
         return target
@@ -174,7 +179,7 @@ class _Fuser:
     def scalar_map(self, eqn: Eqn) -> None:
         operands = [self.read(a) for a in eqn.invars]
         aval = eqn.outvars[0].aval
-        if all([isinstance(v, Const) for v in operands]):
+        if type(operands[0]) is Const and all([type(v) is Const for v in operands]):
             with np.errstate(all="ignore"):
                 value = eqn.primitive.reference(*[v.value for v in operands], **eqn.params)  # type: ignore[union-attr]
             self.env[eqn.outvars[0]] = Const(np.asarray(value), aval.shape)
@@ -182,22 +187,16 @@ class _Fuser:
         if eqn.primitive is mul_p and (same := _times_one(operands)) is not None:
             self.env[eqn.outvars[0]] = same
             return
+        moved = len(self.moved)
         group = self.group_for(aval.shape, operands)
-        # merging may have moved operands: read them again
-        values = [self.broadcast(self.read(a), aval.shape) for a in eqn.invars]
-        refs = tuple([self.operand(group, v, eqn.primitive) for v in values])
+        if len(self.moved) > moved:
+            operands = [self.read(a) for a in eqn.invars]
+        refs = tuple([self.operand(group, v, eqn.primitive) for v in operands])
         params = params_of(tuple(sorted(eqn.params.items()))) if eqn.params else NO_PARAMS
         node = group.add(("map", eqn.primitive.cpu.rule, params, refs), aval.dtype)
         group.names.append(eqn.primitive.name)
         group.sources.append(eqn.source)
         self.env[eqn.outvars[0]] = Member(group, node)
-
-    def broadcast(self, v: Value, shape: tuple[int, ...]) -> Value:
-        """A scalar operand among shaped ones (select's predicate) reads the same element everywhere."""
-        if isinstance(v, Const) or shape == () or (isinstance(v, Member) and v.group.shape == shape):
-            return v
-        view = self.view(v, len(self.launches))
-        return v if view.layout.shape == shape else view._replace(layout=view.layout.broadcast_in_dim(shape, ()))
 
     def index_value(self, eqn: Eqn) -> None:
         aval = eqn.outvars[0].aval
@@ -211,7 +210,7 @@ class _Fuser:
         v = self.read(eqn.invars[0])
         aval = eqn.invars[0].aval
         axes, combine = eqn.params["axes"], eqn.primitive.cpu.combine
-        if isinstance(v, Member) and v.group.shape == aval.shape and all(f.axes == axes for f in v.group.folds):
+        if type(v) is Member and v.group.shape == aval.shape and all([f.axes == axes for f in v.group.folds]):
             group = v.group  # with the reductions over these axes that it has already
             node = v.node
         else:
@@ -226,10 +225,9 @@ class _Fuser:
 
     def index_map(self, eqn: Eqn) -> None:
         kind, var = eqn.primitive.cpu, eqn.outvars[0]
-        operands = [self.read(a) for a in eqn.invars]
         if kind.view is not None:
-            v = operands[0]
-            if isinstance(v, Const):
+            v = self.read(eqn.invars[0])
+            if type(v) is Const:
                 self.env[var] = Const(v.value, var.aval.shape)
                 return
             view = self.view(v, len(self.launches))
@@ -239,7 +237,7 @@ class _Fuser:
                 layout = kind.view(view.layout, **eqn.params)
             self.env[var] = View(view.buffer, layout, view.fence)
             return
-        position = len(self.launches)
+        operands, position = [self.read(a) for a in eqn.invars], len(self.launches)
         views = [self.view(v, position) for v in operands]
         out = Buffer(var.aval.dtype, var.aval.shape, position)
         fill, parts = kind.copies([v.layout for v in views], out.layout, **eqn.params)
@@ -260,21 +258,23 @@ class _Fuser:
 
     def results(self, eqn: Eqn) -> list[Buffer]:
         """Buffers for what the launch that comes next makes."""
-        outs = [Buffer(v.aval.dtype, v.aval.shape, len(self.launches)) for v in eqn.outvars]
-        self.env.update((v, View(b, b.layout)) for v, b in zip(eqn.outvars, outs))
+        position = len(self.launches)
+        outs = [Buffer(v.aval.dtype, v.aval.shape, position) for v in eqn.outvars]
+        for v, b in zip(eqn.outvars, outs):
+            self.env[v] = View(b, b.layout)
         return outs
 
     def kernel(self, eqn: Eqn) -> None:
-        ins = [self.stored(a) for a in eqn.invars]
+        ins = self.stored(eqn.invars)
         self.launches.append(KernelCall(eqn, ins, self.results(eqn)))
 
     def host(self, eqn: Eqn, reason: str) -> None:
-        ins = [self.stored(a) for a in eqn.invars]
+        ins = self.stored(eqn.invars)
         self.launches.append(HostCall(eqn, ins, self.results(eqn), reason))
 
     def alias(self, eqn: Eqn) -> None:
         """Views of the operands, behind a fence where all of them are there."""
-        views = [self.stored(a) for a in eqn.invars]
+        views = self.stored(eqn.invars)
         fence = len(self.launches) - 0.5
         self.env.update((v, view._replace(fence=fence)) for v, view in zip(eqn.outvars, views))
 
@@ -286,7 +286,7 @@ class _Fuser:
 
     def initial(self, a: Atom) -> View:
         """What a loop carries first: without gaps in memory, as each later value is."""
-        view = self.stored(a)
+        (view,) = self.stored([a])
         return view if view.layout.is_contiguous else self.copy(view, "first carry")
 
     def copy_into(self, out: Buffer, view: View) -> Buffer:
@@ -368,7 +368,7 @@ class _Fuser:
 
     def branch(self, eqn: Eqn) -> None:
         branches = eqn.primitive.cpu.parts(**eqn.params)
-        index = self.stored(eqn.invars[0])
+        (index,) = self.stored(eqn.invars[:1])
         operands = self.operands(eqn.invars[1:])
         bodies = [_body(b, operands) for b in branches]
         outs = self.results(eqn)
@@ -390,14 +390,17 @@ class _Fuser:
             WhileLoop: self.while_loop,
             backends.Branch: self.branch,
             backends.Alias: self.alias,
+            Host: lambda eqn: self.host(eqn, eqn.primitive.cpu.reason),
+            backends.Unfilled: lambda eqn: eqn.primitive.slot("cpu"),  # raises
         }
+        has_complex = any([v.aval.dtype.kind == "c" for e in jaxpr.eqns for v in (*e.invars, *e.outvars)])
         for eqn in jaxpr.eqns:
-            if reason := _on_host(eqn):
-                self.host(eqn, reason)
+            if has_complex and _computes_complex(eqn):
+                self.host(eqn, "complex numbers")
             else:
                 handlers[type(eqn.primitive.cpu)](eqn)
         outputs = [self.output(j, a) for j, a in enumerate(jaxpr.outvars)]
-        launches = [x for x in self.launches if not isinstance(x, Group) or x.results or x.folds]
+        launches = [x for x in self.launches if type(x) is not Group or x.results or x.folds]
         return Schedule(economised(launches), [v.buffer if isinstance(v, View) else _UNUSED for v in inputs], outputs)
 
     def output(self, j: int, a: Atom) -> Buffer | int:
@@ -406,8 +409,10 @@ class _Fuser:
         buffer = view.buffer
         if buffer.kind == "in" and buffer.index >= 0 and view.layout == buffer.layout:
             return buffer.index
-        whole = view.layout.is_contiguous and view.layout.offset == 0 and view.layout.size == buffer.layout.size
-        if buffer.kind == "out" and isinstance(value, Member):  # returned twice: the group stores it twice
+        whole = view.layout == buffer.layout or (
+            view.layout.is_contiguous and view.layout.offset == 0 and view.layout.size == buffer.layout.size
+        )
+        if buffer.kind == "out" and type(value) is Member:  # returned twice: the group stores it twice
             buffer = value.group.store(value.node)
         elif buffer.kind != "tmp" or not whole:
             buffer = self.copy(view, "output").buffer

@@ -57,15 +57,13 @@ class _Turned(NamedTuple):
 
 def channels_last(closed: ClosedJaxpr) -> ClosedJaxpr:
     """The same program, with large results of convolutions in memory as [batch, *spatial, feature]."""
-    if not any(map(_wants, closed.eqns)):
+    if not any([_wants(e) for e in closed.eqns if e.primitive is conv_general_dilated_p]):
         return closed
     return _Sinker(_gains(closed)).run(closed)
 
 
 def _wants(eqn: Eqn) -> bool:
-    """Whether the equation is a convolution with a large result whose features are not adjacent."""
-    if eqn.primitive is not conv_general_dilated_p:
-        return False
+    """Whether the result of the convolution is large and its features are not adjacent."""
     out, feature = eqn.outvars[0].aval, eqn.params["dimension_numbers"][2][1]
     return feature != out.ndim - 1 and out.size >= LEAST_ELEMENTS and out.shape[feature] > 1
 

@@ -204,14 +204,14 @@ class _Lifetimes:
         self.launch_at: dict[int, Launch] = {}
         self.plans: dict[Any, KernelPlan] = {}  # of calls without an epilogue, by all that decides about them
 
-    def use(self, b: Buffer) -> None:
-        if b in self.within:
-            for outer in self.within[b]:
-                self.use(outer)
-            return
-        if b.kind != "in":
-            self.born.setdefault(b, self.now)
-        self.last[b] = self.now
+    def use(self, buffers: Sequence[Buffer]) -> None:
+        for b in buffers:
+            if b in self.within:
+                self.use(self.within[b])
+                continue
+            if b not in self.born and b.kind != "in":
+                self.born[b] = self.now
+            self.last[b] = self.now
 
     def nodes(self, schedule: Schedule) -> list[_Node]:
         return [self.node(launch) for launch in together(by_rows(with_epilogues(schedule)))]
@@ -219,20 +219,19 @@ class _Lifetimes:
     def node(self, launch: Launch) -> _Node:
         self.launch_at[self.now] = launch
         node: _Node
-        if isinstance(launch, Loop) and (kernel := loop_kernel(launch)) is not None:
+        if not isinstance(launch, Loop | Branch):
+            node = self.leaf(launch, *plan_of(launch, self.plans))
+        elif isinstance(launch, Loop) and (kernel := loop_kernel(launch)) is not None:
             node = self.leaf(launch, kernel.plan, kernel.operands, kernel.results)
             self.within.update((inner, [outer]) for inner, outer in kernel.same)
             self.same += kernel.same
-        elif isinstance(launch, Loop | Branch):
-            node = self.nest(launch)
         else:
-            node = self.leaf(launch, *plan_of(launch, self.plans))
+            node = self.nest(launch)
         self.now += 1
         return node
 
     def leaf(self, launch: _Leaves, plan: KernelPlan, operands: list[View], results: list[Buffer]) -> _Leaf:
-        for b in (*(v.buffer for v in operands), *results):
-            self.use(b)
+        self.use([*[v.buffer for v in operands], *results])
         return _Leaf(launch, plan, operands, results, self.now)
 
     def nest(self, launch: Loop | Branch) -> _Nest:
@@ -253,12 +252,10 @@ class _Lifetimes:
         else:
             outside += [launch.chosen.buffer, *launch.outs]
             schedules = launch.branches
-        for b in outside:
-            self.use(b)
+        self.use(outside)
         self.now += 1
         parts = [self.nodes(s) for s in schedules]
-        for b in outside:
-            self.use(b)
+        self.use(outside)
         return _Nest(launch, parts)
 
 
@@ -269,7 +266,7 @@ class _Writer:
         self.lives = lives
         self.arena = Arena()
         self.tables: list[np.ndarray] = []
-        self.tables_of: dict[int, int] = {}  # by the plan's id: the leaves keep it
+        self.placed_tables: dict[int, list[Ptr]] = {}  # by the plan's id
         self.scratch = 0
         self.lines: list[Line] = []
         self.place: dict[Buffer, Ptr] = {}
@@ -284,9 +281,9 @@ class _Writer:
         self.place.update((inner, self.pointer(outer)) for inner, outer in lives.same)
 
     def pointer(self, b: Buffer, offset: int = 0) -> Ptr:
-        base = self.place.get(b)
-        if base is None:
-            base = self.place[b] = self.constant(b) if b.kind == "const" else Ptr("in", b.index)
+        if b not in self.place:
+            self.place[b] = self.constant(b) if b.kind == "const" else Ptr("in", b.index)
+        base = self.place[b]
         return Ptr(base.kind, base.index, base.offset + offset) if offset else base
 
     def constant(self, b: Buffer) -> Ptr:
@@ -311,19 +308,21 @@ class _Writer:
         if isinstance(leaf.launch, HostCall):
             steps.append(self.host(leaf.launch))
         plan = leaf.plan
-        temps = [self.arena.place(n, leaf.time, leaf.time) for n in plan.temps]
-        first_table = self.first_table(plan)
-        self.scratch = max(self.scratch, plan.scratch)
+        places = {
+            "tab": self.tables_of(plan),
+            "tmp": [Ptr("arena", 0, self.arena.place(n, leaf.time, leaf.time)) for n in plan.temps],
+            "in": [self.pointer(v.buffer) for v in leaf.operands],
+            "out": [self.pointer(b) for b in leaf.results],
+        }
+        if plan.scratch > self.scratch:
+            self.scratch = plan.scratch
 
         def resolve(a: Ptr) -> Ptr:
             kind, index, offset = a
-            if kind == "in":
-                return self.pointer(leaf.operands[index].buffer, offset)
-            if kind == "out":
-                return self.pointer(leaf.results[index], offset)
-            if kind == "tmp":
-                return Ptr("arena", 0, temps[index] + offset)
-            return Ptr(kind, first_table + index, offset) if kind == "tab" else a
+            if kind not in places:
+                return a
+            base = places[kind][index]
+            return Ptr(base.kind, base.index, base.offset + offset) if offset else base
 
         steps += [step.placed(resolve) for step in plan.steps]
         self.lines += [Line(depth, "", leaf.launch, step) for step in steps]  # type: ignore
@@ -331,13 +330,16 @@ class _Writer:
             self.lines += [Line(depth + 1, what, x) for x in leaf.launch.launches for what in [what_of(x)]]
         return steps
 
-    def first_table(self, plan: KernelPlan) -> int:
-        """The number of the plan's first table; launches that share a plan share its tables."""
-        first = self.tables_of.get(id(plan))
-        if first is None:
-            first = self.tables_of[id(plan)] = len(self.tables)
+    def tables_of(self, plan: KernelPlan) -> list[Ptr]:
+        """The plan's tables; launches that share a plan share them."""
+        if not plan.tables:
+            return []
+        key = id(plan)  # the leaves keep the plan
+        if key not in self.placed_tables:
+            first = len(self.tables)
             self.tables += plan.tables
-        return first
+            self.placed_tables[key] = [Ptr("tab", k) for k in range(first, len(self.tables))]
+        return self.placed_tables[key]
 
     def host(self, launch: HostCall) -> HostStep:
         function = host_function(launch.eqn, [v.layout for v in launch.ins], [b.layout for b in launch.outs])

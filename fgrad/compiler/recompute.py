@@ -59,7 +59,7 @@ def economised(launches: Sequence[Launch]) -> list[Launch]:
     while traffic.replaced():
         pass
     traffic.pack_masks()
-    return _side_by_side([x for x in launches if not isinstance(x, Group) or x.results or x.folds])
+    return _side_by_side([x for x in launches if type(x) is not Group or x.results or x.folds])
 
 
 class _Traffic:
@@ -79,7 +79,7 @@ class _Traffic:
         for group in self.groups:
             before = list(group.results)
             for node, buffer in before:
-                masks = _masks(group, node)
+                masks = _masks(group, node) if buffer.kind == "tmp" else []
                 behind = self.reading_groups(group, buffer) if masks else []
                 if not behind:
                     continue
@@ -94,10 +94,13 @@ class _Traffic:
         """Lets the readers of the values that follow from the same operands take them from those, where that pays."""
         alike: dict[frozenset[_Key], list[_Stored]] = defaultdict(list)
         for group in self.groups:
-            for value in self.candidates(group):
+            if group not in self.known:
+                self.known[group] = self.candidates(group)
+            for value in self.known[group]:
                 alike[frozenset(value.leaves)].append(value)
         changed = False
-        for values in sorted(alike.values(), key=lambda values: len(values[0].leaves)):
+        for leaves in sorted(alike, key=len):
+            values = alike[leaves]
             if all([value.maker in self.known for value in values]) and self.pays(values):
                 changed = True
                 for value in values:  # no maker among them reads another's value: that would be an operand
@@ -141,9 +144,7 @@ class _Traffic:
             self.refill(reader, old, reader.copy_from(old, range(len(old.nodes)), known))
 
     def candidates(self, group: Group) -> list[_Stored]:
-        if group in self.known:
-            return self.known[group]
-        found = self.known[group] = []
+        found = []
         for node, buffer in group.results:
             groups = self.reading_groups(group, buffer)
             if not groups:
@@ -158,27 +159,30 @@ class _Traffic:
 
     def reading_groups(self, group: Group, buffer: Buffer) -> list[Group]:
         """The groups of the same shape that read the whole of the buffer, if nothing else reads it."""
-        behind = self.readers[buffer] if buffer.kind == "tmp" else ()
-        groups = [x for x in behind if isinstance(x, Group) and x.shape == group.shape and _reads_whole(x, buffer)]
-        return groups if len(groups) == len(behind) else []
+        groups: list[Group] = []
+        for x in self.readers[buffer] if buffer.kind == "tmp" else ():
+            if type(x) is not Group or x.shape != group.shape or not _reads_whole(x, buffer):
+                return []
+            groups.append(x)
+        return groups
 
     def pays(self, values: Sequence[_Stored]) -> bool:
         """Whether less is moved and no more kept in memory without ``values``, which follow from the same operands."""
-        saved = sum(v.buffer.nbytes * (1 + len(v.readers)) for v in values)
-        behind = list(dict.fromkeys(g for v in values for g in v.readers))
+        stored, saved = 0, 0
+        for value in values:
+            stored += value.buffer.nbytes
+            saved += value.buffer.nbytes * (1 + len(value.readers))
         leaves = values[0].leaves
-        added, kept = 0, 0
+        behind = {group for v in values for group in v.readers}
         for group in behind:
             have = {(id(v.buffer), v.layout) for v in group.loads}
-            new = [v for key, v in leaves.items() if key not in have]
-            added += sum(distinct_bytes(v.layout) for v in new)
-            if group.streams + len(new) > MAX_STREAMS:
+            new = [v.layout for key, v in leaves.items() if key not in have]
+            saved -= sum(map(distinct_bytes, new))
+            if saved < 0 or group.streams + len(new) > MAX_STREAMS:
                 return False
-        last = max(self.at[group] for group in behind)
-        for b in dict.fromkeys(v.buffer for v in leaves.values()):
-            if b.kind == "tmp" and max(self.at[x] for x in self.readers[b]) < last:
-                kept += b.nbytes
-        return added <= saved and kept <= sum(v.buffer.nbytes for v in values)
+        last = max([self.at[group] for group in behind])
+        kept = {v.buffer for v in leaves.values() if v.buffer.kind == "tmp"}
+        return sum([b.nbytes for b in kept if max([self.at[x] for x in self.readers[b]]) < last]) <= stored
 
     def take(self, reader: Group, maker: Group, node: int, buffer: Buffer, stored: dict[int, View]) -> None:
         """The reader computes the maker's node where it loaded it, from what is ``stored`` of the maker's."""
@@ -232,8 +236,10 @@ def _is_small(layout: Layout, nbytes: int) -> bool:
     one that has as many elements as the loop: what another group of the loop stored is an operand.
     """
     size = distinct_bytes(layout)
-    outermost = next((s for n, s in zip(layout.shape, layout.strides) if n > 1), 1)
-    return 0 < size * SMALL <= nbytes or (outermost == 0 and size <= CACHED)
+    if 0 < size * SMALL <= nbytes:
+        return True
+    outermost = (s for n, s in zip(layout.shape, layout.strides) if n > 1)
+    return size <= CACHED and next(outermost, 1) == 0
 
 
 def _masks(group: Group, node: int) -> list[int]:
@@ -283,7 +289,7 @@ def _side_by_side(launches: Sequence[Launch]) -> list[Launch]:
     made: dict[Buffer, int] = {}
     reductions: dict[Any, list[tuple[int, Group]]] = defaultdict(list)  # kept ones by shape and axes
     for launch in launches:
-        if isinstance(launch, Group) and launch.folds:
+        if type(launch) is Group and launch.folds:
             alike = reductions[launch.shape, launch.folds[0].axes]
             first = None
             if not launch.results:
@@ -297,13 +303,15 @@ def _side_by_side(launches: Sequence[Launch]) -> list[Launch]:
                 made.update((fold.out, at) for fold in launch.folds)
                 continue
             alike.append((len(kept), launch))
-        made.update((b, len(kept)) for b in launch.writes)
+        for b in launch.writes:
+            made[b] = len(kept)
         kept.append(launch)
     return kept
 
 
 def _joins(late: Group, early: Group, at: int, made: dict[Buffer, int]) -> bool:
     shared = [v for v in late.loads if any(v.buffer is w.buffer and v.layout == w.layout for w in early.loads)]
-    ready = all(made.get(v.buffer, -1) < at and v.fence < early.position for v in late.loads)
-    large = any(not _is_small(v.layout, math.prod(late.shape) * v.layout.dtype.itemsize) for v in shared)
-    return ready and large and early.streams + late.streams - len(shared) <= MAX_STREAMS
+    if all([_is_small(v.layout, math.prod(late.shape) * v.layout.dtype.itemsize) for v in shared]):
+        return False
+    ready = all([made.get(v.buffer, -1) < at and v.fence < early.position for v in late.loads])
+    return ready and early.streams + late.streams - len(shared) <= MAX_STREAMS

@@ -14,7 +14,6 @@ import functools
 import heapq
 import itertools
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -35,66 +34,68 @@ GRAIN = 1 << 16  # operations that are worth a thread
 
 def by_rows(launches: Sequence[Launch]) -> list[Launch]:
     """The launches; of groups over the same rows that wait for one another, with a reduction among them, one `Rows`."""
-    readers: dict[Buffer, list[int]] = defaultdict(list)
+    if not any([type(x) is Group and x.folds for x in launches]):
+        return list(launches)
+    maker = {b: i for i, launch in enumerate(launches) for b in launch.writes}
+    readers: dict[Buffer, list[int]] = {b: [] for b in maker}
     for i, launch in enumerate(launches):
-        for b in dict.fromkeys(launch.reads):
+        for b in readers.keys() & launch.reads:
             readers[b].append(i)
-    writes = [launch.writes for launch in launches]
-    pending = {b for written in writes for b in written}
     taken: set[int] = set()
     out: list[Launch] = []
     for i, launch in enumerate(launches):
         if i in taken:
             continue
-        chosen = [i]
-        if isinstance(launch, Group):
-            chosen, count = _chain(i, launches, readers, pending, taken)
-            groups = [x for x in (launches[j] for j in chosen) if isinstance(x, Group)]
+        if type(launch) is Group:
+            groups, count = _chain(i, launches, readers, maker, taken)
             if len(groups) > 1:
-                made = {b for group in groups for b in group.outs}
-                inner = {b for b in made if b.kind == "tmp" and set(readers[b]) <= set(chosen)}
-                launch = Rows(groups, count, frozenset(inner))
-        taken.update(chosen)
-        pending.difference_update(*[writes[j] for j in chosen])
+                made = {b for group in groups.values() for b in group.outs}
+                inner = {b for b in made if b.kind == "tmp" and groups.keys() >= set(readers[b])}
+                launch = Rows(list(groups.values()), count, frozenset(inner))
+                taken.update(groups)
         out.append(launch)
     return out
 
 
 def _chain(
-    first: int, launches: Sequence[Launch], readers: dict[Buffer, list[int]], pending: set[Buffer], taken: set[int]
-) -> tuple[list[int], int]:
-    """The groups that run with ``launches[first]``, and in how many rows.
+    first: int, launches: Sequence[Launch], readers: dict[Buffer, list[int]], maker: dict[Buffer, int], taken: set[int]
+) -> tuple[dict[int, Group], int]:
+    """The groups that run with ``launches[first]``, by their numbers, and in how many rows.
 
-    They need nothing but each other and what is not ``pending``, so they may stand where the first one does.
+    They need nothing but each other and what launches before the first and those ``taken`` by other chains have made,
+    so they may stand where the first one does.
     """
     start = launches[first]
     assert isinstance(start, Group)
-    left = [i for b in start.outs for i in readers[b]]
-    if not any([isinstance(launches[i], Group) for i in left]):
-        return [first], 1
-    groups, chosen, counts = [start], [first], [n for n in _counts(start) if _is_cut(start, n)]
+    groups = {first: start}
     made = set(start.outs)
+    left = [i for b in made for i in readers[b]]
+    if not any([type(launches[i]) is Group for i in left]):
+        return groups, 1
+    counts = [n for n in _counts(start) if _is_cut(start, n)]
     heapq.heapify(left)
-    while left:
+    while left and counts:
         i = heapq.heappop(left)
         later = launches[i]
-        if i in chosen or i in taken or not isinstance(later, Group):
+        if i in groups or i in taken or not isinstance(later, Group):
             continue
-        if any((v.buffer in pending and v.buffer not in made) or v.fence > start.position for v in later.loads):
+        reads = [b for b in later.reads if b not in made]
+        if any([maker.get(b, -1) > first and maker[b] not in taken for b in reads]):
             continue
-        both = [n for n in counts if n in _counts(later) and _is_cut(later, n) and _stays_within(later, made, n)]
-        both = [n for n in both if _fits([*groups, later], n)]
+        if any([v.fence > start.position for v in later.loads]):
+            continue
+        both = [n for n in _counts(later) if n in counts and _is_cut(later, n) and _stays_within(later, made, n)]
+        both = [n for n in both if _fits([*groups.values(), later], n)]
         if both:
-            groups.append(later)
-            chosen.append(i)
+            groups[i] = later
             counts = both
-            made.update(later.outs)
             for b in later.outs:
+                made.add(b)
                 for reader in readers[b]:
                     heapq.heappush(left, reader)
-    if not any(group.folds for group in groups):  # element-wise groups alone are one kernel where that pays
-        return [first], 1
-    return chosen, max(counts, default=1)
+    if not any([group.folds for group in groups.values()]):  # element-wise groups alone are one kernel where that pays
+        return {first: start}, 1
+    return groups, max(counts, default=1)
 
 
 def _counts(group: Group) -> list[int]:
@@ -110,6 +111,7 @@ def _is_cut(group: Group, count: int) -> bool:
     return all([_is_apart(v.layout, count) for v in group.loads])
 
 
+@functools.lru_cache(maxsize=1024)
 def rows_of(layout: Layout, count: int) -> Layout | None:
     """The layout with the leading axes that make ``count`` rows as one, or None where that is no view."""
     return layout.reshape((count, *layout.shape[_leading(layout.shape, count) :]))
@@ -121,6 +123,7 @@ def _leading(shape: tuple[int, ...], count: int) -> int:
     return next(k for k, n in enumerate(itertools.accumulate(shape, lambda a, b: a * b), 1) if n == count)
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_apart(layout: Layout, count: int) -> bool:
     """Whether one row's elements lie together, or are the same for all rows: else rows would share cache lines."""
     rows = rows_of(layout, count)
@@ -162,10 +165,15 @@ def _row_bytes(groups: Iterable[Group], count: int) -> int:
             streams[b] = b.nbytes // count
         for v in group.loads:
             if v.buffer not in streams:
-                rows = rows_of(v.layout, count)
-                assert rows is not None
-                streams[id(v.buffer), v.layout] = distinct_bytes(rows) // (count if rows.strides[0] else 1)
+                streams[id(v.buffer), v.layout] = _bytes_for_row(v.layout, count)
     return sum(streams.values())
+
+
+@functools.lru_cache(maxsize=1024)
+def _bytes_for_row(layout: Layout, count: int) -> int:
+    rows = rows_of(layout, count)
+    assert rows is not None
+    return distinct_bytes(rows) // (count if rows.strides[0] else 1)
 
 
 def _fits(groups: Sequence[Group], count: int) -> bool:

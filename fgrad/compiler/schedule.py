@@ -12,6 +12,7 @@ Where a value lives while equations are read:
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,31 +26,37 @@ from fgrad.kernels.layout import Layout, contiguous_strides
 MAX_STREAMS = 24  # pointers in one loop: beyond this, address arithmetic costs more than the saved memory traffic
 
 
+@functools.lru_cache(maxsize=1024)
 def distinct_bytes(layout: Layout) -> int:
     """Bytes of the elements a layout reaches: a broadcast axis counts one."""
-    return math.prod([n if s else min(n, 1) for n, s in zip(layout.shape, layout.strides)]) * layout.dtype.itemsize
+    return math.prod([n for n, s in zip(layout.shape, layout.strides) if s or n == 0]) * layout.dtype.itemsize
 
 
-@dataclass(eq=False)
 class Buffer:
     """Memory for one array; ``at`` is the position in the schedule after which it holds its value.
 
     kind: ``tmp``; ``in`` and ``out``: input or result ``index`` of its schedule; ``const``: holds ``value``, a scalar.
     """
 
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    at: float
-    kind: str = "tmp"
-    index: int = -1
-    made_by: Group | None = None  # the group that stores it, where one does
-    value: np.ndarray | None = None
-    layout: Layout = field(init=False)
-    nbytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.layout = Layout(self.dtype, self.shape, contiguous_strides(self.shape))
-        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+    def __init__(
+        self,
+        dtype: np.dtype,
+        shape: tuple[int, ...],
+        at: float,
+        kind: str = "tmp",
+        index: int = -1,
+        made_by: Group | None = None,
+        value: np.ndarray | None = None,
+    ) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.at = at
+        self.kind = kind
+        self.index = index
+        self.made_by = made_by  # the group that stores it, where one does
+        self.value = value
+        self.layout = Layout(dtype, shape, contiguous_strides(shape))
+        self.nbytes = math.prod(shape) * dtype.itemsize
 
 
 class Const(NamedTuple):
@@ -134,11 +141,13 @@ class Group(_Loops):
         return found
 
     def load(self, view: View) -> int:
-        for k, have in enumerate(self.loads):
+        k = 0
+        for have in self.loads:
             if have.buffer is view.buffer and have.layout == view.layout:
-                return self.index[("load", k)]
+                return self.index["load", k]
+            k += 1
         self.loads.append(view)
-        return self.add(("load", len(self.loads) - 1), view.layout.dtype)
+        return self.add(("load", k), view.layout.dtype)
 
     def store(self, node: int) -> Buffer:
         """One more buffer that the node's values are written to."""
@@ -149,7 +158,10 @@ class Group(_Loops):
 
     def stored(self, node: int) -> Buffer:
         """The buffer that the node's values are written to, made now if there is none."""
-        return next((b for n, b in self.results if n == node), None) or self.store(node)
+        for n, buffer in self.results:
+            if n == node:
+                return buffer
+        return self.store(node)
 
     def cone(self, nodes: Iterable[int], known: Container[int] = ()) -> list[int]:
         """These nodes and all that they are computed from, operands first, without those behind ``known`` ones."""
@@ -182,7 +194,10 @@ class Group(_Loops):
     @property
     def outs(self) -> list[Buffer]:
         """All it writes, the reductions' results first."""
-        return [fold.out for fold in self.folds] + [b for _, b in self.results]
+        stored = [b for _, b in self.results]
+        return [fold.out for fold in self.folds] + stored if self.folds else stored
+
+    writes = outs
 
     @property
     def streams(self) -> int:

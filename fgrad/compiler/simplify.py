@@ -46,16 +46,16 @@ def simplify(closed: ClosedJaxpr) -> ClosedJaxpr:
 
 def inline(closed: ClosedJaxpr) -> ClosedJaxpr:
     """Replaces every equation that holds a jaxpr to be inlined (a nested jit, say) by its equations."""
-    return _open(closed, lambda prim: isinstance(prim.cpu, Inline))
+    return _open(closed, lambda kind: True)
 
 
 def open_calls(closed: ClosedJaxpr) -> ClosedJaxpr:
     """``inline`` for mere calls only: what has derivatives of its own keeps them."""
-    return _open(closed, lambda prim: isinstance(prim.cpu, Inline) and not prim.cpu.keeps_rules)
+    return _open(closed, lambda kind: not kind.keeps_rules)
 
 
-def _open(closed: ClosedJaxpr, opens: Callable[[Any], bool]) -> ClosedJaxpr:
-    if not any(opens(e.primitive) for e in closed.eqns):
+def _open(closed: ClosedJaxpr, opens: Callable[[Inline], bool]) -> ClosedJaxpr:
+    if not any([type(e.primitive.cpu) is Inline and opens(e.primitive.cpu) for e in closed.eqns]):
         return closed
     constvars, consts = list(closed.jaxpr.constvars), list(closed.consts)
     eqns: list[Eqn] = []
@@ -66,12 +66,13 @@ def _open(closed: ClosedJaxpr, opens: Callable[[Any], bool]) -> ClosedJaxpr:
 
         for eqn in jaxpr.eqns:
             invars = tuple(map(read, eqn.invars))
-            if not opens(eqn.primitive):
+            kind = eqn.primitive.cpu
+            if type(kind) is not Inline or not opens(kind):
                 outvars = tuple(Var(v.aval) for v in eqn.outvars)
                 env.update(zip(eqn.outvars, outvars))
                 eqns.append(eqn._replace(invars=invars, outvars=outvars))
                 continue
-            sub = eqn.params[eqn.primitive.cpu.jaxpr_param]
+            sub = eqn.params[kind.jaxpr_param]
             inner: dict[Var, Atom] = dict(zip(sub.jaxpr.invars, invars))
             for v, c in zip(sub.jaxpr.constvars, sub.consts):
                 constvars.append(Var(v.aval))
@@ -92,79 +93,77 @@ def _atom_key(a: Atom) -> Any:
 
 def common_subexpressions(closed: ClosedJaxpr) -> ClosedJaxpr:
     """Computes equal expressions once and arithmetic on known numbers now, and drops equations that change nothing
-    (a reshape to the same shape).
+    (a reshape to the same shape).  The same jaxpr where there is none.
     """
-    env: dict[Var, Atom] = {}
-    seen: dict[Any, dict[Any, Eqn]] = {}  # by primitive and operands, then by parameters; None: of one equation alone
+    env: dict[Atom, Atom] = {}  # by what a result that is dropped is replaced
+    dropped = env.keys()
+    seen: dict[Any, Eqn] = {}  # the first equation of a primitive on these operands
+    several: dict[Any, dict[tuple, Eqn]] = {}  # all of them, by their parameters, where there is more than one
     eqns: list[Eqn] = []
-
-    def read(a: Atom) -> Atom:
-        return env.get(a, a) if isinstance(a, Var) else a
-
     for eqn in closed.eqns:
-        invars = tuple([env.get(a, a) if type(a) is Var else a for a in eqn.invars])
-        if _changes_nothing(eqn):
-            env[eqn.outvars[0]] = invars[0]
+        prim = eqn.primitive
+        if not dropped.isdisjoint(eqn.invars):
+            eqn = eqn._replace(invars=tuple([env.get(a, a) for a in eqn.invars]))
+        if prim.name in _MAY_CHANGE_NOTHING and _changes_nothing(eqn):
+            env[eqn.outvars[0]] = eqn.invars[0]
             continue
-        if invars != eqn.invars:
-            eqn = Eqn(eqn.primitive, invars, eqn.outvars, eqn.params, eqn.source)
-        if is_effectful(eqn) or isinstance(eqn.primitive.cpu, Alias):
+        if (prim.effectful or prim.multiple_results) and (is_effectful(eqn) or type(prim.cpu) is Alias):
             eqns.append(eqn)
             continue
-        if (number := _number(eqn, invars)) is not None:
+        if type(prim.cpu) is ScalarMap and type(eqn.invars[0]) is Literal and (number := _number(eqn)) is not None:
             env[eqn.outvars[0]] = number
             continue
-        key = eqn.primitive, *[a if type(a) is Var else _atom_key(a) for a in invars]
-        alike = seen.get(key)
-        if alike is None:
-            seen[key] = {None: eqn}
-        else:
-            if (alone := alike.pop(None, None)) is not None:
-                alike[_statics(alone)] = alone
-            equal = alike.setdefault(_statics(eqn), eqn)
+        key = prim, *[a if type(a) is Var else _atom_key(a) for a in eqn.invars]
+        first = seen.setdefault(key, eqn)
+        if first is not eqn:
+            if key not in several:
+                several[key] = {_statics(first): first}
+            equal = several[key].setdefault(_statics(eqn), eqn)
             if equal is not eqn:
                 env.update(zip(eqn.outvars, equal.outvars))
                 continue
         eqns.append(eqn)
+    if not env:
+        return closed
     j = closed.jaxpr
-    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, [read(v) for v in j.outvars]), closed.consts)
+    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, [env.get(v, v) for v in j.outvars]), closed.consts)
 
 
 def _statics(eqn: Eqn) -> tuple:
     """Its parameters with their types, since 1, 1.0 and True are equal."""
-    return tuple(sorted([(name, type(value), value) for name, value in eqn.params.items()], key=lambda s: s[0]))
+    return tuple(sorted([(name, type(value), value) for name, value in eqn.params.items()]))  # names differ
 
 
-def _number(eqn: Eqn, invars: tuple[Atom, ...]) -> Literal | None:
+def _number(eqn: Eqn) -> Literal | None:
     """The result of element-wise arithmetic on scalars that are all known."""
-    prim = eqn.primitive
-    known = [a.val for a in invars if type(a) is Literal] if isinstance(prim.cpu, ScalarMap) else ()
-    if not known or len(known) < len(invars):
+    known = [a.val for a in eqn.invars if isinstance(a, Literal)]
+    if len(known) < len(eqn.invars):
         return None
     with np.errstate(all="ignore"):
-        value = prim.reference(*map(np.asarray, known), **eqn.params)
+        value = eqn.primitive.reference(*map(np.asarray, known), **eqn.params)
     aval = eqn.outvars[0].aval
     return Literal(ConcreteArray(np.asarray(value), aval.weak_type), aval)
 
 
-_IDENTITY_IF_SAME_TYPE = {"reshape", "broadcast_in_dim", "convert_element_type", "stop_gradient"}
+_MAY_CHANGE_NOTHING = {"transpose", "reshape", "broadcast_in_dim", "convert_element_type", "stop_gradient"}
 
 
 def _changes_nothing(eqn: Eqn) -> bool:
+    """Of a primitive that may."""
     if eqn.primitive.name == "transpose":
         return eqn.params["permutation"] == tuple(range(len(eqn.params["permutation"])))
-    return eqn.primitive.name in _IDENTITY_IF_SAME_TYPE and eqn.invars[0].aval.same_type(eqn.outvars[0].aval)
+    return eqn.invars[0].aval.same_type(eqn.outvars[0].aval)
 
 
 def fold_into_convolutions(closed: ClosedJaxpr) -> ClosedJaxpr:
     """dilate(x) and zero-pad(x) become the convolution's own lhs_dilation and padding, dilate(w) its rhs_dilation, and
     undilate(conv) its window_strides: no inserted zero is ever stored.  The same jaxpr where there is none.
     """
+    present = {e.primitive for e in closed.eqns}
+    if conv_general_dilated_p not in present or present.isdisjoint((dilate_p, pad_p, undilate_p)):
+        return closed
     producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
-    uses: dict[Atom, int] = {}
-    for a in (*(a for e in closed.eqns for a in e.invars), *closed.jaxpr.outvars):
-        if isinstance(a, Var):
-            uses[a] = uses.get(a, 0) + 1
+    uses = Counter([a for e in closed.eqns for a in e.invars] + list(closed.jaxpr.outvars))
     eqns: list[Eqn] = []
     folded: dict[Atom, Eqn] = {}
     changed = False
@@ -193,7 +192,8 @@ def fold_into_scatters(closed: ClosedJaxpr) -> ClosedJaxpr:
     The left side is how gradients of indexing are summed up.  In a loop, the right one touches the indexed elements
     only.  The same jaxpr where there is none.
     """
-    if not any([e.primitive is scatter_p for e in closed.eqns]):
+    scatters = {e.outvars[0] for e in closed.eqns if e.primitive is scatter_p}
+    if not any([e.primitive is add_p and not scatters.isdisjoint(e.invars) for e in closed.eqns]):
         return closed
     producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
     uses = Counter([a for e in closed.eqns for a in e.invars] + list(closed.jaxpr.outvars))

@@ -16,6 +16,8 @@ from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, Var
 from fgrad.primitives.arithmetic import add_p, mul_p, neg_p, sub_p
 from fgrad.primitives.broadcast import broadcast_in_dim_p, reduce_sum_p
 
+_PARTS = (add_p, mul_p, neg_p, sub_p)  # what may make a sum of products
+
 
 class _Term(NamedTuple):
     """``sign * factors * of``: each factor the operand of a broadcast along the summed axes."""
@@ -29,25 +31,25 @@ def reuse_sums(closed: ClosedJaxpr) -> ClosedJaxpr:
     """Writes a sum of products as sums that the program has, or all but one of which it has; the same jaxpr where there
     is none.
     """
-    producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars}
+    summed = [i for i, eqn in enumerate(closed.eqns) if eqn.primitive is reduce_sum_p]
+    producer: dict[Atom, Eqn] = {v: e for e in closed.eqns for v in e.outvars} if len(summed) > 1 else {}
     sums: dict[tuple[Atom, tuple[int, ...]], Var] = {}
-    eqns: list[Eqn] = []
-    for eqn in closed.eqns:
-        if eqn.primitive is not reduce_sum_p:
-            eqns.append(eqn)
-            continue
+    combined: dict[int, list[Eqn]] = {}
+    for i in summed:
+        eqn = closed.eqns[i]
         x, axes = eqn.invars[0], eqn.params["axes"]
-        terms = _terms(x, axes, producer, False)
-        known = {t.of for t in terms if (t.of, axes) in sums}
-        unknown = {t.of for t in terms} - known
-        if known and len(unknown) <= 1 and all(t.factors for t in terms):
-            eqns += _combination(eqn, terms, sums)
-        else:
-            eqns.append(eqn)
+        if x in producer and producer[x].primitive in _PARTS:
+            terms = _terms(x, axes, producer, False)
+            known = {t.of for t in terms if (t.of, axes) in sums}
+            unknown = {t.of for t in terms} - known
+            if known and len(unknown) <= 1 and all([t.factors for t in terms]):
+                combined[i] = _combination(eqn, terms, sums)
         sums.setdefault((x, axes), eqn.outvars[0])
+    if not combined:
+        return closed
     j = closed.jaxpr
-    changed = len(eqns) > len(closed.eqns)  # a combination has two equations or more
-    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts) if changed else closed
+    eqns = [e for i, eqn in enumerate(closed.eqns) for e in combined.get(i, (eqn,))]
+    return ClosedJaxpr(Jaxpr(j.constvars, j.invars, eqns, j.outvars), closed.consts)
 
 
 def _terms(x: Atom, axes: tuple[int, ...], producer: dict[Atom, Eqn], negative: bool) -> list[_Term]:

@@ -17,28 +17,25 @@ def together(launches: Iterable[Launch]) -> list[Launch]:
     made: set[Buffer] = set()
 
     def close() -> None:
+        if not run:
+            return
         out.extend([Together(list(run))] if len(run) > 1 else run)
         run.clear()
         made.clear()
 
     for launch in launches:
-        joins = isinstance(launch, Group) and _can_join(launch)
-        if not joins or len(run) == MOST or made.intersection(launch.reads) or _is_behind_fence(launch, run):
+        if not isinstance(launch, Group) or not _can_join(launch):
             close()
-        if joins:
-            assert isinstance(launch, Group)
-            run.append(launch)
-            made.update(launch.writes)
-        else:
             out.append(launch)
+            continue
+        if run and (len(run) == MOST or any([v.buffer in made or v.fence > run[0].position for v in launch.loads])):
+            close()
+        run.append(launch)
+        made.update(launch.writes)
     close()
     return out
 
 
-def _is_behind_fence(launch: Launch, run: list[Group]) -> bool:
-    return isinstance(launch, Group) and bool(run) and any(v.fence > run[0].position for v in launch.loads)
-
-
 def _can_join(group: Group) -> bool:
     """Memory that another launch of the run could have had stays taken: little, or that of the program's results."""
-    return not group.folds and all(b.kind == "out" or b.nbytes <= SMALL for b in group.writes)
+    return not group.folds and all([b.kind == "out" or b.nbytes <= SMALL for b in group.writes])

@@ -144,11 +144,11 @@ class ClosedJaxpr:
 
     @property
     def in_avals(self) -> tuple[ShapedArray, ...]:
-        return tuple(v.aval for v in self.jaxpr.invars)
+        return tuple([v.aval for v in self.jaxpr.invars])
 
     @property
     def out_avals(self) -> tuple[ShapedArray, ...]:
-        return tuple(v.aval for v in self.jaxpr.outvars)
+        return tuple([v.aval for v in self.jaxpr.outvars])
 
     def __repr__(self) -> str:
         return self.pretty_print()
@@ -228,7 +228,7 @@ def eval_jaxpr(jaxpr: Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
 
 def subjaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
     """The jaxprs an equation's parameters hold."""
-    found: list[ClosedJaxpr] = []  # a list: most have none, and every pass asks every equation
+    found: list[ClosedJaxpr] = []
     for p in params.values():
         if isinstance(p, ClosedJaxpr):
             found.append(p)
@@ -238,8 +238,9 @@ def subjaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
 
 
 def is_effectful(eqn: Eqn) -> bool:
-    if eqn.primitive.effectful or not eqn.params:
-        return eqn.primitive.effectful
+    primitive = eqn.primitive
+    if primitive.effectful or not primitive.multiple_results:  # what holds jaxprs has a tuple of results
+        return primitive.effectful
     return any([sub.jaxpr.effectful for sub in subjaxprs(eqn.params)])
 
 

@@ -73,6 +73,7 @@ class Primitive:
 
     own_weak: the abstract rule sets weak types itself.
     effectful: it does more than compute its results, so it is never dropped, merged or moved past another such.
+    multiple_results: the results are a tuple, as they are of every primitive whose parameters hold jaxprs.
     stage: ``stage(trace, args, params) -> (args, params)``: what to write into a jaxpr in place of these.
     prune: ``prune(eqn, used) -> eqn``: the equation without the results (and operands) that nobody reads.
     """

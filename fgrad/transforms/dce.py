@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fgrad.core.jaxpr import ClosedJaxpr, Eqn, Jaxpr, Var, is_effectful
+from fgrad.core.jaxpr import Atom, ClosedJaxpr, Eqn, Jaxpr, is_effectful
 
 
 def dce(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -11,7 +11,7 @@ def dce(closed: ClosedJaxpr) -> ClosedJaxpr:
     Inputs stay, so the signature does not change.
     """
     jaxpr = closed.jaxpr
-    live = {v for v in jaxpr.outvars if isinstance(v, Var)}
+    live: set[Atom] = set(jaxpr.outvars)
     kept: list[Eqn] = []
     for eqn in reversed(jaxpr.eqns):
         if live.isdisjoint(eqn.outvars) and not is_effectful(eqn):
@@ -19,13 +19,10 @@ def dce(closed: ClosedJaxpr) -> ClosedJaxpr:
         if eqn.primitive.prune is not None and not live.issuperset(eqn.outvars):
             eqn = eqn.primitive.prune(eqn, [v in live for v in eqn.outvars])
         kept.append(eqn)
-        live.update([v for v in eqn.invars if type(v) is Var])
+        live.update(eqn.invars)
     kept.reverse()
-    if (
-        len(kept) == len(jaxpr.eqns)
-        and all([a is b for a, b in zip(kept, jaxpr.eqns)])
-        and live.issuperset(jaxpr.constvars)
-    ):
+    same = len(kept) == len(jaxpr.eqns) and all([a is b for a, b in zip(kept, jaxpr.eqns)])
+    if same and live.issuperset(jaxpr.constvars):
         return closed
     pairs = [(v, c) for v, c in zip(jaxpr.constvars, closed.consts) if v in live]
     return ClosedJaxpr(Jaxpr([v for v, _ in pairs], jaxpr.invars, kept, jaxpr.outvars), [c for _, c in pairs])

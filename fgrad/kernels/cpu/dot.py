@@ -17,7 +17,6 @@ from fgrad.kernels.cpu.gemm_plan import (
     ONE_BATCH,
     Operand,
     Product,
-    Record,
     blocks_of,
     even_run,
     fill_zeros,
@@ -25,6 +24,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     plan_in_compute_dtype,
     plan_product,
 )
+from fgrad.kernels.cpu.gemm_records import Record, joined
 from fgrad.kernels.layout import Layout, collapse, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr
 
@@ -146,13 +146,11 @@ def _product(builder, dtype, pointers, rows, columns, contract, batches, out_siz
         a_taps, b_taps = offsets(middle)
     row_in, row_out = offsets(rows[1:])
     repeat = rows[0] if rows else Axis(1, 0, 0)
-    record = Record(
-        repeat.size * len(row_in), row_in, row_out, repeat.first, repeat.second,
-        a_taps, np.arange(len(a_taps)), run, last,
-    )  # fmt: skip
+    record = Record(row_in, row_out, a_taps, np.arange(len(a_taps)), run, last)
     operand = Operand(b, outer.second, b_taps, *even_run(run, k.second), column.first, last)
     product = Product(
-        dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second, records=[record],
+        dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second,
+        records=joined([record]), repeats=repeat.size, in_stride=repeat.first, out_stride=repeat.second,
         g_count=g_count, a_g_stride=outer.first, a_run=k.first, out_size=out_size, batches=batches, note="dot",
     )  # fmt: skip
     plan_product(builder, product)

@@ -105,7 +105,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     all_rows = len(records.rows) * p.repeats
     folds = _folds(p, all_rows)
     tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, folds)
-    tile = tile._replace(turned=p.turned, a_rows="together" if p.a_rows == "apart" and every_tap else p.a_rows)
+    tile = tile.reading("together" if p.a_rows == "apart" and every_tap else p.a_rows, p.turned)
     width = tile.columns
     panels = -(-p.columns // width)
     tiles = sum([-(-n // tile.mr) for n in rows])
@@ -114,7 +114,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     if _in_place(p, width, all_rows):
         b = p.b.base
         b_words = _BWords(
-            p.b.g_stride * size, p.run_step * run * size, width * size, p.batches[:, 1] * size, p.b.taps * size,
+            p.b.g_stride * size, p.run_step * run * size, width * size, None, p.b.taps * size,
             run * size,
         )  # fmt: skip
     else:
@@ -223,7 +223,7 @@ class _BWords(NamedTuple):
     g_stride: int
     run: int
     panel: int
-    batches: np.ndarray
+    batches: np.ndarray | None  # where they are the product's
     taps: np.ndarray
     neighbour: int
 
@@ -310,7 +310,8 @@ def _tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords)
     if not records.every_tap:
         a_taps[records.a_taps == NOWHERE] = -1
     batches = p.batches * size
-    batches[:, 1] = b.batches
+    if b.batches is not None:
+        batches[:, 1] = b.batches
     return builder.tables(
         [np.array(words)], [records.rows * size], [ZERO, a_taps], [ZERO, b.taps[records.taps]], [batches]
     )
@@ -409,5 +410,5 @@ def plan_in_compute_dtype(
 
 
 def _as_signed(layout: Layout) -> Layout:
-    signed = SAME_BITS.get(dtype_name(layout.dtype))
+    signed = SAME_BITS.get(dtype_name(layout.dtype)) if layout.dtype.kind == "u" else None
     return layout if signed is None else layout._replace(dtype=np.dtype(signed))

@@ -54,6 +54,10 @@ class Tile(NamedTuple):
             self.a_step, masked_stores,
         )  # fmt: skip
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - likewise
+    def reading(self, a_rows: ARows, turned: bool) -> Tile:
+        return self._replace(a_rows=a_rows, turned=turned)
+
     def specs(self, dtype: np.dtype, columns: int) -> tuple[TileSpec | int, TileSpec | int]:
         """Of full panels, and of a last one that is not; 0 where there is none."""
         whole, edge = columns >= self.columns, columns % self.columns > 0

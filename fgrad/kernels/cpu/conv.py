@@ -324,9 +324,9 @@ def _fills_with_taps(geo: Geometry, itemsize: int) -> bool:
     if geo.lhs_row != 1 or last.stride * run != geo.rows or last.out_stride != geo.rows * geo.out_row:
         return False
     outer, reduction = geo.pixels // last.out, geo.window * geo.features
-    _, now = gemm_tiles.choose([geo.rows * geo.pixels], geo.columns, reduction, itemsize)
+    _, now = gemm_tiles.choose([(geo.rows * geo.pixels, 1)], geo.columns, reduction, itemsize)
     _, turned = gemm_tiles.choose(
-        [geo.columns] * outer, last.out * geo.rows, reduction, itemsize, "adjacent", whole=True
+        [(geo.columns, outer)], last.out * geo.rows, reduction, itemsize, "adjacent", whole=True
     )  # fmt: skip
     return gemm_tiles.host().masks and turned < 0.9 * now
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -60,11 +61,11 @@ def _is_small(dims: tuple[Dim, ...], cut: bool, *_: int) -> bool:
 
 @kept(lambda dims, _: few_pixels(dims))
 def sizes_of(dims: tuple[Dim, ...], cut: bool) -> list[tuple[int, int]]:
-    """Numbers of pixels and taps of each phase."""
-    return [
-        (math.prod([len(pixels) for pixels, _ in phase]), math.prod([len(taps) for _, taps in phase]))
-        for phase in phases_of(dims, cut)
-    ]
+    """Numbers of pixels, and of taps of all phases with so many."""
+    taps_of: Counter[int] = Counter()
+    for phase in phases_of(dims, cut):
+        taps_of[math.prod([len(pixels) for pixels, _ in phase])] += math.prod([len(taps) for _, taps in phase])
+    return list(taps_of.items())
 
 
 @kept(_is_small)

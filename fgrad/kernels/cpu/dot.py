@@ -45,7 +45,7 @@ class Axis(NamedTuple):
 def merge(axes: Sequence[Axis]) -> list[Axis]:
     """Fewer axes that visit the same pairs of elements in the same order; axes of size 1 vanish."""
     if len(axes) < 2:
-        return [axis for axis in axes if axis.size != 1]
+        return list(axes) if axes and axes[0].size != 1 else []
     return [Axis(*axis) for axis in collapse(*zip(*axes))]
 
 
@@ -95,10 +95,14 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, *, dimensio
     contract = [Axis(lhs.shape[i], lhs.strides[i], rhs.strides[j]) for i, j in zip(lhs_contract, rhs_contract)]
     if 0 in [axis.size for axis in contract]:
         return fill_zeros(builder, out, size, dtype)
-    contract = merge(sorted(contract, key=lambda axis: (-abs(axis.first), -abs(axis.second))))
-    batch_a = [Axis(lhs.shape[d], lhs.strides[d], result.strides[i]) for i, d in enumerate(lhs_batch)]
-    batch_b = [Axis(rhs.shape[d], rhs.strides[d], result.strides[i]) for i, d in enumerate(rhs_batch)]
-    batches = np.stack([offsets(batch_a)[0], *offsets(batch_b)], axis=1) if n_batch else ONE_BATCH
+    if len(contract) > 1:
+        contract.sort(key=lambda axis: (-abs(axis.first), -abs(axis.second)))
+    contract = merge(contract)
+    batches = ONE_BATCH
+    if n_batch:
+        batch_a = [Axis(lhs.shape[d], lhs.strides[d], result.strides[i]) for i, d in enumerate(lhs_batch)]
+        batch_b = [Axis(rhs.shape[d], rhs.strides[d], result.strides[i]) for i, d in enumerate(rhs_batch)]
+        batches = np.stack([offsets(batch_a)[0], *offsets(batch_b)], axis=1)
 
     if len(contract) <= 1 and len(rows) <= 1 and len(columns) <= 1:
         row, column = rows[0] if rows else Axis(1, 0, 0), columns[0] if columns else Axis(1, 0, 0)

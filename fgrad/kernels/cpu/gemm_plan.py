@@ -101,14 +101,14 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     p, records, size = product, product.records, product.dtype.itemsize
     reduction, every_tap = records.reduction, records.every_tap
     steps = max(reduction, 1)
-    rows = [head.pixels * p.repeats for head in records.heads]
+    rows = [(pixels * p.repeats, count) for pixels, count in records.sizes]
     all_rows = len(records.rows) * p.repeats
     folds = _folds(p, all_rows)
     tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, folds)
     tile = tile.reading("together" if p.a_rows == "apart" and every_tap else p.a_rows, p.turned)
     width = tile.columns
     panels = -(-p.columns // width)
-    tiles = sum([-(-n // tile.mr) for n in rows])
+    tiles = sum([-(-n // tile.mr) * count for n, count in rows])
 
     run = p.b.run_stride or 0
     if _in_place(p, width, all_rows):
@@ -178,8 +178,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         *_places(builder, p, panels * width), panels_each, *_epilogue_words(builder, p, splits),
     )  # fmt: skip
     assert not (p.turned and (g_split > 1 or splits > 1 or s_chunk < s_most))
-    kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
-    builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
+    grain = GRAIN_WORK // max(tile_work * block * panels_each, 1)
+    builder.step(tile.kernel(p.dtype), args, extent, p.note, grain)
     if splits > 1:
         sum_parts(builder, out, p.out, splits, p.out_size, p.dtype)
 
@@ -258,8 +258,9 @@ def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) 
     starts, which = p.batches[:, 1], ZERO
     if len(starts) > 1:
         starts, which = np.unique(starts, return_inverse=True)  # batches may share B
-    b = pack(builder, p.dtype.itemsize, p.b, p.columns, tile.columns, p.g_count, starts, tile.fold)
-    row = tile.columns * p.dtype.itemsize
+    width = tile.columns
+    b = pack(builder, p.dtype.itemsize, p.b, p.columns, width, p.g_count, starts, tile.fold)
+    row = width * p.dtype.itemsize
     s_count, c_count = len(p.b.taps), len(p.b.run)
     g_stride = s_count * c_count * row
     panel = p.g_count * g_stride
@@ -296,15 +297,16 @@ def pack(
 
 def _tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> list[Ptr]:
     """The tables of records, rows, taps of A, taps of B, and batches (`gemm_words`)."""
-    size, records = p.dtype.itemsize, p.records
+    size, records, repeats, mr, fold = p.dtype.itemsize, p.records, p.repeats, tile.mr, tile.fold
+    in_stride, out_stride, neighbour = p.in_stride * size, p.out_stride * size, b.neighbour
     words: list[int] = []
     tiles = 0
     for pixels, first_row, first_tap, tap_step, by_row, first_b_tap, c_first, taps, c_count, c_last in records.heads:
-        rows = pixels * p.repeats
-        tiles += -(-rows // tile.mr)
+        rows = pixels * repeats
+        tiles += -(-rows // mr)
         words += (
-            tiles, 0, 0, rows, pixels, p.in_stride * size, p.out_stride * size, first_row, first_tap, tap_step,
-            by_row, first_b_tap, c_first * b.neighbour, taps, c_count // tile.fold, c_last // tile.fold,
+            tiles, 0, 0, rows, pixels, in_stride, out_stride, first_row, first_tap, tap_step,
+            by_row, first_b_tap, c_first * neighbour, taps, c_count // fold, c_last // fold,
         )  # fmt: skip
     a_taps = records.a_taps * size
     if not records.every_tap:
@@ -334,7 +336,7 @@ def _epilogue_words(builder: PlanBuilder, p: Product, splits: int) -> tuple[Word
         return (0,)
     if not (p.turned or (p.places is None and (p.out_column == 1 or p.columns == 1))):
         raise Unfused
-    run = max([head.pixels for head in p.records.heads]) * p.repeats if p.turned else p.columns
+    run = max(p.records.sizes)[0] * p.repeats if p.turned else p.columns
     return epilogue_words(builder, p.out, run, p.dtype.itemsize, splits)
 
 
@@ -357,9 +359,9 @@ def repays_epilogue(builder: PlanBuilder, run: int, itemsize: int) -> None:
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:
     """(g, c, last c): a reduction of ``count`` rows of B in chunks of CHUNK_BYTES, all alike but the last."""
     c = max(16, CHUNK_BYTES // max(row_bytes, 1))
-    g = max(1, math.ceil(count / c))
-    c = max(math.ceil(count / g), 1)
-    g = max(1, math.ceil(count / c))
+    g = max(1, -(-count // c))
+    c = max(-(-count // g), 1)
+    g = max(1, -(-count // c))
     return g, min(c, count) if g == 1 else c, count - (g - 1) * c
 
 
@@ -392,8 +394,10 @@ def plan_in_compute_dtype(
 
     def planned(fused: bool) -> KernelPlan:
         builder = PlanBuilder()
-        operands = [builder.converted(Ptr("in", i), _as_signed(layout), compute) for i, layout in enumerate(ins)]
-        pointers, layouts = zip(*operands)
+        pointers, layouts = [Ptr("in", i) for i in range(len(ins))], list(ins)
+        for i, layout in enumerate(ins):
+            if layout.dtype != compute:
+                pointers[i], layouts[i] = builder.converted(pointers[i], _as_signed(layout), compute)
         out = Ptr("out", 0) if epilogue is None else epilogue.target() if fused else None
         if out is None:
             out = builder.temp(target.size * compute.itemsize)
@@ -410,5 +414,5 @@ def plan_in_compute_dtype(
 
 
 def _as_signed(layout: Layout) -> Layout:
-    signed = SAME_BITS.get(dtype_name(layout.dtype)) if layout.dtype.kind == "u" else None
+    signed = SAME_BITS.get(dtype_name(layout.dtype))
     return layout if signed is None else layout._replace(dtype=np.dtype(signed))

@@ -49,13 +49,15 @@ class Head(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Several records: ``rows`` are pairs of (row_in, row_out), and in front of the taps of A and B there is one word.
+    """Several records.  ``sizes``: numbers of pixels, and of the records with so many; ``rows``: pairs of (row_in,
+    row_out); in front of the taps of A and B there is one word.
 
     ``every_tap``: each meets an input for all pixels of its record.  ``reduction``, ``most_taps``, ``longest``: steps,
     taps and run of the record with the most; ``divisor``: of all runs and of where they begin.
     """
 
     heads: list[Head]
+    sizes: list[tuple[int, int]]
     rows: np.ndarray
     a_taps: np.ndarray
     taps: np.ndarray
@@ -68,6 +70,7 @@ class Records(NamedTuple):
 
 def joined(records: Sequence[Record]) -> Records:
     heads: list[Head] = []
+    sizes: dict[int, int] = {}
     first_row, first_tap, first_b_tap = 0, 1, 1
     every_tap, reduction, most_taps, longest, divisor = True, 0, 0, 0, 0
     for row_in, _, a_taps, taps, c_count, c_last, c_first in records:
@@ -75,15 +78,15 @@ def joined(records: Sequence[Record]) -> Records:
         step = pixels if by_row else 1
         heads.append(Head(pixels, first_row, first_tap, step, by_row, first_b_tap, c_first, n_taps, c_count, c_last))
         first_row, first_tap, first_b_tap = first_row + pixels, first_tap + a_taps.size, first_b_tap + n_taps
+        sizes[pixels] = sizes.get(pixels, 0) + 1
         every_tap = every_tap and not by_row
         reduction, most_taps = max(reduction, n_taps * c_count), max(most_taps, n_taps)
         longest, divisor = max(longest, c_count), math.gcd(divisor, c_first, c_count, c_last)
     rows = np.empty((first_row, 2), np.int64)
-    rows[:, 0] = _one([r.row_in for r in records])
-    rows[:, 1] = _one([r.row_out for r in records])
-    a_taps, taps = _one([r.a_taps for r in records]), _one([r.taps for r in records])
-    return Records(heads, rows, a_taps, taps, every_tap, reduction, most_taps, longest, divisor)
-
-
-def _one(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return parts[0].ravel() if len(parts) == 1 else np.concatenate(parts, axis=None)
+    row_in, row_out, a_taps, taps = records[0][:4]
+    if len(records) > 1:
+        row_in, row_out, a_taps, taps = [np.concatenate(parts, axis=None) for parts in zip(*[r[:4] for r in records])]
+    rows[:, 0], rows[:, 1] = row_in, row_out
+    return Records(
+        heads, list(sizes.items()), rows, a_taps.ravel(), taps, every_tap, reduction, most_taps, longest, divisor
+    )

@@ -75,7 +75,7 @@ def merged(axes: Sequence[Axis]) -> list[Axis]:
 def even_cut(extent: int, most: int, multiple: int) -> tuple[int, int]:
     """(size, count) of nearly equal parts of at most ``most``, each but the last a multiple of ``multiple``."""
     if extent <= most:
-        return max(extent, 1), 1 if extent else 0
+        return extent or 1, 1 if extent else 0
     count = -(-extent // most)
     size = -(-extent // (count * multiple)) * multiple
     return size, -(-extent // size)

@@ -94,15 +94,15 @@ def plan_conv(
 def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -> None:
     lhs, rhs = ins
     (result,) = outs
-    dtype = result.dtype
-    if result.size == 0:
+    dtype, size = result.dtype, result.size
+    if size == 0:
         return
     out = start(out, result)
-    if lhs.size == 0 or rhs.size == 0:
-        return fill_zeros(builder, out, result.size, dtype)
+    if 0 in lhs.shape or 0 in rhs.shape:
+        return fill_zeros(builder, out, size, dtype)
     a, b = start(a, lhs), start(b, rhs)
     geo = geometry(lhs, rhs, result, **params)
-    dense = result.size if result.is_contiguous else 0
+    dense = size if result.is_contiguous else 0
     if geo.columns == 1 and len(geo.batches) > 1 and (geo.batches[1, 0] == 1 or 1 in (geo.rows, geo.features)):
         return _lane_nest(builder, dtype, a, b, out, geo, dense)
     last = geo.dims[-1]

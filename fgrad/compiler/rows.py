@@ -14,7 +14,7 @@ import functools
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fgrad.compiler.arena import Arena
@@ -111,7 +111,7 @@ def _is_cut(group: Group, count: int) -> bool:
     return all([_is_apart(v.layout, count) for v in group.loads])
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def rows_of(layout: Layout, count: int) -> Layout | None:
     """The layout with the leading axes that make ``count`` rows as one, or None where that is no view."""
     return layout.reshape((count, *layout.shape[_leading(layout.shape, count) :]))
@@ -184,19 +184,20 @@ def _fits(groups: Sequence[Group], count: int) -> bool:
 # --- planning --------------------------------------------------------------------------------------------------------
 def plan_rows(launch: Rows) -> tuple[KernelPlan, list[View], list[Buffer]]:
     """The plan of the whole launch, over its operands and results."""
+    from fgrad.kernels.cpu.body import weight_of
     from fgrad.kernels.cpu.rows import by_blocks
 
     count = launch.count
-    work = sum(math.prod(g.shape) * (1 + sum(node[0] == "map" for node in g.nodes)) for g in launch.groups)
+    work = sum([math.prod(g.shape) * weight_of(g.nodes) for g in launch.groups])
     size = max(1, min(count, BLOCK // max(_row_bytes(launch.groups, count), 1)))
     if work > GRAIN:
         size = min(size, -(-count // ENOUGH_BLOCKS))
     size = next((n for n in range(size, size // 2, -1) if count % n == 0), size)  # blocks that are alike are one plan
     blocks = -(-count // size)
     whole = _Block(launch, size, size)
-    parts = list(whole.parts())
+    parts = whole.parts()
     rest = count - (blocks - 1) * size
-    last = parts if rest == size else list(_Block(launch, size, rest).parts())
+    last = parts if rest == size else _Block(launch, size, rest).parts()
     note = f"{len(launch.groups)} steps, {size} row{'s' * (size != 1)} at a time"
     plan = by_blocks(parts, last, blocks, whole.arena.size, max(1, GRAIN * blocks // max(work, 1)), note)
     return plan, launch.loads, launch.outs
@@ -216,16 +217,15 @@ class _Block:
             offset = self.arena.place(b.nbytes // launch.count * size, born[b], last[b])
             self.made[b] = Ptr("scratch", 0, offset)
 
-    def parts(self) -> Iterator[Part]:
-        for time, group in enumerate(self.launch.groups):
-            yield from self.group(group, time)
+    def parts(self) -> list[Part]:
+        return [part for time, group in enumerate(self.launch.groups) for part in self.group(group, time)]
 
     def cut(self, layout: Layout) -> Layout:
         rows = rows_of(layout, self.launch.count)
         assert rows is not None
         return Layout(rows.dtype, (self.rows, *rows.shape[1:]), rows.strides, rows.offset)
 
-    def group(self, group: Group, time: int) -> Iterator[Part]:
+    def group(self, group: Group, time: int) -> list[Part]:
         from fgrad.kernels.cpu.emit import Reduce, fold_plan, map_plan
         from fgrad.kernels.cpu.rows import Part
 
@@ -233,7 +233,8 @@ class _Block:
         shape = (self.rows, *group.shape[joined + 1 :])
         nodes = [("iota", node[1] - joined, node[2]) if node[0] == "iota" else node for node in group.nodes]
         ins = [self.cut(v.layout) for v in group.loads]
-        outs = [self.cut(b.layout) for b in group.outs]
+        written = group.outs
+        outs = [self.cut(b.layout) for b in written]
         results = [(layout, node) for layout, (node, _) in zip(outs[len(group.folds) :], group.results)]
         if group.folds:
             folds = [Reduce(fold.node, fold.combine, layout) for fold, layout in zip(group.folds, outs)]
@@ -244,15 +245,18 @@ class _Block:
 
         sources = [self.made.get(v.buffer) or self.outside[v.buffer, v.layout] for v in group.loads]
         temps = [Ptr("scratch", 0, self.arena.place(n, time, time)) for n in plan.temps]
-        place = {"in": sources, "out": [self.made[b] for b in group.outs], "tmp": temps}
+        place = {"in": sources, "out": [self.made[b] for b in written], "tmp": temps}
         layouts = {"in": ins, "out": outs}
+        parts = []
         for step in plan.steps:
             args, moves = list(step.args), [0] * len(step.args)
             for k, arg in enumerate(args):
-                if isinstance(arg, Ptr):
-                    base = place[arg.kind][arg.index]
-                    args[k] = advance(base, arg.offset)
+                if type(arg) is Ptr:
+                    kind, index, offset = arg
+                    base = place[kind][index]
+                    args[k] = advance(base, offset) if offset else base
                     if base.kind != "scratch":
-                        layout = layouts[arg.kind][arg.index]
+                        layout = layouts[kind][index]
                         moves[k] = layout.strides[0] * layout.dtype.itemsize * self.size
-            yield Part(Step(step.kernel, tuple(args), step.extent, step.grain, step.note), tuple(moves))
+            parts.append(Part(Step(step.kernel, tuple(args), step.extent, step.grain, step.note), tuple(moves)))
+        return parts

@@ -55,7 +55,8 @@ class PlanBuilder:
         number, found, at = len(self._tables), [], 0
         for table in tables:
             found.append(Ptr("tab", number, 8 * at))
-            at += sum([part.size for part in table])
+            for part in table:
+                at += part.size
         self._tables.append(np.concatenate([part for table in tables for part in table], axis=None, dtype=np.int64))
         return found
 
@@ -114,7 +115,7 @@ def advance(base: Ptr, nbytes: int) -> Ptr:
 
 def start(base: Ptr, layout: Layout) -> Ptr:
     """Address of element [0, ..., 0] of a layout over ``base``."""
-    return advance(base, layout.offset * layout.dtype.itemsize)
+    return advance(base, layout.offset * layout.dtype.itemsize) if layout.offset else base
 
 
 def accumulator(dtype: np.dtype) -> np.dtype:

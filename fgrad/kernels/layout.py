@@ -52,10 +52,10 @@ class Layout(NamedTuple):
     @property
     def is_contiguous(self) -> bool:
         """Row-major without gaps (axes of size 1 may have any stride)."""
-        if self.size <= 1:
+        if math.prod(self.shape) <= 1:
             return True
         expected = 1
-        for n, s in zip(reversed(self.shape), reversed(self.strides)):
+        for n, s in zip(self.shape[::-1], self.strides[::-1]):
             if n != 1 and s != expected:
                 return False
             expected *= n

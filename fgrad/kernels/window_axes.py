@@ -84,7 +84,7 @@ def window_axes(
             continue
         if axes and axis.plain and axes[-1].plain:
             outer, inner = axes[-1], (axis.stride, *axis.beside)
-            if (outer.stride, *outer.beside) == tuple(size * step for step in inner):
+            if (outer.stride, *outer.beside) == tuple([size * step for step in inner]):
                 axis = axis._replace(size=outer.size * size, out_size=outer.size * size)
                 axes.pop()
         axes.append(axis)

@@ -118,10 +118,10 @@ MOST_GROUPS = 64
 
 def worth_unrolling(dtype: np.dtype, axes: Sequence[Axis]) -> bool:
     """Whether there is work enough to look for few groups of outputs with few taps."""
-    work = math.prod(axis.out_size * axis.taps for axis in axes)
-    if work < LEAST_UNROLLED or dtype.kind == "b" or math.prod(axis.size for axis in axes) >= 1 << 31:
+    work = math.prod([axis.out_size * axis.taps for axis in axes])
+    if work < LEAST_UNROLLED or dtype.kind == "b" or math.prod([axis.size for axis in axes]) >= 1 << 31:
         return False
-    return math.prod(axis.taps for axis in axes) <= max(EXTREMUM_TAPS)
+    return math.prod([axis.taps for axis in axes]) <= EXTREMUM_TAPS[-1]
 
 
 def padded(taps: int) -> list[int]:
@@ -140,12 +140,12 @@ def _unrolled(
     if not worth_unrolling(x.dtype, axes):
         return False
     groups = list(itertools.product(*map(alike, axes)))
-    taps = [math.prod(len(part.inputs) for part in group) for group in groups]
+    taps = [math.prod([len(part.inputs) for part in group]) for group in groups]
     if len(groups) > MOST_GROUPS or (kind == "add" and not SUM_TAPS.issuperset(taps)):
         return False
     from fgrad.kernels.cpu.windowcode import WindowSpec, lanes_at_once  # loads the emitter
 
-    out_strides = contiguous_strides(tuple(axis.out_size for axis in axes))
+    out_strides = contiguous_strides(tuple([axis.out_size for axis in axes]))
     strides = [(axis.stride, out) for axis, out in zip(axes, out_strides)]
     for group, count in zip(groups, taps):
         # offsets of the first tap are part of the rows' table
@@ -154,8 +154,8 @@ def _unrolled(
             [(part.input_step * a, part.step * b) for part, (a, b) in zip(group, strides)],
             [part.length for part in group],
         )
-        offsets = sums((part.inputs - part.inputs[:1]) * a for part, (a, _) in zip(group, strides))
-        numbers = sums(part.numbers for part in group)
+        offsets = sums([(part.inputs - part.inputs[:1]) * a for part, (a, _) in zip(group, strides)])
+        numbers = sums([part.numbers for part in group])
         if kind != "add":
             again = padded(count)
             offsets, numbers = offsets[again], numbers[again]

@@ -70,7 +70,7 @@ def _exchanged(window: Window) -> tuple[Window, list[tuple[int, int]]]:
     changed places, and taps count backwards.
     """
     sizes, steps, padding, base, dilation = window
-    low = tuple(((k - 1) * w - lo, 0) for k, w, (lo, _) in zip(sizes, dilation, padding))
+    low = tuple([((k - 1) * w - lo, 0) for k, w, (lo, _) in zip(sizes, dilation, padding)])
     numbers = [((k - 1) * each, -each) for k, each in zip(sizes, contiguous_strides(tuple(sizes)))]
     return (sizes, base, low, steps, dilation), numbers
 
@@ -115,8 +115,8 @@ def _gather(
             [(g.input_step * a, g.step * b, g.step * c) for g, (a, b, c) in zip(group, strides)],
             [part.length for part in group],
         )
-        offsets = sums((part.inputs - part.inputs[:1]) * a for part, (a, _, _) in zip(group, strides))
-        numbers = sums(part.numbers for part in group)
+        offsets = sums([(part.inputs - part.inputs[:1]) * a for part, (a, _, _) in zip(group, strides)])
+        numbers = sums([part.numbers for part in group])
         again = padded(len(offsets))
         terms = (tuple((k, 0) for k in range(len(again))),)
         names = dtype_name(dtype), dtype_name(tap_dtype)
@@ -133,7 +133,7 @@ def _scatter(
     if not all(by_axis) or math.prod(map(len, by_axis)) > MOST_GROUPS:
         return False
     groups = [(group, _terms(group)) for group in itertools.product(*by_axis)]
-    if any(max(len(terms), sum(map(len, terms))) > MOST_TERMS for _, terms in groups):
+    if any([max(len(terms), sum(map(len, terms))) > MOST_TERMS for _, terms in groups]):
         return False
     from fgrad.kernels.cpu.chosencode import ChosenSpec  # loads the emitter
 
@@ -145,11 +145,11 @@ def _scatter(
             [part.length for part in group],
         )
         apart = [np.array([s - g.sources[0] for s in g.sources], np.int64) for g in group]
-        data, taps = (sums(s * stride[k] for s, stride in zip(apart, strides)) for k in (0, 1))
-        outs = sums(np.arange(len(g.terms)) * c for g, (_, _, c) in zip(group, strides))
+        data, taps = [sums([s * stride[k] for s, stride in zip(apart, strides)]) for k in (0, 1)]
+        outs = sums([np.arange(len(g.terms)) * c for g, (_, _, c) in zip(group, strides)])
         spec = ChosenSpec(
             dtype_name(dtype), dtype_name(tap_dtype), len(data), len(taps),
-            tuple(tuple((s, s) for s, _ in of_output) for of_output in terms), True, rows.unit,
+            tuple([tuple([(s, s) for s, _ in of_output]) for of_output in terms]), True, rows.unit,
             _at_once(rows, dtype),
         )  # fmt: skip
         words = [*data.tolist(), *taps.tolist(), *outs.tolist(), *[n for of_output in terms for _, n in of_output]]
@@ -165,7 +165,7 @@ def _at_once(rows: Rows, dtype: np.dtype) -> int:
 
 def _strides(axes: Sequence[Axis], of_input: int) -> list[tuple[int, int, int]]:
     """Of the data, of the taps and of the result along each axis."""
-    out = contiguous_strides(tuple(axis.out_size for axis in axes))
+    out = contiguous_strides(tuple([axis.out_size for axis in axes]))
     return [(axis.stride, axis.beside[of_input], step) for axis, step in zip(axes, out)]
 
 

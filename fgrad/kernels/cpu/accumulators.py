@@ -98,9 +98,9 @@ class Folding:
 
     def read_outs(self, kept: int) -> None:
         """Reads the words of its results, each over ``kept`` axes, and of the stride from chunk to chunk."""
-        for operand in (self.folded.value_out, self.folded.index_out):
+        for operand, is_index in ((self.folded.value_out, False), (self.folded.index_out, True)):
             if operand is not None:
-                self.outs.append((Stream(self.code, operand, kept), self.code.word(), operand is self.folded.index_out))
+                self.outs.append((Stream(self.code, operand, kept), self.code.word(), is_index))
 
     # ---- the algebra
 

@@ -83,13 +83,14 @@ class _Assembler:
         """Appends words; the number of the first."""
         words = self._words
         first = len(words)
-        words += [arg if type(arg) is int else 0 for arg in args]
+        words += args  # type: ignore[arg-type]  # what is no integer is replaced
         for word, arg in enumerate(args, first):
             if type(arg) is int:
                 continue
-            if not isinstance(arg, Ptr):
-                words[word] = arg if isinstance(arg, int) else self._address(arg)
+            if type(arg) is not Ptr:
+                words[word] = int(arg) if isinstance(arg, int) else self._address(arg)  # type: ignore[arg-type]
                 continue
+            words[word] = 0
             kind, index, offset = arg
             if kind == "arena" or kind == "scratch":
                 self.temporary.append((word, offset, kind == "scratch"))
@@ -124,7 +125,7 @@ class _Assembler:
 
     def _address(self, kernel: str | Addressed) -> int:
         """Asked for once: launches share library kernels and tiles, and the steps keep all kernels alive."""
-        key = kernel if isinstance(kernel, str) else id(kernel)
+        key = kernel if type(kernel) is str else id(kernel)
         found = self._addresses.get(key)
         if found is None:
             found = library.address(kernel) if isinstance(kernel, str) else kernel.address()

@@ -47,13 +47,14 @@ Node = tuple
 
 
 def read_nodes(nodes: Sequence[tuple], iota_axis: Callable[[int], int | None]) -> tuple[Node, ...]:
-    """The nodes of `map_plan` as comparable ones; ``iota_axis`` turns a loop axis into a kernel axis."""
+    """The nodes of `map_plan` as comparable ones, themselves if they are; ``iota_axis``: a loop axis as a kernel's."""
     result: list[Node] = []
     for node in nodes:
         kind = node[0]
         if kind == "map":
             _, rule, params, operands = node
-            node = ("map", rule, params_of(params), tuple(operands))
+            if type(params) is not Params or type(operands) is not tuple:
+                node = ("map", rule, params_of(params), tuple(operands))
         elif kind == "const":
             _, value, dtype = node
             real = isinstance(value, (float, np.floating))

@@ -24,7 +24,6 @@ rest are products whose rows are output pixels.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,12 +32,10 @@ from fgrad.kernels.builder import ZERO, PlanBuilder, start, sums
 from fgrad.kernels.cpu import conv_chunks, gemm_tiles, lane_lines, lane_window
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, geometry
 from fgrad.kernels.cpu.conv_places import (
-    Places,
-    all_places,
     columns_of,
     copied_lines,
-    joined_places,
-    places_of,
+    joined_records,
+    records_of,
     sizes_of,
     tap_offsets,
     window_records,
@@ -47,7 +44,6 @@ from fgrad.kernels.cpu.epilogue import Epilogue
 from fgrad.kernels.cpu.gemm_plan import (
     Operand,
     Product,
-    Record,
     blocks_of,
     even_run,
     fill_zeros,
@@ -57,6 +53,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     plan_product,
     repays_epilogue,
 )
+from fgrad.kernels.cpu.gemm_records import Record, joined
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr
 
@@ -97,15 +94,15 @@ def plan_conv(
 def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, **params) -> None:
     lhs, rhs = ins
     (result,) = outs
-    dtype = result.dtype
-    if result.size == 0:
+    dtype, size = result.dtype, result.size
+    if size == 0:
         return
     out = start(out, result)
-    if lhs.size == 0 or rhs.size == 0:
-        return fill_zeros(builder, out, result.size, dtype)
+    if 0 in lhs.shape or 0 in rhs.shape:
+        return fill_zeros(builder, out, size, dtype)
     a, b = start(a, lhs), start(b, rhs)
     geo = geometry(lhs, rhs, result, **params)
-    dense = result.size if result.is_contiguous else 0
+    dense = size if result.is_contiguous else 0
     if geo.columns == 1 and len(geo.batches) > 1 and (geo.batches[1, 0] == 1 or 1 in (geo.rows, geo.features)):
         return _lane_nest(builder, dtype, a, b, out, geo, dense)
     last = geo.dims[-1]
@@ -176,28 +173,25 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         padded, cut = False, False
 
     last = geo.dims[-1]
-    joined = last.window > 1 and _joins(geo) and (cut or not padded)
     g_count, run, last_run = blocks_of(geo.features, geo.window * min(geo.columns, 64) * dtype.itemsize)
     stride: int | None
     (inner, stride), a_run, outer = even_run(run, geo.rhs_feature), geo.lhs_feature, geo.dims
-    if g_count == 1 and joined:
+    if g_count == 1 and last.window > 1 and _joins(geo) and (cut or not padded):
         # The taps along the last dimension and the features are one run.
         outer, inner = geo.dims[:-1], sums([np.arange(last.window) * last.rhs_stride, inner])
         steps = np.diff(inner)
         stride = int(steps[0]) if (steps == steps[0]).all() else None
         a_run = a_run if geo.features > 1 else last.lhs_stride * last.rhs_dilation
         last_run = len(inner)
-        records = [
-            _record(geo, places, taps * geo.features, taps * geo.features, first * geo.features)
-            for places, first, taps in joined_places(geo.dims, cut)
-        ]
+        records = joined_records(geo.dims, cut, geo.features)
     else:
-        records = [_record(geo, places, run, last_run) for places in all_places(geo.dims, cut)]
+        records = records_of(geo.dims, cut, run, last_run)
     taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     operand = Operand(b, run * geo.rhs_feature, taps, inner, stride, geo.rhs_column, last_run)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
-        g_count=g_count, a_g_stride=run * geo.lhs_feature, a_run=a_run, out_size=dense, batches=geo.batches,
+        repeats=geo.rows, in_stride=geo.lhs_row, out_stride=geo.out_row, g_count=g_count,
+        a_g_stride=run * geo.lhs_feature, a_run=a_run, out_size=dense, batches=geo.batches,
         note="conv",
     )  # fmt: skip
     plan_product(builder, product)
@@ -239,11 +233,11 @@ def _pixel_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: 
         to = sums([images * geo.out_row, to])
         source = sums([images * (geo.features * plane if run else 0), source])
         taps = numbers * width
-        record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
+        record = Record(columns, columns * geo.out_column, taps, np.arange(len(taps)), run, run)
         reads = Operand(a, 0, first, *even_run(run, step * last.rhs_dilation // last.lhs_dilation), 1, run)
         product = Product(
             dtype=dtype, a=b, b=reads, out=out, columns=len(places), out_column=0, places=places,
-            records=[record], g_count=1, a_g_stride=0, a_run=step * width, out_size=0, a_rows="adjacent",
+            records=joined([record]), g_count=1, a_g_stride=0, a_run=step * width, out_size=0, a_rows="adjacent",
             turned=geo.out_column == 1, batches=np.stack([np.zeros_like(source), source, to], axis=1),
             note="conv by pixel",
         )  # fmt: skip
@@ -281,24 +275,13 @@ def _lane_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: i
     if by_line:
         return lane_lines.plan_lane_lines(builder, dtype, a, b, out, geo)
     weights = sums([np.arange(d.window) * d.rhs_stride for d in geo.dims])
-    records = [_phase(geo, phase, 1, 1) for phase in itertools.product(*(d.phases() for d in geo.dims))]
     product = Product(
         dtype=dtype, a=a, b=Operand(b, geo.rhs_feature, weights, ZERO, 0, rhs_lane, 1), out=out, columns=lanes,
-        out_column=out_lane, records=records, g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0,
+        out_column=out_lane, records=records_of(geo.dims, False, 1, 1), repeats=geo.rows, in_stride=geo.lhs_row,
+        out_stride=geo.out_row, g_count=geo.features, a_g_stride=geo.lhs_feature, a_run=0,
         out_size=dense, a_rows="lanes", note="conv by lane",
     )  # fmt: skip
     plan_product(builder, product)
-
-
-def _record(geo: Geometry, places: Places, run: int, last_run: int, first: int = 0) -> Record:
-    row_in, row_out, a_taps, taps = places
-    rows = geo.rows * len(row_out)
-    return Record(rows, row_in, row_out, geo.lhs_row, geo.out_row, a_taps, taps, run, last_run, first)
-
-
-def _phase(geo: Geometry, phase, run: int, last_run: int) -> Record:
-    """The pixels of one phase of every dimension and the taps they meet."""
-    return _record(geo, places_of(geo.dims, phase), run, last_run)
 
 
 def _joins(geo: Geometry) -> bool:
@@ -341,9 +324,9 @@ def _fills_with_taps(geo: Geometry, itemsize: int) -> bool:
     if geo.lhs_row != 1 or last.stride * run != geo.rows or last.out_stride != geo.rows * geo.out_row:
         return False
     outer, reduction = geo.pixels // last.out, geo.window * geo.features
-    _, now = gemm_tiles.choose([geo.rows * geo.pixels], geo.columns, reduction, itemsize)
+    _, now = gemm_tiles.choose([(geo.rows * geo.pixels, 1)], geo.columns, reduction, itemsize)
     _, turned = gemm_tiles.choose(
-        [geo.columns] * outer, last.out * geo.rows, reduction, itemsize, "adjacent", whole=True
+        [(geo.columns, outer)], last.out * geo.rows, reduction, itemsize, "adjacent", whole=True
     )  # fmt: skip
     return gemm_tiles.host().masks and turned < 0.9 * now
 
@@ -359,10 +342,10 @@ def _tap_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense: in
     reads, taps, source, to = tap_offsets(geo.dims)
     run, columns = last.window, np.arange(geo.columns)
     step = last.rhs_dilation * last.lhs_stride
-    record = Record(geo.columns, columns, columns * geo.out_column, 0, 0, taps, np.arange(len(taps)), run, run)
+    record = Record(columns, columns * geo.out_column, taps, np.arange(len(taps)), run, run)
     product = Product(
         dtype=dtype, a=b, b=Operand(a, geo.lhs_feature, reads, *even_run(run, step), 1, run), out=out,
-        columns=last.out * geo.rows, out_column=geo.out_row, records=[record], g_count=geo.features,
+        columns=last.out * geo.rows, out_column=geo.out_row, records=joined([record]), g_count=geo.features,
         a_g_stride=geo.rhs_feature, a_run=last.rhs_stride, out_size=dense, a_rows="adjacent", whole=True,
         batches=np.stack([np.zeros_like(source), source, to], axis=1), note="conv by tap",
     )  # fmt: skip

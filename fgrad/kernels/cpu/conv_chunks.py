@@ -22,7 +22,6 @@ from fgrad.kernels.cpu.gemm_plan import MIN_TASKS, PART_BYTES, epilogue_words, s
 from fgrad.kernels.cpu.gemm_words import LINE, TAP_WORDS
 from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.kept import kept
-from fgrad.kernels.layout import dtype_name
 from fgrad.kernels.plan import Ptr, Word
 
 CHUNK_BYTES = 1 << 11  # of a row in a chunk: so many that reading and writing its results costs little
@@ -89,7 +88,7 @@ def choose(geo: Geometry, itemsize: int) -> gemm_tiles.Tile | None:
     if not adjacent or positions * itemsize < CHUNK_BYTES or geo.columns < 2 or not gemm_tiles.host().masks:
         return None
     tile, cycles = gemm_tiles.choose_even(geo.rows, geo.columns, positions, itemsize)
-    _, joined = gemm_tiles.choose([geo.rows * geo.pixels], geo.columns, positions, itemsize)
+    _, joined = gemm_tiles.choose([(geo.rows * geo.pixels, 1)], geo.columns, positions, itemsize)
     return tile if geo.pixels * cycles <= SLOWER * joined else None
 
 
@@ -258,7 +257,6 @@ def chunk_nest(
         *close, builder.table(np.zeros(max(tile.mr, tile.columns) * size // 8 + 1, np.int64)),
         columns_at, *epilogue_words(builder, out, geo.columns, size, parts),
     )  # fmt: skip
-    kernel = gemm_tiles.TiledKernel(dtype_name(dtype), tile, "gemm_chunks")
-    builder.step(kernel, args, tasks * parts, "conv over the window, in chunks")
+    builder.step(tile.kernel(dtype, "gemm_chunks"), args, tasks * parts, "conv over the window, in chunks")
     if parts > 1:
         sum_parts(builder, target, out, parts, dense, dtype)

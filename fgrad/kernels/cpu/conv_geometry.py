@@ -116,7 +116,7 @@ class Dim(NamedTuple):
 
 class Geometry(NamedTuple):
     """A convolution in canonical order; strides in elements.  ``features``: of lhs in a group; ``columns``: of the
-    result in a group; ``rows``: images of the result.
+    result in a group; ``rows``: images of the result; ``pixels`` and ``window``: of all dimensions.
     """
 
     dims: tuple[Dim, ...]
@@ -130,14 +130,8 @@ class Geometry(NamedTuple):
     out_row: int
     out_column: int
     batches: np.ndarray
-
-    @property
-    def pixels(self) -> int:
-        return math.prod(d.out for d in self.dims)
-
-    @property
-    def window(self) -> int:
-        return math.prod(d.window for d in self.dims)
+    pixels: int
+    window: int
 
 
 def geometry(
@@ -154,12 +148,12 @@ def geometry(
     batch_group_count: int,
 ) -> Geometry:
     """Operands in the order (rows or columns, features, *spatial) and groups as batches of products."""
-    x, w, y = (layout.transpose(tuple(spec)) for layout, spec in zip((lhs, rhs, out), dimension_numbers))
-    dims = tuple(
+    x, w, y = [layout.transpose(tuple(spec)) for layout, spec in zip((lhs, rhs, out), dimension_numbers)]
+    dims = tuple([
         Dim(x.shape[d], w.shape[d], y.shape[d], window_strides[i], padding[i][0], lhs_dilation[i], rhs_dilation[i],
             x.strides[d], w.strides[d], y.strides[d])
-        for i, d in enumerate(range(2, x.ndim))
-    )  # fmt: skip
+        for i, d in enumerate(range(2, len(x.shape)))
+    ])  # fmt: skip
     groups = max(feature_group_count, batch_group_count)
     columns, rows, features = w.shape[0] // groups, y.shape[0], w.shape[1]
     lhs_group = features * x.strides[1] if feature_group_count > 1 else rows * x.strides[0]
@@ -167,6 +161,7 @@ def geometry(
     return Geometry(
         dims or (Dim(1, 1, 1, 1, 0, 1, 1, 0, 0, 0),), rows, features, columns,
         x.strides[0], x.strides[1], w.strides[1], w.strides[0], y.strides[0], y.strides[1], batches,
+        math.prod(y.shape[2:]), math.prod(w.shape[2:]),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from fgrad.kernels.builder import ZERO, sums
 from fgrad.kernels.cpu.conv_geometry import Dim, Met, few_pixels
-from fgrad.kernels.cpu.gemm_plan import NOWHERE, Record
+from fgrad.kernels.cpu.gemm_records import NOWHERE, Record, Records, joined
 from fgrad.kernels.kept import kept
 
 
@@ -33,34 +34,26 @@ def firsts(dims: Sequence[Dim], index: Sequence[np.ndarray]) -> list[np.ndarray]
     return [i[:, 0] * d.lhs_stride for d, i in zip(dims, index)]
 
 
-class Places(NamedTuple):
-    """Some pixels of an image and the taps that they meet: the parts of a `Record` that all images share."""
-
-    row_in: np.ndarray
-    row_out: np.ndarray
-    a_taps: np.ndarray
-    taps: np.ndarray
-
-
-def places_of(dims: Sequence[Dim], phase) -> Places:
+def _record(dims: Sequence[Dim], phase, run: int, last_run: int, first: int = 0) -> Record:
+    """The pixels of a phase of every dimension and the taps that they meet, with this part of the run."""
     window = np.arange(math.prod([d.window for d in dims])).reshape([d.window for d in dims])
     out = sums([pixels * d.out_stride for d, (pixels, _) in zip(dims, phase)])
     taps = window[np.ix_(*[taps for _, taps in phase])].ravel()
     if taps.size == 0:
-        return Places(np.zeros_like(out), out, taps, taps)
+        return Record(np.zeros_like(out), out, taps, taps, run, last_run, first)
     index = [d.reads(pixels, taps_) for d, (pixels, taps_) in zip(dims, phase)]
     inside = [(i >= 0) & (i < d.size) for d, i in zip(dims, index)]
     if all([i.all() for i in inside]):  # offsets are a sum over tap and pixel
-        return Places(sums(moves(dims, index)), out, sums(firsts(dims, index)), taps)
+        return Record(sums(moves(dims, index)), out, sums(firsts(dims, index)), taps, run, last_run, first)
     total, exists = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)
     for d, i, ok in zip(dims, index, inside):
         shape = (total.shape[0] * i.shape[0], total.shape[1] * i.shape[1])
         total = (total[:, None, :, None] + (i * d.lhs_stride)[None, :, None, :]).reshape(shape)
         exists = (exists[:, None, :, None] & ok[None, :, None, :]).reshape(shape)
-    return Places(np.zeros_like(out), out, np.where(exists, total, NOWHERE), taps)
+    return Record(np.zeros_like(out), out, np.where(exists, total, NOWHERE), taps, run, last_run, first)
 
 
-def _is_small(dims: tuple[Dim, ...], cut: bool) -> bool:
+def _is_small(dims: tuple[Dim, ...], cut: bool, *_: int) -> bool:
     """Whether their places take little memory; with a border there is one for each pixel and tap."""
     bordered = not cut and any([d.is_padded() for d in dims])
     return few_pixels(dims, math.prod([d.window for d in dims]) if bordered else 1)
@@ -68,31 +61,31 @@ def _is_small(dims: tuple[Dim, ...], cut: bool) -> bool:
 
 @kept(lambda dims, _: few_pixels(dims))
 def sizes_of(dims: tuple[Dim, ...], cut: bool) -> list[tuple[int, int]]:
-    """Numbers of pixels and taps of each phase."""
-    return [
-        (math.prod([len(pixels) for pixels, _ in phase]), math.prod([len(taps) for _, taps in phase]))
-        for phase in phases_of(dims, cut)
-    ]
+    """Numbers of pixels, and of taps of all phases with so many."""
+    taps_of: Counter[int] = Counter()
+    for phase in phases_of(dims, cut):
+        taps_of[math.prod([len(pixels) for pixels, _ in phase])] += math.prod([len(taps) for _, taps in phase])
+    return list(taps_of.items())
 
 
 @kept(_is_small)
-def all_places(dims: tuple[Dim, ...], cut: bool) -> list[Places]:
-    return [places_of(dims, phase) for phase in phases_of(dims, cut)]
+def records_of(dims: tuple[Dim, ...], cut: bool, run: int, last_run: int) -> Records:
+    """Those of all phases."""
+    return joined([_record(dims, phase, run, last_run) for phase in phases_of(dims, cut)])
 
 
 @kept(_is_small)
-def joined_places(dims: tuple[Dim, ...], cut: bool) -> list[tuple[Places, int, int]]:
-    """The same where the taps along the last dimension, which all its pixels meet, are part of the run: with the first
-    and the number of them.
-    """
+def joined_records(dims: tuple[Dim, ...], cut: bool, features: int) -> Records:
+    """The same where the run is of the taps along the last dimension, which all its pixels meet, and the features."""
     *outer, last = dims
-    found = []
+    records = []
     for *around, (pixels, taps) in phases_of(dims, cut):
         first = int(taps[0]) if taps.size else 0
         one = last._replace(window=1, low=last.low - first * last.rhs_dilation)
         phase = (*around, (pixels, np.zeros(min(len(taps), 1), np.int64)))
-        found.append((places_of((*outer, one), phase), first, len(taps)))
-    return found
+        run = len(taps) * features
+        records.append(_record((*outer, one), phase, run, run, first * features))
+    return joined(records)
 
 
 class Columns(NamedTuple):
@@ -139,7 +132,7 @@ def columns_of(dims: tuple[Dim, ...], features: int, plane: int) -> list[Columns
 
 
 @kept(few_pixels)
-def window_records(dims: tuple[Dim, ...], rows: int, lhs_row: int, out_row: int) -> list[Record]:
+def window_records(dims: tuple[Dim, ...], rows: int, lhs_row: int, out_row: int) -> Records:
     """Those of the window nest: a group of pixels that meet the same part of the window, for each of ``rows``."""
     *outer, last = dims
     outer_window = np.arange(math.prod([d.window for d in outer])).reshape([d.window for d in outer])
@@ -149,15 +142,15 @@ def window_records(dims: tuple[Dim, ...], rows: int, lhs_row: int, out_row: int)
         row_out = sums([*[p * d.out_stride for d, (p, _) in zip(dims, group)], np.arange(rows) * out_row])
         if any([taps.size == 0 for _, taps in group]):
             none = np.zeros(0, np.int64)
-            records.append(Record(len(row_out), np.zeros_like(row_out), row_out, 0, 0, none, none, 0, 0))
+            records.append(Record(np.zeros_like(row_out), row_out, none, none, 0, 0))
             continue
         row_in = sums([*moves(dims, index), np.arange(rows) * lhs_row])
         along = index[-1][0, 0] * last.lhs_stride
         a_taps = sums(firsts(outer, index)) + along
         met = outer_window[np.ix_(*[taps for _, taps in group[:-1]])].ravel()
         run = group[-1][1]
-        records.append(Record(len(row_out), row_in, row_out, 0, 0, a_taps, met, len(run), len(run), int(run[0])))
-    return records
+        records.append(Record(row_in, row_out, a_taps, met, len(run), len(run), int(run[0])))
+    return joined(records)
 
 
 @kept(few_pixels)

@@ -17,7 +17,6 @@ from fgrad.kernels.cpu.gemm_plan import (
     ONE_BATCH,
     Operand,
     Product,
-    Record,
     blocks_of,
     even_run,
     fill_zeros,
@@ -25,6 +24,7 @@ from fgrad.kernels.cpu.gemm_plan import (
     plan_in_compute_dtype,
     plan_product,
 )
+from fgrad.kernels.cpu.gemm_records import Record, joined
 from fgrad.kernels.layout import Layout, collapse, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr
 
@@ -45,12 +45,14 @@ class Axis(NamedTuple):
 def merge(axes: Sequence[Axis]) -> list[Axis]:
     """Fewer axes that visit the same pairs of elements in the same order; axes of size 1 vanish."""
     if len(axes) < 2:
-        return [axis for axis in axes if axis.size != 1]
+        return list(axes) if axes and axes[0].size != 1 else []
     return [Axis(*axis) for axis in collapse(*zip(*axes))]
 
 
 def offsets(axes: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
     """Offsets in both buffers of every position, the last axis fastest."""
+    if not axes:
+        return ZERO, ZERO
     steps = [np.arange(axis.size) for axis in axes]
     return (
         sums([step * axis.first for step, axis in zip(steps, axes)]),
@@ -77,29 +79,33 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, *, dimensio
     lhs, rhs = ins
     (result,) = outs
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = dimension_numbers
-    dtype = result.dtype
-    if result.size == 0:
+    dtype, size = result.dtype, result.size
+    if size == 0:
         return
     a, b, out = start(a, lhs), start(b, rhs), start(out, result)
 
     def axes(layout: Layout, used: Sequence[int], first_out: int) -> list[Axis]:
-        free = [d for d in range(layout.ndim) if d not in used]
+        free = [d for d in range(len(layout.shape)) if d not in used]
         return [Axis(layout.shape[d], layout.strides[d], result.strides[first_out + i]) for i, d in enumerate(free)]
 
     n_batch = len(lhs_batch)
     rows = merge(axes(lhs, (*lhs_contract, *lhs_batch), n_batch))
-    n_rows = lhs.ndim - len(lhs_contract) - n_batch
+    n_rows = len(lhs.shape) - len(lhs_contract) - n_batch
     columns = merge(axes(rhs, (*rhs_contract, *rhs_batch), n_batch + n_rows))
     contract = [Axis(lhs.shape[i], lhs.strides[i], rhs.strides[j]) for i, j in zip(lhs_contract, rhs_contract)]
-    if any([axis.size == 0 for axis in contract]):
-        return fill_zeros(builder, out, result.size, dtype)
-    contract = merge(sorted(contract, key=lambda axis: (-abs(axis.first), -abs(axis.second))))
-    batch_a = [Axis(lhs.shape[d], lhs.strides[d], result.strides[i]) for i, d in enumerate(lhs_batch)]
-    batch_b = [Axis(rhs.shape[d], rhs.strides[d], result.strides[i]) for i, d in enumerate(rhs_batch)]
-    batches = np.stack([offsets(batch_a)[0], *offsets(batch_b)], axis=1) if n_batch else ONE_BATCH
+    if 0 in [axis.size for axis in contract]:
+        return fill_zeros(builder, out, size, dtype)
+    if len(contract) > 1:
+        contract.sort(key=lambda axis: (-abs(axis.first), -abs(axis.second)))
+    contract = merge(contract)
+    batches = ONE_BATCH
+    if n_batch:
+        batch_a = [Axis(lhs.shape[d], lhs.strides[d], result.strides[i]) for i, d in enumerate(lhs_batch)]
+        batch_b = [Axis(rhs.shape[d], rhs.strides[d], result.strides[i]) for i, d in enumerate(rhs_batch)]
+        batches = np.stack([offsets(batch_a)[0], *offsets(batch_b)], axis=1)
 
     if len(contract) <= 1 and len(rows) <= 1 and len(columns) <= 1:
-        row, column = (axes_[0] if axes_ else Axis(1, 0, 0) for axes_ in (rows, columns))
+        row, column = rows[0] if rows else Axis(1, 0, 0), columns[0] if columns else Axis(1, 0, 0)
         k = contract[0] if contract else Axis(1, 1, 1)
         if min(row.size, column.size) <= FEW and k.first == k.second == 1:
             return _inner_products(builder, dtype, (a, b, out), row, column, k.size, batches)
@@ -108,7 +114,7 @@ def _plan(builder: PlanBuilder, a: Ptr, b: Ptr, out: Ptr, ins, outs, *, dimensio
             a, b, rows, columns = b, a, columns, rows
             contract = [Axis(axis.size, axis.second, axis.first) for axis in contract]
             batches = batches[:, [1, 0, 2]]
-    _product(builder, dtype, (a, b, out), rows, columns, contract, batches, result.size)
+    _product(builder, dtype, (a, b, out), rows, columns, contract, batches, size)
 
 
 def _inner_products(builder, dtype, pointers, row: Axis, column: Axis, length: int, batches: np.ndarray) -> None:
@@ -146,13 +152,11 @@ def _product(builder, dtype, pointers, rows, columns, contract, batches, out_siz
         a_taps, b_taps = offsets(middle)
     row_in, row_out = offsets(rows[1:])
     repeat = rows[0] if rows else Axis(1, 0, 0)
-    record = Record(
-        repeat.size * len(row_in), row_in, row_out, repeat.first, repeat.second,
-        a_taps, np.arange(len(a_taps)), run, last,
-    )  # fmt: skip
+    record = Record(row_in, row_out, a_taps, ZERO if len(a_taps) == 1 else np.arange(len(a_taps)), run, last)
     operand = Operand(b, outer.second, b_taps, *even_run(run, k.second), column.first, last)
     product = Product(
-        dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second, records=[record],
+        dtype=dtype, a=a, b=operand, out=out, columns=column.size, out_column=column.second,
+        records=joined([record]), repeats=repeat.size, in_stride=repeat.first, out_stride=repeat.second,
         g_count=g_count, a_g_stride=outer.first, a_run=k.first, out_size=out_size, batches=batches, note="dot",
     )  # fmt: skip
     plan_product(builder, product)

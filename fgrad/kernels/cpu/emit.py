@@ -17,10 +17,10 @@ from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.body import Node, Spec, Stream, evaluate, operand_args, read_nodes, weight_of
 from fgrad.kernels.cpu.folds import Reduce, fold_plan
 from fgrad.kernels.cpu.irtext import unravel
-from fgrad.kernels.cpu.nest import Axis, Operand, step_of
+from fgrad.kernels.cpu.nest import STEPS, Axis, Operand
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value
-from fgrad.kernels.layout import Layout, dtype_name
+from fgrad.kernels.layout import Layout
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
 __all__ = ["MapSpec", "Reduce", "fold_plan", "map_plan"]
@@ -82,8 +82,9 @@ def map_plan(
     for k, (layout, strides) in enumerate(zip(layouts, along)):
         pointer = Ptr("out", k) if k < len(results) else Ptr("in", k - len(results))
         cycles = repeats > 1 and strides[-1] != 0 == strides[0]
-        operands.append(Operand(dtype_name(layout.dtype), "cycle" if cycles else step_of(strides[-1])))
-        args += operand_args(pointer, layout.dtype.itemsize, layout.offset, strides, operands[-1].step)
+        step = "cycle" if cycles else STEPS.get(strides[-1], "any")
+        operands.append(nest.operand(layout.dtype, step))
+        args += operand_args(pointer, layout.dtype.itemsize, layout.offset, strides, step)
     outs, loads = tuple(operands[: len(results)]), tuple(operands[len(results) :])
     stored = tuple([node for _, node in results])
     spec = MapSpec(len(axes), loads, read, outs, stored, len(axes) > 1 and axes[-1].extent <= SHORT)
@@ -98,15 +99,17 @@ def _nest(
 
     Innermost is the axis along which most operands are contiguous or constant, a result counting twice.
     """
-    axes = nest.merged(nest.ordered(nest.axes_of(shape, strides), range(len(strides))))
+    axes = nest.axes_of(shape, strides)
+    if len(axes) > 1:
+        axes = nest.merged(nest.ordered(axes, range(len(strides))))
     if not axes:
         return [Axis(1, (0,) * len(strides))], False
     if len(axes) == 1:
         return axes, False
 
     def score(axis: Axis) -> int:
-        near = [stride in (0, 1) for stride in axis.strides[:n_layouts]]
-        return sum(near) + sum(near[:n_results])
+        strides, outs = axis.strides[:n_layouts], axis.strides[:n_results]
+        return strides.count(0) + strides.count(1) + outs.count(0) + outs.count(1)
 
     best = max(reversed(axes), key=score)
     rest = [axis for axis in axes if axis is not best]

@@ -35,9 +35,9 @@ class Unfused(Exception):
 def place_of(layout: Layout, product: Layout) -> Place | None:
     """Where an operand lies, seen from an element of the product, which is contiguous; None: anywhere else."""
     moving = [(n, s) for n, s in zip(layout.shape, layout.strides) if n != 1]
-    if not any(s for _, s in moving):
+    if not any([s for _, s in moving]):
         return "scalar"
-    if layout.strides[-1] == 1 and not any(s for s, n in zip(layout.strides[:-1], layout.shape) if n != 1):
+    if layout.strides[-1] == 1 and not any([s for s, n in zip(layout.strides[:-1], layout.shape) if n != 1]):
         return "feature"
     here = [(n, s) for n, s in zip(product.shape, product.strides) if n != 1]
     return "here" if moving == here else None
@@ -61,9 +61,10 @@ class Epilogue:
 
     def target(self) -> Ptr | None:
         """Where tiles can be stored: the result that is the product, or one of its dtype, which overwrites it."""
-        same = [(j, node) for j, (layout, node) in enumerate(self.results) if layout.dtype == self.layout.dtype]
+        dtype = self.layout.dtype
+        same = [(j, node) for j, (layout, node) in enumerate(self.results) if layout.dtype == dtype]
         itself = [j for j, node in same if self.nodes[node] == ("load", self.product)]
-        return Ptr("out", [*itself, *(j for j, _ in same)][0]) if same else None
+        return Ptr("out", (itself or [j for j, _ in same])[0]) if same else None
 
     def after_cast(self, wide: Layout) -> Epilogue:
         """The same of a product that has another dtype and is converted first."""
@@ -79,18 +80,19 @@ class Epilogue:
 
     def words(self, out: Ptr, run: int) -> tuple[Word, ...]:
         """Of ``gemm``'s arguments: the function and its operands.  ``run``: most features in a run of a tile."""
-        places = [place_of(layout, self.layout) for layout in self.ins]
+        product = self.layout
+        places = [place_of(layout, product) for layout in self.ins]
         places[self.product] = "product"
-        features = self.layout.shape[-1] if self.layout.ndim else 1
-        if {place_of(layout, self.layout) for layout, _ in self.results} - {"here", "scalar"}:
+        features = product.shape[-1] if product.shape else 1
+        if {place_of(layout, product) for layout, _ in self.results} - {"here", "scalar"}:
             raise Unfused
         if None in places or ("feature" in places and run > features):
             raise Unfused
-        ins = tuple((dtype_name(layout.dtype), place) for layout, place in zip(self.ins, places))
-        outs = tuple((dtype_name(layout.dtype), node) for layout, node in self.results)
+        ins = tuple([(dtype_name(layout.dtype), place) for layout, place in zip(self.ins, places)])
+        outs = tuple([(dtype_name(layout.dtype), node) for layout, node in self.results])
         spec = EpilogueSpec(ins, read_nodes(self.nodes, lambda axis: axis), outs)  # type: ignore[arg-type]
         operands = [start(p, layout) for k, (p, layout) in enumerate(zip(self.pointers, self.ins)) if k != self.product]
-        return spec, out, features, *operands, *(Ptr("out", j) for j in range(len(self.results)))
+        return spec, out, features, *operands, *[Ptr("out", j) for j in range(len(self.results))]
 
     def append(self, builder: PlanBuilder, product: Ptr) -> None:
         """The same as a step of its own, behind the product's."""

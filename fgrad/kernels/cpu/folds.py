@@ -30,7 +30,7 @@ from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.accumulators import INDEX, LANES, Folded, accumulator
 from fgrad.kernels.cpu.body import dtype_of_node, operand_args, read_nodes, weight_of
 from fgrad.kernels.cpu.foldcode import BLOCK, FLUSH, UNROLL, FoldSpec
-from fgrad.kernels.cpu.nest import Axis, Operand, step_of
+from fgrad.kernels.cpu.nest import STEPS, Axis, Operand
 from fgrad.kernels.layout import Layout, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
@@ -141,12 +141,15 @@ def _steps(
     if repeat > 1:
         shape, axes = (math.prod(shape) // (math.prod(kept_shape) * repeat), repeat, *kept_shape), (0,)
         streams = [(_reshaped(layout, shape), pointer) for layout, pointer in streams]
-    partial_shape = tuple([n for a, n in enumerate(shape) if a not in axes])
+    kept_axes = [a for a in range(len(shape)) if a not in axes]
+    partial_shape = tuple([shape[a] for a in kept_axes])
 
     def spread(strides: tuple[int, ...]) -> tuple[int, ...]:
         """Strides of a result over the whole loop: 0 along reduced axes."""
-        kept = iter(strides)
-        return tuple([0 if a in axes else next(kept) for a in range(len(shape))])
+        along = [0] * len(shape)
+        for a, stride in zip(kept_axes, strides):
+            along[a] = stride
+        return tuple(along)
 
     # the operands of the nest: a packed result, the results, extra results and inputs, loop indices
     strides = [spread(contiguous_strides(partial_shape))]
@@ -170,9 +173,9 @@ def _steps(
 
     def operand(dtype: np.dtype, pointer: Ptr, offset: int, strides: tuple[int, ...]) -> Operand:
         """Of an operand that moves so; writes its words."""
-        step = step_of(strides[-1])
+        step = STEPS.get(strides[-1], "any")
         args.extend(operand_args(pointer, dtype.itemsize, offset, strides, step))
-        return Operand(dtype_name(dtype), step)
+        return nest.operand(dtype, step)
 
     # each goes to its result, or one partial result (two for arg folds) a chunk to a temporary
     count = math.prod(partial_shape)
@@ -237,9 +240,12 @@ def _repeats(shape: tuple[int, ...], axes: tuple[int, ...], streams: Sequence[La
 
     It divides the rows of each element of the first axis, so that the kernel serves batches of all sizes.
     """
-    kept, first = [a for a in range(len(shape)) if a not in axes], len(axes)
-    columns, rows = (math.prod([shape[a] for a in some]) for some in (kept, axes[1:]))
-    if columns == 1 or columns % WIDEST == 0 or rows < MANY_ROWS or kept != list(range(first, len(shape))):
+    first = len(axes)
+    columns = math.prod(shape[first:])
+    if columns == 1 or columns % WIDEST == 0 or max(axes, default=0) >= first:
+        return 1
+    rows = math.prod([shape[a] for a in axes[1:]])
+    if rows < MANY_ROWS:
         return 1
     if not all([layout.is_contiguous or not any(layout.strides) for layout in streams]):
         return 1
@@ -257,12 +263,13 @@ def _nest(
     loops = nest.axes_of(shape, strides, axes)
     if len(loops) > 1:
         # axes of one element are left out, so the operand that moves along most of the others decides their order
-        moves = [sum(map(bool, along)) for along in zip(*[axis.strides for axis in loops])]
-        by_rank = sorted(range(len(moves))[real], key=lambda k: -moves[k])
+        rests = [along.count(0) for along in zip(*[axis.strides for axis in loops])]
+        by_rank = sorted(range(len(rests))[real], key=rests.__getitem__)
         loops = nest.merged(nest.ordered(loops, [*by_rank, 1]))
-    column = none
-    if loops:
-        column = max(reversed(loops), key=lambda axis: sum([stride in (0, 1) for stride in axis.strides[real]]))
+    column = loops[-1] if loops else none
+    if len(loops) > 1:
+        near = [axis.strides[real].count(0) + axis.strides[real].count(1) for axis in loops]
+        column = loops[max(reversed(range(len(loops))), key=near.__getitem__)]
     kept = [axis for axis in loops if not axis.reduced and axis is not column]
     reduced = [axis for axis in loops if axis.reduced and axis is not column]
     if not column.reduced and (reduced or column.extent != 1):

@@ -19,6 +19,7 @@ import numpy as np
 from fgrad.kernels.builder import ZERO, PlanBuilder, advance
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.epilogue import Epilogue, Unfused, of_cast
+from fgrad.kernels.cpu.gemm_records import NOWHERE, Records
 from fgrad.kernels.cpu.gemm_words import LINE
 from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.cpu.tile_spec import ARows
@@ -43,31 +44,6 @@ SUM_SHARE = 4096  # elements of a task that sums parts
 ONE_BATCH = np.zeros((1, 3), np.int64)
 
 
-class Record(NamedTuple):
-    """Rows of the result that share a reduction; all numbers count elements.
-
-    Row r is pixel r % per of repeat r // per; ``row_in[pixel]`` and ``row_out[pixel]`` are its offsets in A and out,
-    ``in_stride`` and ``out_stride`` those of a repeat.  ``a_taps``: A's offset at tap s, of shape [S] or, where it
-    depends on the pixel, [S, per] with `NOWHERE` for a zero.  ``taps``: the s of B they belong to; ``c_first`` and
-    ``c_count``: the part of B's run that is used (every ``run_step``-th; ``c_last``: in the last g).
-    """
-
-    rows: int
-    row_in: np.ndarray
-    row_out: np.ndarray
-    in_stride: int
-    out_stride: int
-    a_taps: np.ndarray
-    taps: np.ndarray
-    c_count: int
-    c_last: int
-    c_first: int = 0
-
-
-#: A's offset where it reads zeros.
-NOWHERE = np.iinfo(np.int64).min
-
-
 class Operand(NamedTuple):
     """B: element [g, s, c, k] at ``base + batch offset + g*g_stride + taps[s] + run[c] + k*column``, in elements.
 
@@ -89,8 +65,9 @@ def even_run(count: int, stride: int) -> tuple[np.ndarray, int]:
 
 
 class Product(NamedTuple):
-    """See the module's formula. ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's stride
-    of c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be
+    """See the module's formula. Row r of a record is pixel r % pixels of repeat r // pixels; ``in_stride`` and
+    ``out_stride`` are those of a repeat. ``batches``: int64 [n, 3], element offsets of A, B and out; ``a_run``: A's
+    stride of c; ``run_step``: B's rows from c to c+1; ``out_size``: elements of the whole result, which must then be
     dense, or 0: never split the reduction; ``places``: the out offset of each column, or `NOWHERE`, in place of
     ``out_column``; ``turned``: there are places, rows of the result are adjacent, and the reduction is of one g;
     ``whole``: nothing may be read where rows of A beyond the last would be.
@@ -102,11 +79,14 @@ class Product(NamedTuple):
     out: Ptr
     columns: int
     out_column: int
-    records: Sequence[Record]
+    records: Records
     g_count: int
     a_g_stride: int
     a_run: int
     out_size: int
+    repeats: int = 1
+    in_stride: int = 0
+    out_stride: int = 0
     run_step: int = 1
     places: np.ndarray | None = None
     a_rows: ARows = "apart"
@@ -118,24 +98,23 @@ class Product(NamedTuple):
 
 def plan_product(builder: PlanBuilder, product: Product) -> None:
     """Appends the steps of one product (at least one row, column and batch; the reduction may be empty)."""
-    p, size = product, product.dtype.itemsize
-    reduction = max([len(r.taps) * r.c_count for r in p.records])
+    p, records, size = product, product.records, product.dtype.itemsize
+    reduction, every_tap = records.reduction, records.every_tap
     steps = max(reduction, 1)
-    rows = [r.rows for r in p.records]
-    all_rows = sum(rows)
-    every_tap = all([r.a_taps.ndim == 1 for r in p.records])  # meets an input for all rows of a record
+    rows = [(pixels * p.repeats, count) for pixels, count in records.sizes]
+    all_rows = len(records.rows) * p.repeats
     folds = _folds(p, all_rows)
     tile, _ = gemm_tiles.choose(rows, p.columns, reduction * p.g_count, size, p.a_rows, p.whole, folds)
-    tile = tile._replace(turned=p.turned, a_rows="together" if p.a_rows == "apart" and every_tap else p.a_rows)
+    tile = tile.reading("together" if p.a_rows == "apart" and every_tap else p.a_rows, p.turned)
     width = tile.columns
     panels = -(-p.columns // width)
-    tiles = sum([-(-n // tile.mr) for n in rows])
+    tiles = sum([-(-n // tile.mr) * count for n, count in rows])
 
     run = p.b.run_stride or 0
     if _in_place(p, width, all_rows):
         b = p.b.base
         b_words = _BWords(
-            p.b.g_stride * size, p.run_step * run * size, width * size, p.batches[:, 1] * size, p.b.taps * size,
+            p.b.g_stride * size, p.run_step * run * size, width * size, None, p.b.taps * size,
             run * size,
         )  # fmt: skip
     else:
@@ -146,7 +125,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
 
     # Splits of the reduction, by shape alone: until there are MIN_TASKS tasks, while partial results stay small.
     work = all_rows * width * steps  # multiply-adds for one g, panel and batch
-    s_most = max([1, *[len(r.taps) for r in p.records]])
+    s_most = max(1, records.most_taps)
     s_chunk, panels_each = (LANE_CHUNK, panels) if _together(p, s_most) else (s_most, 1)
     wanted = -(-MIN_TASKS // (panels // panels_each * len(p.batches)))
     splits = 1
@@ -182,7 +161,7 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     if block > 1 and (by_line or far):
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
         step = width if len(p.batches) == 1 else max(width, abs(run))
-        s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max([1, *[r.c_count for r in p.records]]))))
+        s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max(1, records.longest))))
         g_chunk = g_chunk if s_chunk == s_most else 1
 
     out, part = p.out, 0
@@ -199,8 +178,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
         *_places(builder, p, panels * width), panels_each, *_epilogue_words(builder, p, splits),
     )  # fmt: skip
     assert not (p.turned and (g_split > 1 or splits > 1 or s_chunk < s_most))
-    kernel = gemm_tiles.TiledKernel(dtype_name(p.dtype), tile)
-    builder.step(kernel, args, extent, p.note, GRAIN_WORK // max(tile_work * block * panels_each, 1))
+    grain = GRAIN_WORK // max(tile_work * block * panels_each, 1)
+    builder.step(tile.kernel(p.dtype), args, extent, p.note, grain)
     if splits > 1:
         sum_parts(builder, out, p.out, splits, p.out_size, p.dtype)
 
@@ -222,8 +201,7 @@ def _together(p: Product, taps: int) -> bool:
 
 def _zero_row(builder: PlanBuilder, p: Product, panel_bytes: int) -> Ptr:
     """Where rows that lie outside of A are read: zeros as far as a run of A reaches, in its direction, and a panel."""
-    reach = max([max(r.c_count, r.c_last, 1) for r in p.records]) - 1
-    reach *= abs(p.a_run) * p.dtype.itemsize
+    reach = (max(p.records.longest, 1) - 1) * abs(p.a_run) * p.dtype.itemsize
     zeros = builder.table(np.zeros((reach + panel_bytes) // 8 + 2, np.int64))
     return zeros if p.a_run >= 0 else advance(zeros, reach)
 
@@ -245,7 +223,7 @@ class _BWords(NamedTuple):
     g_stride: int
     run: int
     panel: int
-    batches: np.ndarray
+    batches: np.ndarray | None  # where they are the product's
     taps: np.ndarray
     neighbour: int
 
@@ -261,7 +239,7 @@ def folds_of(rows: int, *runs: int) -> tuple[int, ...]:
 def _folds(p: Product, rows: int) -> tuple[int, ...]:
     if p.a_run != 1 or p.a_rows != "apart" or p.places is not None:
         return (1,)
-    return folds_of(rows, len(p.b.run), *[run for r in p.records for run in (r.c_first, r.c_count, r.c_last)])
+    return folds_of(rows, len(p.b.run), p.records.divisor)
 
 
 def _in_place(p: Product, width: int, rows: int) -> bool:
@@ -280,8 +258,9 @@ def _pack(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, panels: int) 
     starts, which = p.batches[:, 1], ZERO
     if len(starts) > 1:
         starts, which = np.unique(starts, return_inverse=True)  # batches may share B
-    b = pack(builder, p.dtype.itemsize, p.b, p.columns, tile.columns, p.g_count, starts, tile.fold)
-    row = tile.columns * p.dtype.itemsize
+    width = tile.columns
+    b = pack(builder, p.dtype.itemsize, p.b, p.columns, width, p.g_count, starts, tile.fold)
+    row = width * p.dtype.itemsize
     s_count, c_count = len(p.b.taps), len(p.b.run)
     g_stride = s_count * c_count * row
     panel = p.g_count * g_stride
@@ -318,32 +297,26 @@ def pack(
 
 def _tables(builder: PlanBuilder, p: Product, tile: gemm_tiles.Tile, b: _BWords) -> list[Ptr]:
     """The tables of records, rows, taps of A, taps of B, and batches (`gemm_words`)."""
-    size = p.dtype.itemsize
-    records: list[int] = []
-    n_rows, n_taps, n_b, tiles = 0, 1, 1, 0
-    for r in p.records:
-        tiles += -(-r.rows // tile.mr)
-        per, by_row = len(r.row_in), r.a_taps.ndim == 2
-        records += (
-            tiles, 0, 0, r.rows, per, r.in_stride * size, r.out_stride * size, n_rows, n_taps, per if by_row else 1,
-            by_row, n_b, r.c_first * b.neighbour, len(r.taps), r.c_count // tile.fold, r.c_last // tile.fold,
+    size, records, repeats, mr, fold = p.dtype.itemsize, p.records, p.repeats, tile.mr, tile.fold
+    in_stride, out_stride, neighbour = p.in_stride * size, p.out_stride * size, b.neighbour
+    words: list[int] = []
+    tiles = 0
+    for pixels, first_row, first_tap, tap_step, by_row, first_b_tap, c_first, taps, c_count, c_last in records.heads:
+        rows = pixels * repeats
+        tiles += -(-rows // mr)
+        words += (
+            tiles, 0, 0, rows, pixels, in_stride, out_stride, first_row, first_tap, tap_step,
+            by_row, first_b_tap, c_first * neighbour, taps, c_count // fold, c_last // fold,
         )  # fmt: skip
-        n_rows += per
-        n_taps += r.a_taps.size
-        n_b += len(r.taps)
-    rows = np.empty((n_rows, 2), np.int64)
-    rows[:, 0] = _joined([r.row_in for r in p.records])
-    rows[:, 1] = _joined([r.row_out for r in p.records])
-    taps = _joined([r.a_taps for r in p.records])
-    taps = np.where(taps == NOWHERE, -1, taps * size)
-    b_taps = b.taps[_joined([r.taps for r in p.records])]
+    a_taps = records.a_taps * size
+    if not records.every_tap:
+        a_taps[records.a_taps == NOWHERE] = -1
     batches = p.batches * size
-    batches[:, 1] = b.batches
-    return builder.tables([np.array(records)], [rows * size], [ZERO, taps], [ZERO, b_taps], [batches])
-
-
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return parts[0].ravel() if len(parts) == 1 else np.concatenate(parts, axis=None)
+    if b.batches is not None:
+        batches[:, 1] = b.batches
+    return builder.tables(
+        [np.array(words)], [records.rows * size], [ZERO, a_taps], [ZERO, b.taps[records.taps]], [batches]
+    )
 
 
 def fill_zeros(builder: PlanBuilder, out: Ptr, size: int, dtype: np.dtype) -> None:
@@ -363,7 +336,7 @@ def _epilogue_words(builder: PlanBuilder, p: Product, splits: int) -> tuple[Word
         return (0,)
     if not (p.turned or (p.places is None and (p.out_column == 1 or p.columns == 1))):
         raise Unfused
-    run = max([r.rows for r in p.records]) if p.turned else p.columns
+    run = max(p.records.sizes)[0] * p.repeats if p.turned else p.columns
     return epilogue_words(builder, p.out, run, p.dtype.itemsize, splits)
 
 
@@ -386,9 +359,9 @@ def repays_epilogue(builder: PlanBuilder, run: int, itemsize: int) -> None:
 def blocks_of(count: int, row_bytes: int) -> tuple[int, int, int]:
     """(g, c, last c): a reduction of ``count`` rows of B in chunks of CHUNK_BYTES, all alike but the last."""
     c = max(16, CHUNK_BYTES // max(row_bytes, 1))
-    g = max(1, math.ceil(count / c))
-    c = max(math.ceil(count / g), 1)
-    g = max(1, math.ceil(count / c))
+    g = max(1, -(-count // c))
+    c = max(-(-count // g), 1)
+    g = max(1, -(-count // c))
     return g, min(c, count) if g == 1 else c, count - (g - 1) * c
 
 
@@ -421,8 +394,10 @@ def plan_in_compute_dtype(
 
     def planned(fused: bool) -> KernelPlan:
         builder = PlanBuilder()
-        operands = [builder.converted(Ptr("in", i), _as_signed(layout), compute) for i, layout in enumerate(ins)]
-        pointers, layouts = zip(*operands)
+        pointers, layouts = [Ptr("in", i) for i in range(len(ins))], list(ins)
+        for i, layout in enumerate(ins):
+            if layout.dtype != compute:
+                pointers[i], layouts[i] = builder.converted(pointers[i], _as_signed(layout), compute)
         out = Ptr("out", 0) if epilogue is None else epilogue.target() if fused else None
         if out is None:
             out = builder.temp(target.size * compute.itemsize)

@@ -54,9 +54,18 @@ class Tile(NamedTuple):
             self.a_step, masked_stores,
         )  # fmt: skip
 
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - likewise
+    def reading(self, a_rows: ARows, turned: bool) -> Tile:
+        return self._replace(a_rows=a_rows, turned=turned)
+
+    @functools.lru_cache(maxsize=256)  # noqa: B019 - likewise
+    def kernel(self, dtype: np.dtype, loops: str = "gemm") -> TiledKernel:
+        return TiledKernel(dtype_name(dtype), self, loops)
+
     def specs(self, dtype: np.dtype, columns: int) -> tuple[TileSpec | int, TileSpec | int]:
         """Of full panels, and of a last one that is not; 0 where there is none."""
-        whole, edge = columns >= self.columns, columns % self.columns > 0
+        panel = self.columns
+        whole, edge = columns >= panel, columns % panel > 0
         masked = host().masked_stores
         return self.spec(dtype, False, masked) if whole else 0, self.spec(dtype, True, masked) if edge else 0
 
@@ -139,7 +148,7 @@ def host() -> Host:
 
 
 def choose(
-    rows: Sequence[int],
+    problems: Sequence[tuple[int, int]],
     columns: int,
     reduction: int,
     itemsize: int,
@@ -147,8 +156,8 @@ def choose(
     whole: bool = False,
     folds: Sequence[int] = (1,),
 ) -> tuple[Tile, float]:
-    """The tile with the least estimated time for problems of ``rows[r]`` rows of ``columns``, and that time in cycles.
-    ``whole``: no tile reaches beyond the last row; ``folds``: what the tile may fold.
+    """The tile with the least estimated time for ``problems``, pairs of (rows, how many there are), of ``columns``, and
+    that time in cycles.  ``whole``: no tile reaches beyond the last row; ``folds``: what the tile may fold.
 
     A tile takes, for every step of the reduction, the most of: MR*NV/2 cycles (two FMA ports), MR+NV (measured: one
     load a cycle beside the FMAs), 3 (latency), and where B does not stay in the L1 cache a row of B and a line of A at
@@ -159,10 +168,10 @@ def choose(
     tiles_of: dict[int, int] = {}
     best, best_cost = None, math.inf
     for x in _candidates(host(), itemsize, a_rows, tuple(folds)):
-        if x.least > columns or (whole and any([m % x.tile.mr for m in rows])):
+        if x.least > columns or (whole and any([m % x.tile.mr for m, _ in problems])):
             continue
         if x.tile.mr not in tiles_of:
-            tiles_of[x.tile.mr] = sum([-(-m // x.tile.mr) for m in rows])
+            tiles_of[x.tile.mr] = sum([-(-m // x.tile.mr) * count for m, count in problems])
         tiles = tiles_of[x.tile.mr] * -(-columns // x.columns)
         step = x.far if reduction // x.tile.fold * x.row_bytes > L1_BYTES else x.near
         cost = tiles * (step * reduction / x.tile.fold + 30 + x.rows)

@@ -36,7 +36,8 @@ import numpy as np
 from fgrad.kernels.builder import PlanBuilder, sums
 from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
-from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, MIN_TASKS, NOWHERE, PART_BYTES, no_epilogue, sum_parts
+from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, MIN_TASKS, PART_BYTES, no_epilogue, sum_parts
+from fgrad.kernels.cpu.gemm_records import NOWHERE
 from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneSpec, LaneWriter
 from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.cpu.scalar import Scalar

@@ -37,7 +37,12 @@ SHARED = ("native", "irbuild", "memory", "scalars", "gemm_tiles", "gemm_words", 
 
 def address(name: str) -> int:
     """Address of the library kernel ``name``, compiled (or read from disk) at its first use."""
-    return LibraryKernel(name).address()
+    return _named(name).address()
+
+
+@functools.lru_cache(maxsize=1024)
+def _named(name: str) -> LibraryKernel:
+    return LibraryKernel(name)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,13 @@ with stride 1 along its axis and 0 elsewhere.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+
+from fgrad.kernels.layout import dtype_name
 
 
 class Axis(NamedTuple):
@@ -29,11 +34,13 @@ class Operand(NamedTuple):
     step: str
 
 
-def step_of(stride: int) -> str:
-    return _STEPS.get(stride, "any")
+STEPS = {1: "unit", 0: "zero", -1: "back"}  # of strides; "any" of others
 
 
-_STEPS = {1: "unit", 0: "zero", -1: "back"}
+@functools.lru_cache(maxsize=128)
+def operand(dtype: np.dtype, step: str) -> Operand:
+    """The same one for each of the many operands that are alike."""
+    return Operand(dtype_name(dtype), step)
 
 
 def axes_of(shape: tuple[int, ...], operands: Sequence[tuple[int, ...]], reduced: Sequence[int] = ()) -> list[Axis]:
@@ -46,8 +53,7 @@ def ordered(axes: Sequence[Axis], priority: Sequence[int]) -> list[Axis]:
     """Largest strides outermost; the operands in ``priority`` decide, the first that moves along either axis first."""
 
     def key(axis: Axis) -> list[int]:
-        strides = axis.strides
-        return [abs(strides[k]) for k in priority]
+        return [*map(abs, map(axis.strides.__getitem__, priority))]
 
     return sorted(axes, key=key, reverse=True)
 
@@ -69,7 +75,7 @@ def merged(axes: Sequence[Axis]) -> list[Axis]:
 def even_cut(extent: int, most: int, multiple: int) -> tuple[int, int]:
     """(size, count) of nearly equal parts of at most ``most``, each but the last a multiple of ``multiple``."""
     if extent <= most:
-        return max(extent, 1), 1 if extent else 0
+        return extent or 1, 1 if extent else 0
     count = -(-extent // most)
     size = -(-extent // (count * multiple)) * multiple
     return size, -(-extent // size)
@@ -79,6 +85,8 @@ def even_parts(extent: int, most: int, tasks: int = 1) -> tuple[int, int]:
     """Cuts an extent into at most so many parts, which are ``tasks`` tasks each: (size, count), so that two and four
     threads end together, or nearly; and then as many as there can be.
     """
+    if most == 1:
+        return even_cut(extent, extent, 1)
     cuts = {size: -(-extent // size) for size in [max(1, -(-extent // parts)) for parts in range(1, most + 1)]}
 
     def late(size: int) -> int:

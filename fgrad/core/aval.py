@@ -58,8 +58,8 @@ class ShapedArray:
         return ShapedArray(self.shape, self.dtype) if self.weak_type else self
 
     def tangent(self) -> ShapedArray:
-        dtype = dtypes.tangent_dtype(self.dtype)
-        return self if dtype is self.dtype else ShapedArray(self.shape, dtype, self.weak_type)
+        """Floats differentiate in their own dtype; integers and booleans have the trivial tangent space float0."""
+        return self if dtypes.is_inexact(self.dtype) else ShapedArray(self.shape, dtypes.float0, self.weak_type)
 
     def __repr__(self) -> str:
         dims = ",".join(map(str, self.shape))

@@ -43,7 +43,7 @@ def check_jaxpr(closed: ClosedJaxpr | Jaxpr) -> None:
         for sub in subjaxprs(eqn.params):
             check_jaxpr(sub)
         try:
-            want = eqn.primitive.abstract_eval([a.aval for a in eqn.invars], eqn.params)
+            want = eqn.primitive.abstract_eval(eqn.invars, eqn.params)
         except (TypeError, ValueError) as e:
             raise JaxprTypeError(f"check_jaxpr: {where} refuses its operands: {e}") from e
         want = want if eqn.primitive.multiple_results else (want,)

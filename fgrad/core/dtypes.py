@@ -149,7 +149,7 @@ def is_integer(dtype: np.dtype) -> bool:
 
 
 def is_number(dtype: np.dtype) -> bool:
-    return is_inexact(dtype) or is_integer(dtype)
+    return dtype.kind in "fciu" or dtype == bfloat16
 
 
 def short_name(dtype: np.dtype) -> str:
@@ -161,11 +161,6 @@ def short_name(dtype: np.dtype) -> str:
     if dtype == float0:
         return "float0"
     return f"{dtype.kind}{dtype.itemsize * 8}"
-
-
-def tangent_dtype(dtype: np.dtype) -> np.dtype:
-    """Floats differentiate in their own dtype; integers and booleans have the trivial tangent space float0."""
-    return dtype if is_inexact(dtype) else float0
 
 
 def _check_ordered(dtype: np.dtype) -> None:

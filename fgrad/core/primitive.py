@@ -46,14 +46,14 @@ class OverAxis(NamedTuple):
 class LinearArg:
     """Stands for an operand a transpose rule is linear in; only its aval is known."""
 
-    __slots__ = ("aval",)
+    __slots__ = ("aval", "dtype", "shape")
 
     def __init__(self, aval: ShapedArray):
         self.aval = aval
+        self.shape = aval.shape
+        self.dtype = aval.dtype
 
-    shape = property(lambda self: self.aval.shape)
-    dtype = property(lambda self: self.aval.dtype)
-    ndim = property(lambda self: self.aval.ndim)
+    ndim = property(lambda self: len(self.shape))
 
 
 class Zero:
@@ -140,34 +140,44 @@ class Primitive:
     def bind(self, *args: Any, **params: Any) -> Any:
         return _trace.current_trace.get().bind(self, args, params)
 
-    def abstract_eval(self, avals: Sequence[ShapedArray], params: dict[str, Any]) -> Any:
+    def abstract_eval(self, operands: Sequence[Any], params: dict[str, Any]) -> Any:
         """The abstract rule, with weak types: a result is weak if every operand is, and it is no bool.
+
+        operands: anything with an ``aval``: variables, arrays, tracers.
 
         A primitive of one result remembers what its rule said (others may hold jaxprs, which a memory would keep).
         """
+        avals: Any
         if self.multiple_results:
+            avals = [a.aval for a in operands]
             out = self.abstract(*avals, **params)
             check_size(self.name, out)
             if self.own_weak or not avals or not all(a.weak_type for a in avals):
                 return out
             return tuple(a.update(weak_type=a.dtype != bool_) for a in out)
         key: Any
-        if len(avals) == 2:  # tuples of the parts are hashed and compared without calls of Python
-            x, y = avals
+        n = len(operands)
+        if n == 2:  # tuples of the parts are hashed and compared without calls of Python
+            x, y = avals = operands[0].aval, operands[1].aval
             key = (x.shape, x.dtype, x.weak_type, y.shape, y.dtype, y.weak_type)
-        elif len(avals) == 1:
-            (x,) = avals
+            weak = x.weak_type and y.weak_type
+        elif n == 1:
+            (x,) = avals = (operands[0].aval,)
             key = (x.shape, x.dtype, x.weak_type)
+            weak = x.weak_type
         else:
-            key = tuple(avals)
+            avals = key = tuple([a.aval for a in operands])
+            weak = n > 0 and all([a.weak_type for a in avals])
         if params:  # with their types: 1, 1.0 and True are equal, but a rule may tell them apart
-            key = (*key, *params.items(), *map(type, params.values()))
+            values = params.values()
+            key = (*key, *params, *values, *map(type, values))
         known = self.inferred.get(key)
         if known is not None:
             return known
         out = self.abstract(*avals, **params)
-        check_size(self.name, out)
-        if not self.own_weak and avals and all([a.weak_type for a in avals]):
+        if not n or out is not avals[0]:  # which is no larger than it was
+            check_size(self.name, out)
+        if weak and not self.own_weak:
             out = out.update(weak_type=out.dtype != bool_)
         if len(self.inferred) >= MOST_REMEMBERED:
             self.inferred.clear()
@@ -178,9 +188,12 @@ class Primitive:
         """The filled slot, or MissingBackendError with the recorded reason."""
         value = getattr(self, name)
         if type(value) is Unfilled:
-            instead = " Use vjp for functions that are not linear." if name == "transpose" else ""
-            raise MissingBackendError(f"{self.name}: has no {name} rule, {value.reason}.{instead}")
+            raise self.missing(name)
         return value
+
+    def missing(self, name: str) -> MissingBackendError:
+        instead = " Use vjp for functions that are not linear." if name == "transpose" else ""
+        return MissingBackendError(f"{self.name}: has no {name} rule, {getattr(self, name).reason}.{instead}")
 
     def __repr__(self) -> str:
         return self.name

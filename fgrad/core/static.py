@@ -45,7 +45,9 @@ def items(value: Any) -> tuple[Any, ...] | None:
 def static_ints(name: str, constraint: str, values: Any) -> tuple[int, ...]:
     """Python integers; one integer stands for a sequence of one."""
     given = items(values)
-    return tuple([static_int(name, constraint, v) for v in ((values,) if given is None else given)])
+    return tuple(
+        [v if type(v) is int else static_int(name, constraint, v) for v in ((values,) if given is None else given)]
+    )
 
 
 def sequence(name: str, what: str, values: Any) -> tuple[Any, ...]:

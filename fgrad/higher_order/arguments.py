@@ -95,7 +95,7 @@ def leaf_aval(x: Any, who: str, names: Callable[[], list[str]], i: int) -> Shape
     if isinstance(x, Array):
         check_live(x, who)
         return lift(x, who).aval
-    if not is_arraylike(x):
+    if not isinstance(x, np.ndarray) and not is_arraylike(x):
         other = "mark the argument static (static_argnums)" if who == "jit" else "close over the value"
         raise TypeError(
             f"{who}: arguments must be arrays, scalars or pytrees of them, got {x!r} of type {type(x).__name__} "
@@ -124,7 +124,7 @@ def flatten_output(out: Any, who: str, fun: Callable[..., Any]) -> tuple[list[Ar
     """Leaves and structure of a function's result; a leaf that is no array is an error naming its path."""
     leaves, treedef = tree.tree_flatten(out)
     for i, x in enumerate(leaves):
-        if not is_arraylike(x):
+        if not (isinstance(x, Array) or is_arraylike(x)):
             path = f"the output at {tree.tree_paths(out)[i]}" if tree.tree_paths(out)[i] else "its output"
             raise TypeError(
                 f"{who}: {function_name(fun)} must return arrays or pytrees of them, got {x!r} of type "

@@ -207,12 +207,13 @@ class Jitted:
             return flat_out
 
         closed = stage(flat, avals, name=f"jit of {self.__name__}", arg_names=names)
+        out_avals = [v.aval for v in closed.jaxpr.outvars]
         traced = _Traced(
             inline_consts(closed),
             closed.consts,
             out_tree,
-            tuple(a.weak_type for a in closed.out_avals),
-            tuple(form_of(a.shape, a.dtype, a.weak_type) for a in closed.out_avals),
+            tuple([a.weak_type for a in out_avals]),
+            tuple([form_of(a.shape, a.dtype, a.weak_type) for a in out_avals]),
             self._donated(args, kwargs, len(closed.consts)),
         )
         if not any(isinstance(c, Tracer) for c in closed.consts):

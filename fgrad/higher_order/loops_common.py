@@ -60,7 +60,7 @@ def run_equation(
 
     def make() -> ClosedJaxpr:
         invars = tuple(map(Var, avals))
-        outvars = tuple(map(Var, prim.abstract_eval(avals, params)))
+        outvars = tuple(map(Var, prim.abstract_eval(invars, params)))
         return ClosedJaxpr(Jaxpr((), invars, [Eqn(prim, invars, outvars, params)], outvars), ())
 
     closed = cached_on(keeper, key, make)

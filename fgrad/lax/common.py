@@ -26,7 +26,7 @@ def promote_operands(name: str, *xs: ArrayLike) -> list[Array]:
     converted.  0-d operands are broadcast.  What still differs is for the primitive to refuse, under its own name.
     """
     arrays = promote_dtypes(name, *xs)
-    if any([a.ndim != arrays[0].ndim for a in arrays]):
+    if any([a.ndim != arrays[0].ndim for a in arrays[1:]]):
         shape = next(a.shape for a in arrays if a.ndim)
         arrays = [a if a.ndim else full_from(a, shape) for a in arrays]
     return arrays
@@ -35,10 +35,7 @@ def promote_operands(name: str, *xs: ArrayLike) -> list[Array]:
 def promote_dtypes(name: str, *xs: ArrayLike) -> list[Array]:
     """``promote_operands`` for operands whose shapes may differ: only dtypes are made to agree."""
     arrays = [lift(x, name) for x in xs]
-    if not arrays:
-        return arrays
-    first = arrays[0]
-    if any([a.dtype != first.dtype or a.weak_type != first.weak_type for a in arrays]):
+    if any([a.dtype != arrays[0].dtype or a.weak_type != arrays[0].weak_type for a in arrays[1:]]):
         arrays = _with_common_dtype(arrays)
     return arrays
 
@@ -76,7 +73,7 @@ def canonical_axes(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
     """Distinct axes counted from 0, in the order given; one integer is one axis."""
     elements = items(axes)
     given = (axes,) if elements is None else elements
-    out = tuple(canonical_axis(name, a, ndim) for a in given)
+    out = tuple([canonical_axis(name, a, ndim) for a in given])
     if len(set(out)) != len(out):
         raise ValueError(f"{name}: axes must be distinct, got {given} ({out} counted from 0). Name each axis once.")
     return out
@@ -85,7 +82,7 @@ def canonical_axes(name: str, axes: Any, ndim: int) -> tuple[int, ...]:
 def canonical_shape(name: str, shape: Any) -> tuple[int, ...]:
     """Sizes as Python integers; one integer is the shape of one axis.  A traced size raises ConcretizationError."""
     out = static_ints(name, "sizes must be integers", shape)
-    if any(n < 0 for n in out):
+    if out and min(out) < 0:
         raise ValueError(f"{name}: sizes must not be negative, got {out}. Give sizes of at least 0.")
     return out
 

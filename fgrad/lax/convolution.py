@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
-from fgrad.core import dtypes
+from fgrad.core import caches, dtypes
 from fgrad.core.array import Array
 from fgrad.core.aval import ShapedArray
 from fgrad.core.static import choice, flag, items, sequence, static_int
@@ -24,6 +25,7 @@ DimensionNumbers = ConvDimensionNumbers | Sequence[str] | Sequence[Sequence[int]
 _TRANSPOSE_ORDERS = {3: ("NHC", "HIO", "NHC"), 4: ("NHWC", "HWIO", "NHWC"), 5: ("NHWDC", "HWDIO", "NHWDC")}
 
 
+@functools.lru_cache(maxsize=256)
 def _spec_of_string(which: str, spec: str, first: str, ndim: int, order: str) -> tuple[int, ...]:
     """Positions of the two letters of ``first``, then of the spatial letters in the order they have in rhs."""
     spatial = [c for c in order if c not in "OI"]
@@ -33,7 +35,10 @@ def _spec_of_string(which: str, spec: str, first: str, ndim: int, order: str) ->
             f"and the spatial letters of rhs, got {spec!r} with rhs {order!r}. Write for example ('NHWC', 'HWIO', "
             "'NHWC')."
         )
-    return tuple(spec.index(c) for c in [*first, *spatial])
+    return tuple([spec.index(c) for c in [*first, *spatial]])
+
+
+caches.add_lru_cache("axis orders of convolutions", _spec_of_string)
 
 
 def conv_dimension_numbers(

@@ -62,7 +62,13 @@ def dot_general(
     def axes(given: Sequence[int], ndim: int) -> tuple[int, ...]:
         return canonical_axes("dot_general", sequence("dot_general", "axes", given), ndim)
 
-    numbers = ((axes(lc, x.ndim), axes(rc, y.ndim)), (axes(lb, x.ndim), axes(rb, y.ndim)))
+    return product(
+        x, y, ((axes(lc, x.ndim), axes(rc, y.ndim)), (axes(lb, x.ndim), axes(rb, y.ndim))), preferred_element_type
+    )
+
+
+def product(x: Array, y: Array, numbers: DotDimensionNumbers, preferred_element_type: DTypeLike | None) -> Array:
+    """``dot_general`` of Arrays, with axes counted from 0."""
     preferred = None if preferred_element_type is None else dtypes.canonical(preferred_element_type)
     return dot_general_p.bind(
         x, y, dimension_numbers=numbers, preferred_element_type=None if preferred == x.dtype else preferred

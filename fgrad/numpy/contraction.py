@@ -9,6 +9,7 @@ from fgrad import lax
 from fgrad.core.array import Array, lift
 from fgrad.core.static import flag, items, real_number, static_int
 from fgrad.lax.common import canonical_axes
+from fgrad.lax.dot import product
 from fgrad.numpy import reductions, shaping, ufuncs
 from fgrad.numpy.creation import diagonal
 from fgrad.numpy.einsum import Labelled, arrange, contract
@@ -28,15 +29,18 @@ def matmul(a: Any, b: Any, *, preferred_element_type: Any = None) -> Array:
     (4, 2)
     """
     a, b = promote_dtypes("matmul", a, b)
-    if not a.ndim or not b.ndim:
+    n_a, n_b = a.ndim, b.ndim
+    if not n_a or not n_b:
         raise ValueError(f"matmul: operands must have at least 1 axis, got shapes {a.shape} and {b.shape}. Use x * y.")
-    inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
+    inner = b.shape[-2] if n_b > 1 else b.shape[0]
     if a.shape[-1] != inner:
         raise ValueError(
-            f"matmul: the last axis of the left operand must be as long as the {'next to last' * (b.ndim > 1)}"
-            f"{'only' * (b.ndim == 1)} axis of the right, got {a.shape[-1]} and {inner} (shapes {a.shape} and "
+            f"matmul: the last axis of the left operand must be as long as the {'next to last' * (n_b > 1)}"
+            f"{'only' * (n_b == 1)} axis of the right, got {a.shape[-1]} and {inner} (shapes {a.shape} and "
             f"{b.shape}). Transpose or reshape one."
         )
+    if n_b <= 2:  # nothing to broadcast: b's other axis follows all of a's
+        return product(a, b, (((n_a - 1,), (max(n_b - 2, 0),)), ((), ())), preferred_element_type)
     # Labels: leading axes by their distance from the end, i and j the matrix axes, k the contracted one.
     lead_a, lead_b = (tuple(range(2 - x.ndim, 0)) for x in (a, b))
     for n, m in zip(a.shape[-3::-1], b.shape[-3::-1]):
@@ -45,11 +49,10 @@ def matmul(a: Any, b: Any, *, preferred_element_type: Any = None) -> Array:
                 f"matmul: leading axes must broadcast (sizes equal or 1), got shapes {a.shape} and {b.shape} ({n} "
                 f"against {m}). Reshape one."
             )
-    labels_a = (*lead_a, "i", "k") if a.ndim > 1 else ("k",)
-    labels_b = (*lead_b, "k", "j") if b.ndim > 1 else ("k",)
+    labels_a = (*lead_a, "i", "k") if n_a > 1 else ("k",)
     lead = lead_a if len(lead_a) >= len(lead_b) else lead_b
-    output = (*lead, *(("i",) if a.ndim > 1 else ()), *(("j",) if b.ndim > 1 else ()))
-    out = contract(Labelled(a, labels_a), Labelled(b, labels_b), set(output), preferred_element_type)
+    output = (*lead, *(("i",) if n_a > 1 else ()), "j")
+    out = contract(Labelled(a, labels_a), Labelled(b, (*lead_b, "k", "j")), set(output), preferred_element_type)
     return arrange(out, output)
 
 

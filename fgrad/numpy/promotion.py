@@ -40,8 +40,7 @@ def cast(name: str, x: Any, dtype: np.dtype, weak: bool = False) -> Array:
 
 def common_dtype(name: str, xs: Sequence[Any]) -> tuple[np.dtype, bool]:
     """The (dtype, weak) at which operands meet."""
-    arrays = [lift(x, name) for x in xs]
-    return dtypes.promote(*[(a.dtype, a.weak_type) for a in arrays])
+    return dtypes.promote(*[(a.dtype, a.weak_type) for a in [lift(x, name) for x in xs]])
 
 
 def inexact_dtype(dtype: np.dtype) -> np.dtype:
@@ -54,7 +53,7 @@ def inexact_dtype(dtype: np.dtype) -> np.dtype:
 def promote_dtypes(name: str, *xs: Any) -> list[Array]:
     """Operands in one dtype."""
     dtype, weak = common_dtype(name, xs)
-    return [cast(name, x, dtype, weak) for x in xs]
+    return [x if isinstance(x, Array) and x.dtype == dtype else cast(name, x, dtype, weak) for x in xs]
 
 
 def promote_dtypes_inexact(name: str, *xs: Any) -> list[Array]:
@@ -118,28 +117,29 @@ def promote_inexact(name: str, *xs: Any) -> list[Array]:
 
 def common_shape(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """NumPy's broadcast shape: aligned at the last axis, sizes equal or 1."""
-    first = shapes[0]
-    if all(s == first for s in shapes):
-        return first
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:
-        pass
-    raise ValueError(
-        f"{name}: shapes must broadcast (aligned at the last axis, sizes equal or 1), got "
-        f"{' and '.join(map(str, shapes))}. Reshape one, or insert axes of size 1 with x[:, None]."
-    )
+    common = [1] * max(map(len, shapes))
+    for shape in shapes:
+        for i, n in enumerate(shape, len(common) - len(shape)):
+            if common[i] == 1:
+                common[i] = n
+            elif n not in (1, common[i]):
+                raise ValueError(
+                    f"{name}: shapes must broadcast (aligned at the last axis, sizes equal or 1), got "
+                    f"{' and '.join(map(str, shapes))}. Reshape one, or insert axes of size 1 with x[:, None]."
+                )
+    return tuple(common)
 
 
 def expand_to(x: Array, shape: tuple[int, ...]) -> Array:
     """``x`` broadcast to a shape it is known to broadcast to."""
-    if x.shape == shape:
+    own, n = x.shape, len(shape)
+    if own == shape:
         return x
-    lead = len(shape) - x.ndim
-    return broadcast_in_dim_p.bind(x, shape=shape, broadcast_dimensions=tuple(range(lead, len(shape))))
+    return broadcast_in_dim_p.bind(x, shape=shape, broadcast_dimensions=tuple(range(n - len(own), n)))
 
 
 def broadcast(name: str, arrays: Sequence[Array]) -> list[Array]:
     """Arrays in one shape."""
-    shape = common_shape(name, [a.shape for a in arrays])
-    return [expand_to(a, shape) for a in arrays]
+    shapes = [a.shape for a in arrays]
+    common = common_shape(name, shapes)
+    return [a if shape == common else expand_to(a, common) for a, shape in zip(arrays, shapes)]

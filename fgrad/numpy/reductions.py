@@ -32,11 +32,11 @@ def _axes(name: str, x: Array, axis: Any) -> tuple[int, ...]:
 def _keep(x: Array, out: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     if not (keepdims is True or flag("reduction", "keepdims", keepdims)):
         return out
-    return lax.reshape(out, tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+    return lax.reshape(out, tuple([1 if i in axes else n for i, n in enumerate(x.shape)]))
 
 
 def _count(x: Array, axes: tuple[int, ...]) -> int:
-    return math.prod(x.shape[a] for a in axes)
+    return math.prod([x.shape[a] for a in axes])
 
 
 def _masked(name: str, x: Array, where: Any, identity: Any) -> Array:

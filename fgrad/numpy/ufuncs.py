@@ -14,7 +14,7 @@ from fgrad.core import dtypes
 from fgrad.core.array import Array, lift
 from fgrad.core.static import static_int
 from fgrad.numpy.promotion import alike, eager, promote, promote_dtypes, promote_dtypes_inexact, promote_inexact
-from fgrad.primitives.arithmetic import add_p, div_p, mul_p, sub_p
+from fgrad.primitives.arithmetic import add_p, div_p, max_p, min_p, mul_p, sub_p
 from fgrad.primitives.broadcast import full_like
 
 
@@ -339,12 +339,12 @@ around = round
 # --- extremes and neighbours -----------------------------------------------------------------------------------------
 def maximum(x1: Any, x2: Any) -> Array:
     """The larger operand; NaN if either is NaN.  On ties each operand gets half the derivative."""
-    return lax.max(x1, x2) if alike(x1, x2) else lax.max(*promote("maximum", x1, x2))
+    return max_p.bind(*((x1, x2) if alike(x1, x2) else promote("maximum", x1, x2)))
 
 
 def minimum(x1: Any, x2: Any) -> Array:
     """The smaller operand; NaN if either is NaN.  On ties each operand gets half the derivative."""
-    return lax.min(x1, x2) if alike(x1, x2) else lax.min(*promote("minimum", x1, x2))
+    return min_p.bind(*((x1, x2) if alike(x1, x2) else promote("minimum", x1, x2)))
 
 
 def _ignoring_nan(name: str, x1: Any, x2: Any, fun: Callable[[Array, Array], Array]) -> Array:

@@ -25,12 +25,12 @@ from fgrad.primitives.transpose import moveaxis
 
 def _broadcast_abstract(x: ShapedArray, *, shape: tuple[int, ...], broadcast_dimensions: tuple[int, ...]):
     bd = broadcast_dimensions
-    if len(bd) != x.ndim:
+    if len(bd) != len(x.shape):
         raise ValueError(
             f"broadcast_in_dim: broadcast_dimensions must name one axis of the result for each of the {x.ndim} axes "
             f"of the operand, got {bd} for shape {x.shape}. Give {x.ndim} axes."
         )
-    if any([not 0 <= d < len(shape) for d in bd]) or list(bd) != sorted(set(bd)):
+    if bd and (list(bd) != sorted(set(bd)) or not 0 <= bd[0] <= bd[-1] < len(shape)):
         raise ValueError(
             f"broadcast_in_dim: broadcast_dimensions must be strictly increasing axes of the result, got {bd} "
             f"for result shape {shape}. Sort them, or transpose the operand first."
@@ -41,7 +41,7 @@ def _broadcast_abstract(x: ShapedArray, *, shape: tuple[int, ...], broadcast_dim
                 f"broadcast_in_dim: operand axis {i} must have size 1 or the size of result axis {d}, "
                 f"got {x.shape[i]} and {shape[d]} (operand {x.shape}, result {shape}). Change the result shape."
             )
-    if any([n < 0 for n in shape]):
+    if shape and min(shape) < 0:
         raise ValueError(f"broadcast_in_dim: sizes must not be negative, got {shape}. Give sizes of at least 0.")
     return ShapedArray(tuple(shape), x.dtype)
 
@@ -64,7 +64,7 @@ def _broadcast_reference(x: np.ndarray, *, shape, broadcast_dimensions) -> np.nd
 def _broadcast_transpose(ct: Any, x: Any, *, shape, broadcast_dimensions) -> list[Any]:
     # x [.., 1 or n_i, ..] -> ct [..]: sum over the axes x does not have, and over those where its size was 1
     own = {d: i for i, d in enumerate(broadcast_dimensions)}
-    axes = tuple(d for d in range(len(shape)) if d not in own or (x.shape[own[d]] == 1 and shape[d] != 1))
+    axes = tuple([d for d, n in enumerate(shape) if d not in own or (x.shape[own[d]] == 1 and n != 1)])
     out = reduce_sum_p.bind(ct, axes=axes) if axes else ct
     return [out if out.shape == x.shape else reshape_p.bind(out, new_sizes=tuple(x.shape))]
 
@@ -92,14 +92,14 @@ broadcast_in_dim_p = Primitive(
 
 def check_axes(name: str, x: ShapedArray, axes: tuple[int, ...]) -> None:
     """Canonical reduction axes: in range and distinct."""
-    if any(not 0 <= a < x.ndim for a in axes) or len(set(axes)) != len(axes):
+    if (axes and not 0 <= min(axes) <= max(axes) < len(x.shape)) or len(set(axes)) != len(axes):
         raise ValueError(
             f"{name}: axes must be distinct and in [0, {x.ndim}), got {axes} for shape {x.shape}. Change the axes."
         )
 
 
 def reduced(x: ShapedArray, axes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    return tuple([n for i, n in enumerate(x.shape) if i not in axes])
 
 
 def batch_reduction(args, dims, bind):
@@ -116,7 +116,7 @@ def _sum_abstract(x: ShapedArray, *, axes: tuple[int, ...]) -> ShapedArray:
 
 def _sum_transpose(ct: Any, x: Any, *, axes: tuple[int, ...]) -> list[Any]:
     # ct [kept] -> [kept with the summed axes back]: every summed element had weight 1
-    kept = tuple(i for i in range(x.ndim) if i not in axes)
+    kept = tuple([i for i in range(x.ndim) if i not in axes])
     return [broadcast_in_dim_p.bind(ct, shape=tuple(x.shape), broadcast_dimensions=kept)]
 
 

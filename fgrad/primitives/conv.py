@@ -40,19 +40,20 @@ class ConvDimensionNumbers(NamedTuple):
 
 # --- validation ------------------------------------------------------------------------------------------------------
 def _check_structure(lhs, rhs, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers) -> None:
-    if lhs.ndim != rhs.ndim or lhs.ndim < 3:
+    ndim = len(lhs.shape)
+    if ndim != len(rhs.shape) or ndim < 3:
         raise ValueError(
             f"{NAME}: lhs and rhs must have equally many axes, at least 3 (batch, feature and one spatial), "
             f"got shapes {lhs.shape} and {rhs.shape}. Add axes of size 1."
         )
     for name, spec in zip(ConvDimensionNumbers._fields, dimension_numbers):
-        if sorted(spec) != list(range(lhs.ndim)):
+        if sorted(spec) != list(range(ndim)):
             raise ValueError(
-                f"{NAME}: dimension_numbers must name each of the {lhs.ndim} axes once, got {name} {tuple(spec)}. "
-                f"Use a permutation of {tuple(range(lhs.ndim))}."
+                f"{NAME}: dimension_numbers must name each of the {ndim} axes once, got {name} {tuple(spec)}. "
+                f"Use a permutation of {tuple(range(ndim))}."
             )
     check_counts(
-        NAME, lhs.ndim - 2, "spatial axes", window_strides=window_strides, padding=padding,
+        NAME, ndim - 2, "spatial axes", window_strides=window_strides, padding=padding,
         lhs_dilation=lhs_dilation, rhs_dilation=rhs_dilation,
     )  # fmt: skip
 
@@ -106,14 +107,13 @@ def _abstract(
     dtype = product_dtype(NAME, lhs, rhs, preferred_element_type)
     _check_features(lhs, rhs, dimension_numbers, feature_group_count, batch_group_count)
     lhs_spec, rhs_spec, out_spec = dimension_numbers
-    space = (
+    axes = zip(lhs_spec[2:], rhs_spec[2:], window_strides, padding, lhs_dilation, rhs_dilation)
+    space = [
         windowed_size(NAME, "kernel", f"spatial axis {d}", lhs.shape[i], rhs.shape[j], *sizes)
-        for d, (i, j, *sizes) in enumerate(
-            zip(lhs_spec[2:], rhs_spec[2:], window_strides, padding, lhs_dilation, rhs_dilation)
-        )
-    )
+        for d, (i, j, *sizes) in enumerate(axes)
+    ]
     sizes = (lhs.shape[lhs_spec[0]] // batch_group_count, rhs.shape[rhs_spec[0]], *space)
-    shape = [0] * lhs.ndim
+    shape = [0] * len(sizes)
     for d, size in zip(out_spec, sizes):
         shape[d] = size
     return ShapedArray(tuple(shape), dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ NO_TANGENT = Unfilled("its result is an integer or boolean, which has no tangent
 
 DOMAINS: dict[str, tuple[str, Callable[[np.dtype], bool]]] = {
     "number": ("number", dtypes.is_number),
-    "real": ("real number", lambda d: dtypes.is_float(d) or dtypes.is_integer(d)),
+    "real": ("real number", lambda d: d.kind in "fiu" or d == dtypes.bfloat16),
     "real or bool": ("real number or bool", lambda d: d.kind != "c" and d != dtypes.float0),
     "float": ("floating-point", dtypes.is_float),
     "inexact": ("floating-point or complex", dtypes.is_inexact),
@@ -102,16 +102,21 @@ def elementwise(
         check_same(name, avals, domain)
         if check is not None:
             check(*avals, **params)
-        return ShapedArray(avals[0].shape, result(avals[0].dtype) if result else avals[0].dtype)
+        first = avals[0]
+        if result is None and not first.weak_type:
+            return first
+        return ShapedArray(first.shape, result(first.dtype) if result else first.dtype)
+
+    rules = () if isinstance(partials, Unfilled) else partials
 
     def partials_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
         ans = prim.bind(*primals, **params)
-        total: Any = zero_tangent(ans.aval)
-        for t, d in zip(tangents, cast(Sequence[Any], partials)):
+        total: Any = None
+        for t, d in zip(tangents, rules):
             if type(t) is not Zero and d is not None:
                 term = d(t, ans, *primals, **params)
-                total = term if type(total) is Zero else REGISTRY["add"].bind(total, term)
-        return ans, total
+                total = term if total is None else REGISTRY["add"].bind(total, term)
+        return ans, zero_tangent(ans.aval) if total is None else total
 
     def zero_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
         ans = prim.bind(*primals, **params)

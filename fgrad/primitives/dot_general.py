@@ -75,16 +75,15 @@ def by_result_dtype(planner: Any) -> Any:
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
-def _free(ndim: int, *used: Sequence[int]) -> list[int]:
-    gone = {d for axes in used for d in axes}
-    return [d for d in range(ndim) if d not in gone]
+def _free(ndim: int, contracted: Sequence[int], batch: Sequence[int]) -> list[int]:
+    return [d for d in range(ndim) if d not in contracted and d not in batch]
 
 
 def _abstract(
     lhs: ShapedArray, rhs: ShapedArray, *, dimension_numbers: DotDimensionNumbers, preferred_element_type
 ) -> ShapedArray:
     (lc, rc), (lb, rb) = dimension_numbers
-    shapes = f"shapes {lhs.shape} and {rhs.shape}"
+    l_ndim, r_ndim = len(lhs.shape), len(rhs.shape)
     for what, left, right in (("contracted", lc, rc), ("batch", lb, rb)):
         if len(left) != len(right):
             raise ValueError(
@@ -92,15 +91,16 @@ def _abstract(
                 "Pair the axes."
             )
         for i, j in zip(left, right):
-            if not (0 <= i < lhs.ndim and 0 <= j < rhs.ndim):
+            if not (0 <= i < l_ndim and 0 <= j < r_ndim):
                 raise ValueError(
-                    f"dot_general: {what} axes must be in [0, {lhs.ndim}) for lhs and in [0, {rhs.ndim}) for rhs, "
-                    f"got {left} and {right} for {shapes}. Change dimension_numbers."
+                    f"dot_general: {what} axes must be in [0, {l_ndim}) for lhs and in [0, {r_ndim}) for rhs, "
+                    f"got {left} and {right} for shapes {lhs.shape} and {rhs.shape}. Change dimension_numbers."
                 )
             if lhs.shape[i] != rhs.shape[j]:
                 raise ValueError(
                     f"dot_general: {what} axes must have equal sizes, got {lhs.shape[i]} (axis {i} of lhs) and "
-                    f"{rhs.shape[j]} (axis {j} of rhs) for {shapes}. Transpose or reshape an operand."
+                    f"{rhs.shape[j]} (axis {j} of rhs) for shapes {lhs.shape} and {rhs.shape}. Transpose or reshape an "
+                    "operand."
                 )
     for name, used in (("lhs", (*lc, *lb)), ("rhs", (*rc, *rb))):
         if len(set(used)) != len(used):
@@ -109,8 +109,9 @@ def _abstract(
                 "Change dimension_numbers."
             )
     dtype = product_dtype("dot_general", lhs, rhs, preferred_element_type)
-    kept = [lhs.shape[d] for d in (*lb, *_free(lhs.ndim, lc, lb))]
-    return ShapedArray((*kept, *(rhs.shape[d] for d in _free(rhs.ndim, rc, rb))), dtype)
+    kept = [lhs.shape[d] for d in (*lb, *_free(l_ndim, lc, lb))]
+    kept += [rhs.shape[d] for d in _free(r_ndim, rc, rb)]
+    return ShapedArray(tuple(kept), dtype)
 
 
 def _transpose(ct: Any, lhs: Any, rhs: Any, *, dimension_numbers, preferred_element_type) -> list[Any]:

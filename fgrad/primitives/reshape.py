@@ -15,7 +15,7 @@ from fgrad.primitives.transpose import moveaxis
 
 
 def _abstract(x: ShapedArray, *, new_sizes: tuple[int, ...]) -> ShapedArray:
-    if any(n < 0 for n in new_sizes) or math.prod(new_sizes) != x.size:
+    if (new_sizes and min(new_sizes) < 0) or math.prod(new_sizes) != x.size:
         raise ValueError(
             f"reshape: the new shape must hold as many elements as the old, got {x.shape} ({x.size}) "
             f"and {tuple(new_sizes)} ({math.prod(new_sizes)}). Change the new shape."

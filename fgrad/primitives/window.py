@@ -21,14 +21,14 @@ from fgrad.primitives.dilate import dilated_size
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
 def check_counts(name: str, ndim: int, what: str, **per_axis: Sequence[Any]) -> None:
-    """One entry for each axis in every parameter, and positive where it is an integer."""
+    """One entry for each axis in every parameter, and a positive one, but for padding."""
     for key, values in per_axis.items():
         if len(values) != ndim:
             raise ValueError(
                 f"{name}: {key} must have one entry for each of the {ndim} {what}, got {values} ({len(values)}). "
                 f"Give {ndim} entries."
             )
-        if any([isinstance(v, int) and v < 1 for v in values]):
+        if key != "padding" and values and min(values) < 1:
             raise ValueError(f"{name}: {key} must be positive, got {values}. Use 1 where nothing shall change.")
 
 
@@ -36,10 +36,12 @@ def windowed_size(
     name: str, window: str, axis: str, n: int, k: int, stride: int, pad: tuple[int, int], base: int, dilation: int
 ) -> int:
     """floor((padded - reach) / stride) + 1; a window that does not fit is an error unless the axis itself is empty."""
-    reach = dilated_size(k, dilation)
-    padded = pad[0] + dilated_size(n, base) + pad[1]
-    if n == 0 or k == 0:
-        return 0 if k == 0 else max(0, (padded - reach) // stride + 1)
+    if k == 0:
+        return 0
+    reach = 1 + (k - 1) * dilation
+    if n == 0:
+        return max(0, (pad[0] + pad[1] - reach) // stride + 1)
+    padded = pad[0] + 1 + (n - 1) * base + pad[1]
     if reach > padded:
         raise ValueError(
             f"{name}: the {window} must not be larger than the padded input, got {window} size {reach} and padded "
@@ -53,15 +55,11 @@ def window_shape(
     name: str, x: ShapedArray, *, window_dimensions, window_strides, padding, base_dilation, window_dilation
 ) -> tuple[int, ...]:
     check_counts(
-        name, x.ndim, "axes", window_dimensions=window_dimensions, window_strides=window_strides, padding=padding,
+        name, len(x.shape), "axes", window_dimensions=window_dimensions, window_strides=window_strides, padding=padding,
         base_dilation=base_dilation, window_dilation=window_dilation,
     )  # fmt: skip
-    return tuple(
-        windowed_size(name, "window", f"axis {d}", *sizes)
-        for d, sizes in enumerate(
-            zip(x.shape, window_dimensions, window_strides, padding, base_dilation, window_dilation)
-        )
-    )
+    axes = zip(x.shape, window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    return tuple([windowed_size(name, "window", f"axis {d}", *sizes) for d, sizes in enumerate(axes)])
 
 
 def with_axis(d: int, window: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:

@@ -39,7 +39,7 @@ class Call:
         self.operands = [lift(x) for x in self.values]
         self.active = tuple(range(len(self.operands)) if active is None else active)
         self.args = tuple(self.operands[i] for i in self.active)
-        self.avals = results(prim, prim.abstract_eval([x.aval for x in self.operands], sample.params))
+        self.avals = results(prim, prim.abstract_eval(self.operands, sample.params))
         self.floating = [i for i, aval in enumerate(self.avals) if dtypes.is_inexact(aval.dtype)]
         self.__name__ = prim.name
         self.__signature__ = inspect.Signature(

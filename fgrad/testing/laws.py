@@ -16,6 +16,7 @@ from fgrad.core import dtypes
 from fgrad.core.array import ConcreteArray
 from fgrad.core.aval import ShapedArray
 from fgrad.core.backends import Unfilled
+from fgrad.core.jaxpr import Var
 from fgrad.core.primitive import Primitive
 from fgrad.higher_order.jit import jit
 from fgrad.testing.agreement import Agreement, subject_of, within
@@ -86,7 +87,10 @@ def _check_weakness(call: Call) -> None:
     weak = [a.update(weak_type=a.dtype != dtypes.bool_) for a in strong]
     for k in range(len(weak)) if len(weak) > 1 else ():
         mixed = [w if i == k else s for i, (w, s) in enumerate(zip(weak, strong))]
-        if strong[k].dtype != dtypes.bool_ and results(prim, prim.abstract_eval(mixed, params)) != call.avals:
+        if (
+            strong[k].dtype != dtypes.bool_
+            and results(prim, prim.abstract_eval(list(map(Var, mixed)), params)) != call.avals
+        ):
             raise AssertionError(f"the result must be strong where only {call.names()[k]} is weak, got a weak one.")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from fgrad.core import trace as _trace
 from fgrad.core.array import lift
+from fgrad.core.backends import Unfilled
 from fgrad.core.jaxpr import blamed
 from fgrad.core.primitive import Bilinear, Linear, Zero
 from fgrad.core.trace import Trace, Tracer, computed_from, keeps_sources, tracing, using
@@ -60,18 +61,12 @@ class JVPTrace(Trace):
     def bind(self, prim: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         parent = self.parent
         assert parent is not None
-        primals, tangents, moving = [], [], False
         for a in args:
             if type(a) is JVPTracer and a._trace is self:
-                primals.append(a.primal)
-                tangents.append(a.tangent)
-                moving = True
-            else:
-                x = lift(a)
-                primals.append(x)
-                tangents.append(Zero(x.aval.tangent()))
-        if not moving:
-            return parent.bind(prim, tuple(primals), params)
+                break
+        else:
+            return parent.bind(prim, tuple([lift(a) for a in args]), params)
+        primals, tangents = map(list, zip(*[self.split(a) for a in args]))
         blame = blamed.set(source_of(user_place(3))) if self.finds_lines and blamed.get() is None else None
         try:
             out, t_out = apply_jvp(parent, prim, primals, tangents, params)
@@ -105,7 +100,9 @@ def apply_jvp(
     trace: Trace, prim: Any, primals: Sequence[Any], tangents: Sequence[Any], params: dict[str, Any]
 ) -> tuple[Any, Any]:
     """(out, tangent of out) by the primitive's jvp slot, computed in the given trace."""
-    rule = prim.slot("jvp")
+    rule = prim.jvp
+    if type(rule) is Unfilled:
+        raise prim.missing("jvp")
     if type(rule) is Bilinear:
         (x, y), (dx, dy) = primals, tangents
         out = trace.bind(prim, (x, y), params)
@@ -117,12 +114,15 @@ def apply_jvp(
     if type(rule) is Linear:
         out = trace.bind(prim, tuple(primals), params)
         # A map linear in all its operands together: the others' tangents are zeros, not their values.
-        if any([type(t) is Zero for t in tangents]):
+        if Zero in map(type, tangents):
             with using(trace):
                 tangents = [instantiate(t) for t in tangents]
         return out, trace.bind(prim, tuple(tangents), params)
-    with using(trace):
+    token = _trace.current_trace.set(trace)
+    try:
         return rule(primals, tangents, **params)
+    finally:
+        _trace.current_trace.reset(token)
 
 
 def jvp_flat(

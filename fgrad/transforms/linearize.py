@@ -7,20 +7,22 @@ program; transposing each entry in reverse order gives the vjp.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fgrad.core import dtypes
+from fgrad.core import caches, dtypes
 from fgrad.core import trace as _trace
 from fgrad.core.array import ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
-from fgrad.core.jaxpr import Source, blaming_by_turns
+from fgrad.core.backends import Unfilled
+from fgrad.core.jaxpr import Source, blamed
 from fgrad.core.primitive import Bilinear, LinearArg, Zero
-from fgrad.core.trace import Trace, Tracer, check_live, keeps_sources, tracing
+from fgrad.core.trace import Trace, Tracer, escaped, keeps_sources, tracing
 from fgrad.errors import MissingBackendError
 from fgrad.primitives.arithmetic import add_p
 from fgrad.transforms.jvp import jvp_flat
-from fgrad.transforms.stage import user_source
+from fgrad.transforms.stage import source_of, user_place
 
 
 class TapeTracer(Tracer):
@@ -72,7 +74,8 @@ class TapeTrace(Trace):
     def residual(self, a: Any, who: str) -> Any:
         if not isinstance(a, Tracer):
             return lift(a, who)
-        check_live(a, who)
+        if not a._trace.live:
+            raise escaped(a, who)
         return a
 
     def record(self, prim: Any, args: Sequence[Any], params: dict[str, Any]) -> Any:
@@ -84,8 +87,8 @@ class TapeTrace(Trace):
                 for a in args
             ]
         )
-        inferred = prim.abstract_eval([a.aval for a in args], params)
-        source = user_source() if self.sourced else None
+        inferred = prim.abstract_eval(args, params)
+        source = blamed.get() or source_of(user_place()) if self.sourced else None
         if not prim.multiple_results:
             out = TapeTracer(self, inferred)
             self.entries.append(TapeEntry(prim, args, (out,), params, source))
@@ -122,19 +125,16 @@ class Tape(NamedTuple):
         for o, c in zip(self.outputs, cotangents):
             if type(o) is not Zero and type(c) is not Zero:
                 _accumulate(ct, o, c)
-        entries = _popped(trace.entries) if last else reversed(trace.entries)
-        if not trace.sourced:
-            for entry in entries:
+        entries = trace.entries if last else list(trace.entries)
+        before = blamed.get()
+        try:
+            while entries:
+                entry = entries.pop()
+                if trace.sourced:
+                    blamed.set(_backward(entry.source) or before)
                 _transpose_entry(trace, entry, ct)
-        else:
-            backward: dict[Source | None, Source | None] = {None: None}
-            with blaming_by_turns() as blame:
-                for entry in entries:
-                    source = entry.source
-                    if source not in backward:
-                        backward[source] = source and source._replace(backward=True)
-                    blame(backward[source])
-                    _transpose_entry(trace, entry, ct)
+        finally:
+            blamed.set(before)
         return [ct[id(x)] if id(x) in ct else Zero(x.aval) for x in self.inputs]
 
 
@@ -159,7 +159,10 @@ def _transpose_entry(trace: TapeTrace, entry: TapeEntry, ct: dict[int, Any]) -> 
             f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "
             "arguments (it is linear only in each). Use vjp for functions that are not linear."
         )
-    results = prim.slot("transpose")(cts, *operands, **params)
+    transpose = prim.transpose
+    if type(transpose) is Unfilled:
+        raise prim.missing("transpose")
+    results = transpose(cts, *operands, **params)
     for a, operand, r in zip(args, operands, results, strict=True):
         if type(operand) is LinearArg and r is not None and type(r) is not Zero:
             _accumulate(ct, a, r)
@@ -170,9 +173,12 @@ def _accumulate(ct: dict[int, Any], x: Any, value: Any) -> None:
     ct[key] = add_p.bind(ct[key], value) if key in ct else value
 
 
-def _popped(entries: list[TapeEntry]) -> Iterator[TapeEntry]:
-    while entries:
-        yield entries.pop()
+@functools.lru_cache(maxsize=4096)  # as for source_of, whose Sources these are
+def _backward(source: Source | None) -> Source | None:
+    return source and Source(source.file, source.line, source.function, backward=True)
+
+
+caches.add_lru_cache("lines of transposed functions", _backward)
 
 
 def linearize_flat(

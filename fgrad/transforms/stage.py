@@ -20,6 +20,17 @@ from fgrad.transforms.dce import dce
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
+class _Package(dict[str, bool]):
+    """File name -> whether it is one of fgrad's: asked for every frame between an operation and the user's line."""
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = inside = name.startswith(_PACKAGE)
+        return inside
+
+
+_inside = _Package()
+
+
 def user_source() -> Source | None:
     """The line that is blamed for what is bound now, else the innermost frame outside fgrad."""
     if (source := blamed.get()) is not None:
@@ -35,7 +46,7 @@ def user_place(within: int = 2) -> Place | None:
     frame: FrameType | None = sys._getframe(within)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_PACKAGE):
+        if not _inside[code.co_filename]:
             return code, frame.f_lasti
         frame = frame.f_back
     return None
@@ -109,9 +120,9 @@ class StagingTrace(Trace):
         invars = tuple(
             [a._var if type(a) is StagingTracer and a._trace is self else self.atom(a, prim.name) for a in args]
         )
-        avals = prim.abstract_eval([v.aval for v in invars], params)
+        avals = prim.abstract_eval(invars, params)
         outvars = tuple(map(Var, avals)) if prim.multiple_results else (Var(avals),)
-        self.eqns.append(Eqn(prim, invars, outvars, params, user_source()))
+        self.eqns.append(Eqn(prim, invars, outvars, params, blamed.get() or source_of(user_place())))
         if prim.multiple_results:
             return [StagingTracer(self, v) for v in outvars]
         return StagingTracer(self, outvars[0])

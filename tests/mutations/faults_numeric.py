@@ -5,9 +5,9 @@ from fault import Fault, faults
 # fmt: off
 ELEMENTWISE = faults(
     "primitives.define", "add exp",
-    ("abstract", "elementwise.abstract", "result(avals[0].dtype) if result else avals[0].dtype)",
-     "result(avals[0].dtype) if result else avals[0].dtype, avals[0].weak_type)", "weak by the first operand alone"),
-    ("jvp", "elementwise.partials_jvp", 'total = term if type(total) is Zero else REGISTRY["add"].bind(total, term)',
+    ("abstract", "elementwise.abstract", "result(first.dtype) if result else first.dtype)",
+     "result(first.dtype) if result else first.dtype, first.weak_type)", "weak by the first operand alone"),
+    ("jvp", "elementwise.partials_jvp", 'total = term if total is None else REGISTRY["add"].bind(total, term)',
      "total = term", "the last operand's tangent alone"),
     ("batch", "batch_elementwise.rule", "REGISTRY[prim_name].bind(*args, **params), dim",
      "REGISTRY[prim_name].bind(*args, **params), 0", "batch axis said to be the first"),

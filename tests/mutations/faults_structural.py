@@ -10,8 +10,8 @@ CONVOLUTIONS = faults(
     ("abstract", "_abstract", "zip(out_spec, sizes)", "zip(lhs_spec, sizes)", "output in the order of lhs"),
     ("abstract", "_abstract", "rhs.shape[rhs_spec[0]], *space", "rhs.shape[rhs_spec[1]], *space",
      "in features for out features"),
-    ("abstract", "_abstract", "window_strides, padding, lhs_dilation, rhs_dilation)\n        )",
-     "window_strides, padding, rhs_dilation, lhs_dilation)\n        )", "dilations exchanged"),
+    ("abstract", "_abstract", "rhs_spec[2:], window_strides, padding, lhs_dilation, rhs_dilation)",
+     "rhs_spec[2:], window_strides, padding, rhs_dilation, lhs_dilation)", "dilations exchanged"),
     ("transpose", "_transpose_lhs", "kernel = rev_p.bind(kernel, dimensions=tuple(rhs_spec[2:]))", "pass",
      "kernel not flipped"),
     ("transpose", "_transpose_lhs", "dimensions=tuple(rhs_spec[2:])", "dimensions=tuple(rhs_spec[2:3])",
@@ -68,9 +68,9 @@ CONVOLUTIONS = faults(
 
 DOTS = faults(
     "primitives.dot_general", "dot_general",
-    ("abstract", "_abstract", "(*lb, *_free(lhs.ndim, lc, lb))", "(*_free(lhs.ndim, lc, lb), *lb)",
+    ("abstract", "_abstract", "(*lb, *_free(l_ndim, lc, lb))", "(*_free(l_ndim, lc, lb), *lb)",
      "batch axes after the free ones"),
-    ("abstract", "_abstract", "_free(rhs.ndim, rc, rb)", "_free(rhs.ndim, rc)", "batch axes of rhs kept"),
+    ("abstract", "_abstract", "_free(r_ndim, rc, rb)", "_free(r_ndim, rc, ())", "batch axes of rhs kept"),
     ("transpose", "_transpose", "k_lhs = [lc[rc.index(d)] for d in sorted(rc)]", "k_lhs = list(lc)",
      "contracted axes of lhs in the order named"),
     ("transpose", "_transpose", "k_rhs = [rc[lc.index(d)] for d in sorted(lc)]", "k_rhs = list(rc)",
@@ -160,7 +160,7 @@ MOVES = faults(
 
 BROADCASTS = faults(
     "primitives.broadcast", "broadcast_in_dim",
-    ("transpose", "_broadcast_transpose", "d not in own or (x.shape[own[d]] == 1 and shape[d] != 1)", "d not in own",
+    ("transpose", "_broadcast_transpose", "d not in own or (x.shape[own[d]] == 1 and n != 1)", "d not in own",
      "axes of size 1 not summed"),
     ("transpose", "_broadcast_transpose",
      "return [out if out.shape == x.shape else reshape_p.bind(out, new_sizes=tuple(x.shape))]", "return [out]",
@@ -224,8 +224,8 @@ WINDOWS = faults(
     "primitives.window", "reduce_window_sum reduce_window_max",
     ("abstract", "windowed_size", "    return (padded - reach) // stride + 1",
      "    return -(-(padded - reach) // stride) + 1", "ceil for floor"),
-    ("abstract", "windowed_size", "dilated_size(n, base)", "n", "base dilation forgotten"),
-    ("abstract", "windowed_size", "reach = dilated_size(k, dilation)", "reach = k * dilation", "reach of the window"),
+    ("abstract", "windowed_size", "1 + (n - 1) * base", "n", "base dilation forgotten"),
+    ("abstract", "windowed_size", "reach = 1 + (k - 1) * dilation", "reach = k * dilation", "reach of the window"),
     ("batch", "with_axis", '(0, 0) if key == "padding" else 1',
      '(0, 0) if key == "padding" else 1 + (key == "window_strides")', "strides over the batch"),
     ("batch", "with_axis", '(*values[:d], (0, 0) if key == "padding" else 1, *values[d:])',

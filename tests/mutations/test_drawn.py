@@ -18,7 +18,7 @@ EQUIVALENT: dict[str, str] = {
     "primitives.conv._transpose_lhs: 1 -> 0": "a kernel of one element, reversed",
     "primitives.convert.convert: x.ndim == 0 -> x.ndim != 0": "constants are converted at once, or later",
     "primitives.define.check_same: 1 -> 0": "the first operand is compared with itself, too",
-    "primitives.dot_general._abstract: _free(rhs.ndim, rc, rb) -> _free(rhs.ndim, rb, rc)": "a union of axes",
+    "primitives.dot_general._abstract: _free(l_ndim, lc, lb) -> _free(l_ndim, lb, lc)": "a union of axes",
     "primitives.padding._pad_transpose: lo < 0 -> lo <= 0": "nothing cropped is restored by no zeros",
     "primitives.sort.along: x.ndim - 1 -> (x.ndim) + (1)": "beyond the last axis is the last",
 }

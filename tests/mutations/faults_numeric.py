@@ -62,9 +62,17 @@ ELEMENTWISE = faults(
     "primitives.arithmetic", "rem",
     ("jvp", "", "div_p.bind(sub_p.bind(x, ans), y)", "div_p.bind(x, y)", "quotient not truncated"),
 ) + faults(
-    "primitives.arithmetic", "max min",
-    ("jvp", "_share", "full_like(t, 0.5)", "full_like(t, 1)", "ties count twice"),
-    ("jvp", "_share", "own = eq_p.bind(mine, ans)", "own = eq_p.bind(other, ans)", "tangent of the loser"),
+    "primitives.arithmetic", "max",
+    ("jvp", "", "order_p.bind(y, x)),\n    ),\n)  # fmt: skip\nmin_p",
+     "order_p.bind(x, y)),\n    ),\n)  # fmt: skip\nmin_p", "tangent of the loser"),
+) + faults(
+    "primitives.arithmetic", "min",
+    ("jvp", "", "order_p.bind(x, y)),\n    ),\n)  # fmt: skip\nabs_p",
+     "order_p.bind(y, x)),\n    ),\n)  # fmt: skip\nabs_p", "tangent of the loser"),
+) + faults(
+    "primitives.ties", "share",
+    ("jvp", "_share_jvp", "share_p.bind(tangents[0], order)", "tangents[0]", "tangent not shared"),
+    ("transpose", "_share_transpose", "share_p.bind(ct, order)", "ct", "cotangent not shared"),
 ) + faults(
     "primitives.arithmetic", "abs",
     ("jvp", "_abs_partial", "mul_p.bind(t, sign_p.bind(x))", "t", "sign forgotten"),

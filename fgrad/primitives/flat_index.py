@@ -12,7 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from fgrad.core.aval import ShapedArray
 from fgrad.primitives.define import NO_TANGENT, elementwise
+
+
+def _check(i: ShapedArray, *others: ShapedArray) -> None:
+    if i.dtype.kind != "i":
+        raise TypeError(f"flat_index: indices must be signed integers, got {i}. Convert them with .astype.")
 
 
 def _rule(s, i, before, n):
@@ -30,5 +36,5 @@ def _reference(i: np.ndarray, before: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 flat_index_p = elementwise(
-    "flat_index", _rule, reference=_reference, ufunc=_reference, domain="integer", partials=NO_TANGENT,
+    "flat_index", _rule, reference=_reference, ufunc=_reference, domain="integer", partials=NO_TANGENT, check=_check,
 )  # fmt: skip

@@ -118,7 +118,7 @@ LET = f"{GUARD}, or let infinities pass (inf=False)."
      lambda: debug.check_finite(fgrad.jit(fgrad.grad(growing)))(np.float32(0))),
     ("operators on NumPy arrays", NonFiniteError,
      "check_finite: results must be finite, got 1 inf in 1 element from dot_general at HERE (result f32[1,1], the "
-     f"first at [0, 0]; operands: f32[1] = [1e+30]; f32[1] = [1e+30]). {LET}",
+     f"first at [0, 0]; operands: f32[1,1] = [[1e+30]]; f32[1,1] = [[1e+30]]). {LET}",
      lambda: debug.check_finite(lambda a: a @ a)(np.full((1, 1), 1e30, np.float32))),
     ("a constant of the function", NonFiniteError,
      "check_finite: results must be finite, got 1 nan in 1 element from mul at HERE, in jit <lambda> (result f32[]; "

@@ -192,6 +192,27 @@ def _unchanged(draw: Any) -> Sample:
     return Sample((x,), exact=True, slope="zero")
 
 
+@st.composite
+def _orders(draw: Any) -> Sample:
+    """Of few numbers: ties are among them."""
+    dtype, shape, rng = _dtype(draw, ANY), draw(shapes(0, 2, 0, 3)), np.random.default_rng(draw(SEEDS))
+    return Sample(tuple(np.asarray(rng.integers(0, 3, shape)).astype(dtype) for _ in range(2)), exact=True)
+
+
+@st.composite
+def _shared(draw: Any) -> Sample:
+    (t,) = draw_arrays(draw, _dtype(draw, FLOATS), [draw(shapes(0, 2, 0, 3))])
+    order = np.asarray(np.random.default_rng(draw(SEEDS)).integers(0, 3, t.shape)).astype(np.int8)
+    return Sample((t, order), exact=True, linear=((0,),))
+
+
+@st.composite
+def _flat_indices(draw: Any) -> Sample:
+    dtype, shape, rng = _dtype(draw, ("int32", "int64")), draw(shapes(0, 2, 0, 3)), np.random.default_rng(draw(SEEDS))
+    bounds = (-6, 6), (-2, 9), (1, 5)
+    return Sample(tuple(np.asarray(rng.integers(*b, shape)).astype(dtype) for b in bounds), exact=True)
+
+
 # --- along axes ------------------------------------------------------------------------------------------------------
 @st.composite
 def _iota(draw: Any) -> Sample:
@@ -295,6 +316,9 @@ DIRECT: dict[str, Callable[[], st.SearchStrategy[Sample]]] = {
     "convert_element_type": _converted,
     "bitcast_convert_type": _bitcast,
     "stop_gradient": _unchanged,
+    "order": _orders,
+    "share": _shared,
+    "flat_index": _flat_indices,
     "iota": _iota,
     "undilate": _undilated,
     **{n: partial(_reduced, n, REAL) for n in ("reduce_sum", "reduce_prod")},

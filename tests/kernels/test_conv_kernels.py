@@ -10,7 +10,7 @@ from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width, set_mas
 
 from fgrad import config
 from fgrad.kernels.builder import PlanBuilder
-from fgrad.kernels.cpu import conv_chunks, gemm_chunks, gemm_plan, gemm_tiles
+from fgrad.kernels.cpu import conv, conv_chunks, gemm_chunks, gemm_plan, gemm_tiles
 from fgrad.kernels.cpu.conv import plan_conv
 from fgrad.kernels.cpu.driver import from_plan
 from fgrad.kernels.layout import Layout
@@ -185,6 +185,24 @@ def test_one_vector_of_features_folds_the_run(monkeypatch, dtype, bits):
     for c, r, stride in ((k, 3, 1), (4, 3, 2), (2, 5, 1), (12, 1, 1), (6, 4, 3)):
         used |= check_layer(rng, (6, 17 * stride, c, k, r, r // 2, stride), "NHWC", np.dtype(dtype))
     assert any("_fold" in name for name in used) == (k > 1)
+
+
+@pytest.mark.parametrize("images, held, together", [(1, 2, 1), (2, 2, 2), (6, 2, 2), (7, 2, 1), (9, 4, 3), (7, 6, 7)])
+def test_phases_of_images_that_stay_in_the_cache(monkeypatch, images, held, together):
+    """Of so many gradients [6, 6, 20] as the cache holds; of all where no such number of images divides theirs."""
+    found, choose = set(), conv._images_together
+
+    def chosen(geo, itemsize):
+        images_together = choose(geo, itemsize)
+        if geo.dims[0].lhs_dilation > 1:
+            found.add(images_together)
+        return images_together
+
+    monkeypatch.setattr(conv, "PHASES_BYTES", held * 6 * 6 * 20 * 4)
+    monkeypatch.setattr(conv, "_images_together", chosen)
+    for order in ("NHWC", "NCHW"):
+        check_layer(np.random.default_rng(images), (images, 12, 9, 20, 3, 1, 2), order, np.dtype(np.float32))
+    assert found == {together}
 
 
 @pytest.mark.parametrize("masked_stores", [False, True])

@@ -24,6 +24,7 @@ rest are products whose rows are output pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,6 +62,8 @@ from fgrad.kernels.plan import KernelPlan, Ptr
 FEW = 8
 #: Multiply-adds of a result that repay storing it by way of a buffer, as the pixel nest does.
 PIXEL_WORK = 16
+#: Of the images that phases of strided gradients read in turn.
+PHASES_BYTES = 1 << 18
 #: Larger tables of (tap, pixel) are avoided by a padded copy, where offsets are a sum over tap and pixel.
 TABLE_LIMIT = 1 << 20
 
@@ -188,13 +191,32 @@ def _forward_nest(builder, dtype, a: Ptr, b: Ptr, out: Ptr, geo: Geometry, dense
         records = records_of(geo.dims, cut, run, last_run)
     taps = sums([np.arange(d.window) * d.rhs_stride for d in outer])
     operand = Operand(b, run * geo.rhs_feature, taps, inner, stride, geo.rhs_column, last_run)
+    images = _images_together(geo, dtype.itemsize)
     product = Product(
         dtype=dtype, a=a, b=operand, out=out, columns=geo.columns, out_column=geo.out_column, records=records,
-        repeats=geo.rows, in_stride=geo.lhs_row, out_stride=geo.out_row, g_count=g_count,
-        a_g_stride=run * geo.lhs_feature, a_run=a_run, out_size=dense, batches=geo.batches,
+        repeats=images, in_stride=geo.lhs_row, out_stride=geo.out_row, g_count=g_count,
+        a_g_stride=run * geo.lhs_feature, a_run=a_run, out_size=dense, batches=_by_images(geo, images),
         note="conv",
     )  # fmt: skip
     plan_product(builder, product)
+
+
+def _images_together(geo: Geometry, itemsize: int) -> int:
+    """Images of which one phase follows the other: all phases read them, so as many as stay in the L2 cache; all images
+    where there is one phase, or where their number has no such divisor.
+    """
+    if all([d.lhs_dilation == 1 for d in geo.dims]):
+        return geo.rows
+    nbytes = math.prod([d.size for d in geo.dims]) * geo.features * itemsize
+    most = min(max(1, PHASES_BYTES // max(nbytes, 1)), geo.rows)
+    images = max([n for n in range(1, most + 1) if geo.rows % n == 0])
+    return images if 2 * images >= most else geo.rows
+
+
+def _by_images(geo: Geometry, images: int) -> np.ndarray:
+    """The batches, each for so many images after the other."""
+    first = np.arange(0, geo.rows, images)[:, None] * (geo.lhs_row, 0, geo.out_row)
+    return (first[:, None] + geo.batches).reshape(-1, 3)
 
 
 def _fills_with_pixels(geo: Geometry, itemsize: int) -> bool:

@@ -24,6 +24,5 @@ class Arena:
                 if o + n > offset:
                     offset = o + n
         bisect.insort(self.blocks, (offset, nbytes, start, end))
-        if offset + nbytes > self.size:
-            self.size = offset + nbytes
+        self.size = max(self.size, offset + nbytes)
         return offset

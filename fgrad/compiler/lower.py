@@ -314,8 +314,7 @@ class _Writer:
             "in": [self.pointer(v.buffer) for v in leaf.operands],
             "out": [self.pointer(b) for b in leaf.results],
         }
-        if plan.scratch > self.scratch:
-            self.scratch = plan.scratch
+        self.scratch = max(self.scratch, plan.scratch)
 
         def resolve(a: Ptr) -> Ptr:
             kind, index, offset = a

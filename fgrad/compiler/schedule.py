@@ -141,13 +141,11 @@ class Group(_Loops):
         return found
 
     def load(self, view: View) -> int:
-        k = 0
-        for have in self.loads:
+        for k, have in enumerate(self.loads):
             if have.buffer is view.buffer and have.layout == view.layout:
                 return self.index["load", k]
-            k += 1
         self.loads.append(view)
-        return self.add(("load", k), view.layout.dtype)
+        return self.add(("load", len(self.loads) - 1), view.layout.dtype)
 
     def store(self, node: int) -> Buffer:
         """One more buffer that the node's values are written to."""

@@ -149,7 +149,7 @@ def is_integer(dtype: np.dtype) -> bool:
 
 
 def is_number(dtype: np.dtype) -> bool:
-    return dtype.kind in "fciu" or dtype == bfloat16
+    return is_inexact(dtype) or is_integer(dtype)
 
 
 def short_name(dtype: np.dtype) -> str:

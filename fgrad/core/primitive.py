@@ -188,12 +188,9 @@ class Primitive:
         """The filled slot, or MissingBackendError with the recorded reason."""
         value = getattr(self, name)
         if type(value) is Unfilled:
-            raise self.missing(name)
+            instead = " Use vjp for functions that are not linear." if name == "transpose" else ""
+            raise MissingBackendError(f"{self.name}: has no {name} rule, {value.reason}.{instead}")
         return value
-
-    def missing(self, name: str) -> MissingBackendError:
-        instead = " Use vjp for functions that are not linear." if name == "transpose" else ""
-        return MissingBackendError(f"{self.name}: has no {name} rule, {getattr(self, name).reason}.{instead}")
 
     def __repr__(self) -> str:
         return self.name

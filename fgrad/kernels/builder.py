@@ -55,8 +55,7 @@ class PlanBuilder:
         number, found, at = len(self._tables), [], 0
         for table in tables:
             found.append(Ptr("tab", number, 8 * at))
-            for part in table:
-                at += part.size
+            at += sum([part.size for part in table])
         self._tables.append(np.concatenate([part for table in tables for part in table], axis=None, dtype=np.int64))
         return found
 

@@ -117,17 +117,17 @@ def promote_inexact(name: str, *xs: Any) -> list[Array]:
 
 def common_shape(name: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """NumPy's broadcast shape: aligned at the last axis, sizes equal or 1."""
-    common = [1] * max(map(len, shapes))
-    for shape in shapes:
-        for i, n in enumerate(shape, len(common) - len(shape)):
-            if common[i] == 1:
-                common[i] = n
-            elif n not in (1, common[i]):
-                raise ValueError(
-                    f"{name}: shapes must broadcast (aligned at the last axis, sizes equal or 1), got "
-                    f"{' and '.join(map(str, shapes))}. Reshape one, or insert axes of size 1 with x[:, None]."
-                )
-    return tuple(common)
+    first = shapes[0]
+    if all([s == first for s in shapes]):
+        return first
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"{name}: shapes must broadcast (aligned at the last axis, sizes equal or 1), got "
+        f"{' and '.join(map(str, shapes))}. Reshape one, or insert axes of size 1 with x[:, None]."
+    )
 
 
 def expand_to(x: Array, shape: tuple[int, ...]) -> Array:

@@ -19,7 +19,7 @@ NO_TANGENT = Unfilled("its result is an integer or boolean, which has no tangent
 
 DOMAINS: dict[str, tuple[str, Callable[[np.dtype], bool]]] = {
     "number": ("number", dtypes.is_number),
-    "real": ("real number", lambda d: d.kind in "fiu" or d == dtypes.bfloat16),
+    "real": ("real number", lambda d: dtypes.is_float(d) or dtypes.is_integer(d)),
     "real or bool": ("real number or bool", lambda d: d.kind != "c" and d != dtypes.float0),
     "float": ("floating-point", dtypes.is_float),
     "inexact": ("floating-point or complex", dtypes.is_inexact),

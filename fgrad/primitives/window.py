@@ -36,12 +36,10 @@ def windowed_size(
     name: str, window: str, axis: str, n: int, k: int, stride: int, pad: tuple[int, int], base: int, dilation: int
 ) -> int:
     """floor((padded - reach) / stride) + 1; a window that does not fit is an error unless the axis itself is empty."""
-    if k == 0:
-        return 0
-    reach = 1 + (k - 1) * dilation
-    if n == 0:
-        return max(0, (pad[0] + pad[1] - reach) // stride + 1)
-    padded = pad[0] + 1 + (n - 1) * base + pad[1]
+    reach = dilated_size(k, dilation)
+    padded = pad[0] + dilated_size(n, base) + pad[1]
+    if n == 0 or k == 0:
+        return 0 if k == 0 else max(0, (padded - reach) // stride + 1)
     if reach > padded:
         raise ValueError(
             f"{name}: the {window} must not be larger than the padded input, got {window} size {reach} and padded "

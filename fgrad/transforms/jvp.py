@@ -7,7 +7,6 @@ from typing import Any
 
 from fgrad.core import trace as _trace
 from fgrad.core.array import lift
-from fgrad.core.backends import Unfilled
 from fgrad.core.jaxpr import blamed
 from fgrad.core.primitive import Bilinear, Linear, Zero
 from fgrad.core.trace import Trace, Tracer, computed_from, keeps_sources, tracing, using
@@ -100,9 +99,7 @@ def apply_jvp(
     trace: Trace, prim: Any, primals: Sequence[Any], tangents: Sequence[Any], params: dict[str, Any]
 ) -> tuple[Any, Any]:
     """(out, tangent of out) by the primitive's jvp slot, computed in the given trace."""
-    rule = prim.jvp
-    if type(rule) is Unfilled:
-        raise prim.missing("jvp")
+    rule = prim.slot("jvp")
     if type(rule) is Bilinear:
         (x, y), (dx, dy) = primals, tangents
         out = trace.bind(prim, (x, y), params)
@@ -118,11 +115,8 @@ def apply_jvp(
             with using(trace):
                 tangents = [instantiate(t) for t in tangents]
         return out, trace.bind(prim, tuple(tangents), params)
-    token = _trace.current_trace.set(trace)
-    try:
+    with using(trace):
         return rule(primals, tangents, **params)
-    finally:
-        _trace.current_trace.reset(token)
 
 
 def jvp_flat(

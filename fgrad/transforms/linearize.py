@@ -15,7 +15,6 @@ from fgrad.core import caches, dtypes
 from fgrad.core import trace as _trace
 from fgrad.core.array import ConcreteArray, lift
 from fgrad.core.aval import ShapedArray
-from fgrad.core.backends import Unfilled
 from fgrad.core.jaxpr import Source, blamed
 from fgrad.core.primitive import Bilinear, LinearArg, Zero
 from fgrad.core.trace import Trace, Tracer, escaped, keeps_sources, tracing
@@ -159,10 +158,7 @@ def _transpose_entry(trace: TapeTrace, entry: TapeEntry, ct: dict[int, Any]) -> 
             f"{prim.name}: has no transpose in both operands at once, got two values that depend on the "
             "arguments (it is linear only in each). Use vjp for functions that are not linear."
         )
-    transpose = prim.transpose
-    if type(transpose) is Unfilled:
-        raise prim.missing("transpose")
-    results = transpose(cts, *operands, **params)
+    results = prim.slot("transpose")(cts, *operands, **params)
     for a, operand, r in zip(args, operands, results, strict=True):
         if type(operand) is LinearArg and r is not None and type(r) is not Zero:
             _accumulate(ct, a, r)

@@ -83,14 +83,13 @@ class _Assembler:
         """Appends words; the number of the first."""
         words = self._words
         first = len(words)
-        words += args  # type: ignore[arg-type]  # what is no integer is replaced
+        words += [arg if type(arg) is int else 0 for arg in args]
         for word, arg in enumerate(args, first):
             if type(arg) is int:
                 continue
-            if type(arg) is not Ptr:
-                words[word] = int(arg) if isinstance(arg, int) else self._address(arg)  # type: ignore[arg-type]
+            if not isinstance(arg, Ptr):
+                words[word] = arg if isinstance(arg, int) else self._address(arg)
                 continue
-            words[word] = 0
             kind, index, offset = arg
             if kind == "arena" or kind == "scratch":
                 self.temporary.append((word, offset, kind == "scratch"))

@@ -45,7 +45,7 @@ class Axis(NamedTuple):
 def merge(axes: Sequence[Axis]) -> list[Axis]:
     """Fewer axes that visit the same pairs of elements in the same order; axes of size 1 vanish."""
     if len(axes) < 2:
-        return list(axes) if axes and axes[0].size != 1 else []
+        return [axis for axis in axes if axis.size != 1]
     return [Axis(*axis) for axis in collapse(*zip(*axes))]
 
 

@@ -17,7 +17,7 @@ from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.body import Node, Spec, Stream, evaluate, operand_args, read_nodes, weight_of
 from fgrad.kernels.cpu.folds import Reduce, fold_plan
 from fgrad.kernels.cpu.irtext import unravel
-from fgrad.kernels.cpu.nest import STEPS, Axis, Operand
+from fgrad.kernels.cpu.nest import Axis, Operand, step_of
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value
 from fgrad.kernels.layout import Layout
@@ -82,7 +82,7 @@ def map_plan(
     for k, (layout, strides) in enumerate(zip(layouts, along)):
         pointer = Ptr("out", k) if k < len(results) else Ptr("in", k - len(results))
         cycles = repeats > 1 and strides[-1] != 0 == strides[0]
-        step = "cycle" if cycles else STEPS.get(strides[-1], "any")
+        step = "cycle" if cycles else step_of(strides[-1])
         operands.append(nest.operand(layout.dtype, step))
         args += operand_args(pointer, layout.dtype.itemsize, layout.offset, strides, step)
     outs, loads = tuple(operands[: len(results)]), tuple(operands[len(results) :])

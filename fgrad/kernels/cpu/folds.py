@@ -30,7 +30,7 @@ from fgrad.kernels.cpu import nest
 from fgrad.kernels.cpu.accumulators import INDEX, LANES, Folded, accumulator
 from fgrad.kernels.cpu.body import dtype_of_node, operand_args, read_nodes, weight_of
 from fgrad.kernels.cpu.foldcode import BLOCK, FLUSH, UNROLL, FoldSpec
-from fgrad.kernels.cpu.nest import STEPS, Axis, Operand
+from fgrad.kernels.cpu.nest import Axis, Operand, step_of
 from fgrad.kernels.layout import Layout, contiguous_strides, dtype_name
 from fgrad.kernels.plan import KernelPlan, Ptr, Step
 
@@ -173,7 +173,7 @@ def _steps(
 
     def operand(dtype: np.dtype, pointer: Ptr, offset: int, strides: tuple[int, ...]) -> Operand:
         """Of an operand that moves so; writes its words."""
-        step = STEPS.get(strides[-1], "any")
+        step = step_of(strides[-1])
         args.extend(operand_args(pointer, dtype.itemsize, offset, strides, step))
         return nest.operand(dtype, step)
 

@@ -160,7 +160,8 @@ def plan_product(builder: PlanBuilder, product: Product) -> None:
     far = chunk_bytes > CHUNK_BYTES // 2 and p.a_rows != "lanes" and not p.turned
     if block > 1 and (by_line or far):
         # groups leave gaps in the runs, whose lines then meet in few of the cache's sets
-        step = width if len(p.batches) == 1 else max(width, abs(run))
+        apart = (p.batches[:, 1] != p.batches[0, 1]).any()  # images share B, groups do not
+        step = max(width, abs(run)) if apart else width
         s_chunk = min(s_most, max(1, NEAR_BYTES // (step * size * max(1, records.longest))))
         g_chunk = g_chunk if s_chunk == s_most else 1
 

@@ -34,7 +34,11 @@ class Operand(NamedTuple):
     step: str
 
 
-STEPS = {1: "unit", 0: "zero", -1: "back"}  # of strides; "any" of others
+def step_of(stride: int) -> str:
+    return _STEPS.get(stride, "any")
+
+
+_STEPS = {1: "unit", 0: "zero", -1: "back"}
 
 
 @functools.lru_cache(maxsize=128)
@@ -53,7 +57,8 @@ def ordered(axes: Sequence[Axis], priority: Sequence[int]) -> list[Axis]:
     """Largest strides outermost; the operands in ``priority`` decide, the first that moves along either axis first."""
 
     def key(axis: Axis) -> list[int]:
-        return [*map(abs, map(axis.strides.__getitem__, priority))]
+        strides = axis.strides
+        return [abs(strides[k]) for k in priority]
 
     return sorted(axes, key=key, reverse=True)
 

@@ -8,9 +8,9 @@ and j are the result's.  ``line`` is a table, which also says where x has no suc
 
 A tile of taps (t, j) has its sums in registers while a run of pixels passes by, of one or several neighbouring lines;
 what several of them, and of neighbours in a line, meet of x is loaded once.  All lanes of a run come before the next
-run, since they are what is adjacent in memory; meanwhile the memory of the next run is asked for.  Nothing beyond x is
-multiplied: lines that do not exist are left out, and pixels at a line's ends ask for each tap.  A task adds up a part
-of the lines in scratch memory.  The words of ``args``, all offsets and strides in elements:
+run, since they are what is adjacent in memory; meanwhile the memory of the next run is asked for, in its order.
+Nothing beyond x is multiplied: lines that do not exist are left out, and pixels at a line's ends ask for each tap.  A
+task adds up a part of the lines in scratch memory.  The words of ``args``, all offsets and strides in elements:
 
      0 x   1 y   2 out   3 table of blocks of lines (`_lines`)  4 table: offset in out of each tap
      5 scratch   6 its bytes   7 parts   8 blocks of lanes   9 lanes of a block   10 lanes
@@ -38,6 +38,7 @@ from fgrad.kernels.cpu import gemm_tiles
 from fgrad.kernels.cpu.conv_geometry import Dim, Geometry, lines_met
 from fgrad.kernels.cpu.gemm_plan import GRAIN_WORK, MIN_TASKS, PART_BYTES, no_epilogue, sum_parts
 from fgrad.kernels.cpu.gemm_records import NOWHERE
+from fgrad.kernels.cpu.gemm_words import LINE
 from fgrad.kernels.cpu.lanecode import ONE_LINE, Along, LaneSpec, LaneWriter
 from fgrad.kernels.cpu.nest import even_cut, even_parts
 from fgrad.kernels.cpu.scalar import Scalar
@@ -51,7 +52,9 @@ CHAINS = 8  # sums that hide the latency of a multiply-add
 MOST_TAPS = 128  # each is code of its own
 LANE_BYTES = 1 << 10  # of a pixel, in a task
 RUN_BYTES = 1 << 10  # of a line of y, in a run, which is as far ahead as memory is asked for
-LEAST_RUN = (16, 8)  # pixels, of one line or of several: sums are read and written once a run
+LEAST_RUN = (6, 8)  # pixels, of one line or of several: sums are read and written once a run
+LONG_RUN = 16  # pixels of a run that the L1 cache does not hold anyway
+LEAST_RUNS = 3  # of a line; else it is one run
 PART_PIXELS = 128  # fewer of y do not repay adding another part
 
 
@@ -77,8 +80,7 @@ def plan_lane_window(
         wanted = -(-MIN_TASKS // (blocks * geo.rows))
         parts = max(1, min(wanted, lines * pixels // PART_PIXELS, PART_BYTES // (dense * size)))
     part_lines, parts = even_parts(lines, parts, blocks * geo.rows)
-    least = LEAST_RUN[spec.lines.block > 1] // spec.lines.block
-    run = -(-max(RUN_BYTES // (block * size), least) // spec.pixels) * spec.pixels
+    run = _run(spec, last, block * size)
     inside = [_inside(last, first, count) for first, count in zip(_starts(spec.taps), spec.taps)]
     lead = inside[0][0]
     target = out if parts == 1 else builder.temp(parts * dense * size)
@@ -134,6 +136,19 @@ def _spec(dtype: np.dtype, geo: Geometry, line: Dim, last: Dim, unit: bool) -> L
     return LaneWindow(dtype_name(dtype), lanes, vectors, *best, tiles, taps, last.rhs_dilation, last.stride, unit)
 
 
+def _run(spec: LaneWindow, last: Dim, lane_bytes: int) -> int:
+    """Pixels of a line in a run.  Narrow steps share lines of the cache: the second one finds what the run meets in the
+    L1 cache only if that holds it for all of ``lane_bytes``.
+    """
+    block, found = spec.lines.block, len(spec.lines.meetings)
+    run = max(RUN_BYTES // lane_bytes, LEAST_RUN[block > 1] // block)
+    of_x = (run - 1) * spec.step + (last.out - 1) * spec.tap_step + 1
+    if spec.shares_lines and (found * of_x + block * run) * lane_bytes > gemm_tiles.L1_BYTES:
+        run = LONG_RUN // block
+    run = -(-run // spec.pixels) * spec.pixels
+    return run if LEAST_RUNS * run <= last.window else last.window
+
+
 def _even(count: int, most: int) -> tuple[int, ...]:
     """``count`` as the sum of as few numbers of at most ``most`` as there can be, of about one size."""
     n = -(-count // most)
@@ -184,16 +199,20 @@ class LaneWindow(LaneSpec):
     def label(self) -> str:
         return f"lane_window_{self.dtype}_{sum(self.tiles)}x{sum(self.taps)}"
 
+    @property
+    def shares_lines(self) -> bool:
+        """Whether a line of the cache has lanes of several steps."""
+        return self.width * np.dtype(self.dtype).itemsize < LINE
+
     def write(self, s: Scalar) -> None:
         _Writer(self, s).write()
 
 
 class _Line(NamedTuple):
-    """Of x: whether it exists, where it is, where to fetch from or ""; the lines of y that it meets, and the sums."""
+    """Of x: whether it exists, where it is; the lines of y that it meets, and the sums."""
 
     exists: str
     base: str
-    ahead: str
     meets: list[tuple[int, list[str]]]
 
 
@@ -225,7 +244,8 @@ class _Writer(LaneWriter):
             lane = code.mul(number, block)
             left = code.sub(lanes, lane)
             self.last = code.sub(left, str(width))
-            self.steps = code.divmod(code.add(code.minimum(block, left), str(width - 1)), str(width))[0]
+            self.task_lanes = code.minimum(block, left)
+            self.steps = code.divmod(code.add(self.task_lanes, str(width - 1)), str(width))[0]
             sums_of_all = code.mul(self.steps, str(self.n_lines * self.n_taps * width))
             with code.loop("0", sums_of_all, self.spec.lanes) as at:
                 self.put(self.zeros, self.sums, at)
@@ -290,33 +310,55 @@ class _Writer(LaneWriter):
             self.copy(self.sums, places, sums, into=True)
             lane = self.lane_of(step)
             x = []
-            for line, (new, meets) in zip(found, self.met):
+            for line, (_, meets) in zip(found, self.met):
                 if here := [(i, sums[t - lines.start]) for i, t in meets if t in lines]:
                     base = code.element(self.kind, self.x, code.add(line, lane))
-                    to = code.element(self.kind, base, ahead[0]) if new and ahead else ""
-                    x.append(_Line(self.exists(line), base, to, here))
-            y = [
-                code.element(self.kind, self.y, code.add(lane, code.mul(self.y_line, str(i))))
-                for i in range(spec.lines.block)
-            ]
-            y_ahead = [code.element(self.kind, line, ahead[1]) for line in y] if ahead else []
+                    x.append(_Line(self.exists(line), base, here))
+            y_lines = [code.element(self.kind, self.y, code.mul(self.y_line, str(i))) for i in range(spec.lines.block)]
+            y = [code.element(self.kind, line, lane) for line in y_lines]
+            if ahead:
+                self.fetch_share(step, begin, end, found, y_lines, ahead)
             self.set_number(begin, pixel, "0")
             with code.repeat(lambda: self.compare("slt", self.number(pixel, "0"), end)):
                 w = self.number(pixel, "0")
                 several = self.compare("sle", code.add(w, str(spec.pixels)), full[1])
                 several = code.op(f"and i1 {several}, {self.compare('sge', w, full[0])}")
                 with code.when(several):
-                    self.pixels(step, w, x, y, y_ahead, taps)
+                    self.pixels(w, x, y, taps)
                     self.set_number(code.add(w, str(spec.pixels)), pixel, "0")
                 with code.when(code.op(f"xor i1 {several}, true")):
                     self.pixel(w, x, y, taps)
                     self.set_number(code.add(w, "1"), pixel, "0")
             self.copy(self.sums, places, sums, into=False)
 
-    def pixels(
-        self, step: str, w: str, x: Sequence[_Line], y: Sequence[str], y_ahead: Sequence[str], taps: range
+    def fetch_share(
+        self, step: str, begin: str, end: str, found: Sequence[str], y: Sequence[str], ahead: Sequence[str]
     ) -> None:
-        """Neighbours that meet x for all taps; ``y_ahead``: where the next run of y is, or nothing."""
+        """Asks for a step's share of the next run, in the order of memory: all lanes of some of its pixels."""
+        code, spec = self.code, self.spec
+        pixels, line = code.sub(end, begin), LINE // self.dtype.itemsize
+        low, high = (
+            code.add(begin, code.divmod(code.mul(pixels, at), self.steps)[0]) for at in (step, code.add(step, "1"))
+        )
+        newest = (self.n_taps - 1) * spec.tap_step + 1 - spec.step  # first new pixel of x for another of y
+
+        def fetch(start: str, pixel: str, stride: str) -> None:
+            first = code.mul(pixel, stride)
+            with code.loop(first, code.add(first, self.task_lanes), line) as at:
+                code.prefetch(code.element(self.kind, start, at))
+
+        with code.loop(low, high) as w:
+            for start in y:
+                fetch(code.element(self.kind, start, ahead[1]), w, self.y_step)
+            first = code.add(code.add(self.first, str(newest)), code.mul(w, str(spec.step)))
+            for offset in (offset for offset, (new, _) in zip(found, self.met) if new):
+                with code.when(self.exists(offset)):
+                    start = code.element(self.kind, self.x, code.add(offset, ahead[0]))
+                    for u in range(spec.step):
+                        fetch(start, code.add(first, str(u)), self.x_step)
+
+    def pixels(self, w: str, x: Sequence[_Line], y: Sequence[str], taps: range) -> None:
+        """Neighbours that meet x for all taps."""
         code, spec = self.code, self.spec
         factors: dict[tuple[int, int], list[Value]] = {}
         start = code.mul(w, self.y_step)
@@ -327,13 +369,8 @@ class _Writer(LaneWriter):
         meetings: dict[int, list[tuple[int, int]]] = {}
         for u, (c, j) in itertools.product(range(spec.pixels), enumerate(taps)):
             meetings.setdefault(u * spec.step + j * spec.tap_step, []).append((u, c))
-        if y_ahead:
-            with self.once_a_line(step):
-                for u, line in itertools.product(range(spec.pixels), y_ahead):
-                    self.fetch(line, code.add(start, code.mul(self.y_step, str(u))))
         start = code.mul(code.add(self.first, code.mul(w, str(spec.step))), self.x_step)
         offsets = {position: code.mul(self.x_step, str(position)) for position in sorted(meetings)}
-        new = [offset for position, offset in offsets.items() if position > max(offsets) - spec.pixels * spec.step]
         for met in x:
             with code.when(met.exists):
                 base = code.element(self.kind, met.base, start)
@@ -341,10 +378,6 @@ class _Writer(LaneWriter):
                     values = self.vectors(base, offset)
                     for (u, c), (i, sums) in itertools.product(meetings[position], met.meets):
                         self.accumulate(sums[c], values, factors[i, u])
-                if met.ahead:
-                    with self.once_a_line(step):
-                        for offset in new:
-                            self.fetch(met.ahead, code.add(start, offset))
 
     def pixel(self, w: str, x: Sequence[_Line], y: Sequence[str], taps: range) -> None:
         code, spec = self.code, self.spec

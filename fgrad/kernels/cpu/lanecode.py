@@ -5,14 +5,12 @@ that is asked for.
 from __future__ import annotations
 
 import itertools
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from fgrad.kernels.cpu.body import Spec
 from fgrad.kernels.cpu.conv_geometry import Dim
-from fgrad.kernels.cpu.gemm_words import LINE
 from fgrad.kernels.cpu.scalar import Scalar
 from fgrad.kernels.cpu.value import Value, dtype_of, memory_type
 
@@ -114,13 +112,6 @@ class LaneWriter:
         for k in range(self.n_vectors):
             at = self.code.add(index, str(k * self.lanes))
             self.code.prefetch(self.code.element(self.kind, base, at))
-
-    def once_a_line(self, step: str) -> AbstractContextManager[None]:
-        """In the first one of the steps that share a line of the cache."""
-        steps = LINE // (self.width * self.dtype.itemsize)
-        if steps <= 1:
-            return nullcontext()
-        return self.code.when(self.compare("eq", self.code.op(f"and i64 {step}, {steps - 1}"), "0"))
 
     def compare(self, how: str, a: str, b: str) -> str:
         return self.code.op(f"icmp {how} i64 {a}, {b}")

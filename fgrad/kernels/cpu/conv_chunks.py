@@ -136,6 +136,8 @@ def _chunks(dims: tuple[Dim, ...], most: int, longest: int) -> _Chunks:
         which = [np.flatnonzero(meets[box_pixels, v]) for v in range(last.out)]
         met = [(w, index[box_pixels, v][w]) for v, w in enumerate(which)]
         a_lines = np.unique(offsets[box_lines][exists[box_lines]])
+        for d in outer[-1:]:  # lines that a tap meets one after the other are neighbours
+            a_lines = a_lines[np.argsort(a_lines // (d.lhs_stride or 1) % _steps(d)[0], kind="stable")]
         a = _Part.of(a_lines, [reads for _, reads in met if reads.size], a_step)
         b = _Part.of(b_offsets[box_lines], [w for w in which if w.size], b_step)
         boxes.append(_Box(box_lines, box_pixels, met, a, b))
@@ -186,9 +188,10 @@ def _tables(
                 found.lines.extend(itertools.chain(*[(start, count) for start in starts.tolist()]))
         runs = len(found.kinds)
         found.kinds.append(0)
+        by_offset = np.argsort(box.a.lines)
         for u in range(offsets.shape[1]):
             b_met = np.flatnonzero(exists[box.lines, u])
-            a_met = np.searchsorted(box.a.lines, offsets[box.lines][b_met, u])
+            a_met = by_offset[np.searchsorted(box.a.lines, offsets[box.lines][b_met, u], sorter=by_offset)]
             found.a_pairs.append(a_met * rows.line)
             found.b_pairs.append(b_met * columns.line)
             neighbours = bool((np.diff(a_met) == 1).all() and (np.diff(b_met) == 1).all())

@@ -55,6 +55,7 @@ RUN_BYTES = 1 << 10  # of a line of y, in a run, which is as far ahead as memory
 LEAST_RUN = (6, 8)  # pixels, of one line or of several: sums are read and written once a run
 LONG_RUN = 16  # pixels of a run that the L1 cache does not hold anyway
 LEAST_RUNS = 3  # of a line; else it is one run
+ONE_BITS = 20  # of a binary fraction
 PART_PIXELS = 128  # fewer of y do not repay adding another part
 
 
@@ -246,6 +247,7 @@ class _Writer(LaneWriter):
             self.last = code.sub(left, str(width))
             self.task_lanes = code.minimum(block, left)
             self.steps = code.divmod(code.add(self.task_lanes, str(width - 1)), str(width))[0]
+            self.part_of_step = code.divmod(code.add(str((1 << ONE_BITS) - 1), self.steps), self.steps)[0]
             sums_of_all = code.mul(self.steps, str(self.n_lines * self.n_taps * width))
             with code.loop("0", sums_of_all, self.spec.lanes) as at:
                 self.put(self.zeros, self.sums, at)
@@ -337,9 +339,7 @@ class _Writer(LaneWriter):
         """Asks for a step's share of the next run, in the order of memory: all lanes of some of its pixels."""
         code, spec = self.code, self.spec
         pixels, line = code.sub(end, begin), LINE // self.dtype.itemsize
-        low, high = (
-            code.add(begin, code.divmod(code.mul(pixels, at), self.steps)[0]) for at in (step, code.add(step, "1"))
-        )
+        low, high = (code.add(begin, self.share(pixels, at)) for at in (step, code.add(step, "1")))
         newest = (self.n_taps - 1) * spec.tap_step + 1 - spec.step  # first new pixel of x for another of y
 
         def fetch(start: str, pixel: str, stride: str) -> None:
@@ -356,6 +356,10 @@ class _Writer(LaneWriter):
                     start = code.element(self.kind, self.x, code.add(offset, ahead[0]))
                     for u in range(spec.step):
                         fetch(start, code.add(first, str(u)), self.x_step)
+
+    def share(self, pixels: str, step: str) -> str:
+        """``pixels * step / steps``, without a division."""
+        return self.code.op(f"lshr i64 {self.code.mul(self.code.mul(pixels, step), self.part_of_step)}, {ONE_BITS}")
 
     def pixels(self, w: str, x: Sequence[_Line], y: Sequence[str], taps: range) -> None:
         """Neighbours that meet x for all taps."""

@@ -10,9 +10,12 @@ from draws import CAST_PRODUCTS, PRODUCTS, random_operand, rng_at_width, set_mas
 
 from fgrad import config
 from fgrad.kernels.builder import PlanBuilder
-from fgrad.kernels.cpu import conv, conv_chunks, gemm_chunks, gemm_plan, gemm_tiles
+from fgrad.kernels.cpu import conv, conv_chunks, gemm_chunks, gemm_plan, gemm_tiles, lane_window
 from fgrad.kernels.cpu.conv import plan_conv
+from fgrad.kernels.cpu.conv_geometry import Dim
 from fgrad.kernels.cpu.driver import from_plan
+from fgrad.kernels.cpu.gemm_words import TAP_WORDS
+from fgrad.kernels.cpu.lanecode import Along
 from fgrad.kernels.layout import Layout
 from fgrad.kernels.reference.contraction import conv_general_dilated
 
@@ -332,6 +335,42 @@ def test_weight_gradients_in_chunks(monkeypatch, dtype, bits):
     chunked = [n for n in notes if "conv over the window, in chunks" in n]
     assert len(chunked) > len(notes) / 4
     assert any("sum of parts" in n for n in chunked)
+
+
+def test_lines_that_a_strided_tap_meets_are_one_run(monkeypatch):
+    """Taps of 2x2, stride 2, meet every other line and pixel of the input, whole lines of them: 64 window positions."""
+    found, tables = [], conv_chunks._tables
+    monkeypatch.setattr(conv_chunks, "CHUNK_BYTES", 256)
+    monkeypatch.setattr(conv_chunks, "SLOWER", 9.0)
+    monkeypatch.setattr(conv_chunks, "_tables", lambda *args: found.append(tables(*args)) or found[-1])
+    check_weight_gradient(
+        np.random.default_rng(0), np.dtype(np.float32), 3, (16, 16), (8, 8), 24, 32, rhs_dilation=(2, 2),
+        padding=((0, 0),) * 2,
+    )  # fmt: skip
+    (kinds,) = [np.array(table.kinds).reshape(-1, gemm_chunks.KIND_WORDS + 4 * TAP_WORDS) for table in found]
+    taps = kinds[:, gemm_chunks.KIND_WORDS :].reshape(-1, TAP_WORDS)
+    assert (taps[:, 1] == 1).all()
+    assert (taps.reshape(len(kinds), 4, -1)[..., 4].sum(axis=0) == 64).all()
+
+
+@pytest.mark.parametrize(
+    "bits, channels, stride, pixels, run",
+    [
+        (256, 128, 1, 32, 6),  # [3 lines of 8 pixels and 1 of 6] stay in the L1 cache
+        (256, 32, 1, 112, 9),  # a KB of y
+        (256, 256, 2, 128, 18),  # not even 6 would stay
+        (256, 128, 2, 16, 16),  # of fewer than three runs
+        (512, 256, 2, 128, 6),  # a vector is a line of the cache: steps share none
+    ],
+)
+def test_runs_of_depthwise_weight_gradients(bits, channels, stride, pixels, run):
+    d = Dim(
+        window=pixels, out=3, size=pixels * stride, stride=1, low=1, lhs_dilation=1, rhs_dilation=stride,
+        lhs_stride=0, rhs_stride=0, out_stride=0,
+    )  # fmt: skip
+    lines = Along.of_window(d, 1)
+    spec = lane_window.LaneWindow("float32", bits // 32, 1, lines, 3, (3,), (3,), stride, 1, True)
+    assert lane_window._run(spec, d, channels * 4) == run
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,9 @@ class _Writer(LaneWriter):
         new = itertools.product(*(range(d.farthest + 1 - d.along.advance, d.farthest + 1) for d in (lines, pixels)))
         for line, place in new:
             at = code.add(code.mul(lines.x, str(line)), code.mul(pixels.x, str(place)))
-            self.fetch(self.x, code.add(code.add(ahead, lane), at))
+            for k in range(self.n_vectors):
+                index = code.add(code.add(code.add(ahead, lane), at), str(k * self.lanes))
+                code.prefetch(code.element(self.kind, self.x, index))
         if self.spec.gathered:
             to = code.mul(step, str(self.block))
             for number, total in enumerate(sums.values()):

@@ -1,6 +1,4 @@
-"""What kernels lane by lane share: what a block of neighbours meets, vectors of lanes, numbers in tables, and memory
-that is asked for.
-"""
+"""What kernels lane by lane share: what a block of neighbours meets, vectors of lanes, and numbers in tables."""
 
 from __future__ import annotations
 
@@ -107,11 +105,6 @@ class LaneWriter:
 
     def set_number(self, number: str, table: str, index: str) -> None:
         self.s.store(Value(_INT64, number), self.code.element("i64", table, index), group=False)
-
-    def fetch(self, base: str, index: str) -> None:
-        for k in range(self.n_vectors):
-            at = self.code.add(index, str(k * self.lanes))
-            self.code.prefetch(self.code.element(self.kind, base, at))
 
     def compare(self, how: str, a: str, b: str) -> str:
         return self.code.op(f"icmp {how} i64 {a}, {b}")

@@ -92,12 +92,21 @@ def choose(geo: Geometry, itemsize: int) -> gemm_tiles.Tile | None:
     return tile if geo.pixels * cycles <= SLOWER * joined else None
 
 
-def _packed(parts: Sequence[_Part], images: int, element: int) -> _Packed:
+def _moved(nbytes: int, images: int) -> int:
+    """Bytes of the one move that copies a panel's rows of a pixel, or 0 where it takes several.  It may copy more, to
+    where the next pixel's rows are copied later.
+    """
+    moved = max(16, 1 << (nbytes - 1).bit_length())
+    return moved if moved <= 32 and (moved == nbytes or (moved < 2 * nbytes and images == 1)) else 0
+
+
+def _packed(parts: Sequence[_Part], images: int, element: int, more: int = 0) -> _Packed:
+    """``more``: bytes behind the last pixel that are written, too."""
     pixel = images * element
     line = max([0, *itertools.chain(*[part.counts for part in parts])]) * pixel
     most = max([len(part.lines) * len(part.phases) for part in parts])
     # An odd number of cache lines, so that the panels, to all of which a pixel is copied, lie in different sets.
-    return _Packed(element, pixel, line, (-(-most * line // LINE) | 1) * LINE)
+    return _Packed(element, pixel, line, (-(-(most * line + more) // LINE) | 1) * LINE)
 
 
 def _is_small(dims: Sequence[Dim], *_: object) -> bool:
@@ -220,7 +229,8 @@ def chunk_nest(
     lengths = _lengths(geo, size, tile)
     boxes = _chunks(geo.dims, *lengths).boxes
     images = _cut(geo.features, max(1, lengths[0] // geo.window))[0].stop if len(boxes) == 1 else 1
-    rows = _packed([box.a for box in boxes], images, tile.mr * size)
+    moved = _moved(tile.mr * size, images)
+    rows = _packed([box.a for box in boxes], images, tile.mr * size, max(0, moved - tile.mr * size))
     columns = _packed([box.b for box in boxes], images, tile.columns * size)
     tables = _tables(geo.dims, lengths, rows, columns, images, size)
     tile = tile._replace(a_step=tile.mr)
@@ -258,7 +268,7 @@ def chunk_nest(
         *tile.specs(dtype, geo.columns),
         *(tile._replace(mr=tile.mr - 1).specs(dtype, geo.columns) if short else (0, 0)),
         *close, builder.table(np.zeros(max(tile.mr, tile.columns) * size // 8 + 1, np.int64)),
-        columns_at, *epilogue_words(builder, out, geo.columns, size, parts),
+        columns_at, moved, *epilogue_words(builder, out, geo.columns, size, parts),
     )  # fmt: skip
     builder.step(tile.kernel(dtype, "gemm_chunks"), args, tasks * parts, "conv over the window, in chunks")
     if parts > 1:

@@ -26,8 +26,8 @@ Words of ``args`` (all strides and offsets in bytes; *packed* ones are those of 
     38 columns   39 rows of a tile   40 its columns
     41 the tile   42 and that of a last panel of columns that is not full   43 and 44 those of short panels of rows
     45 whether what is copied of A is most of what lies between   46 and of B (0 or 1: it is fetched ahead)
-    47 zeros, as many as a tile has columns   48 where in the scratch B is
-    49 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
+    47 zeros, as many as a tile has columns   48 where in the scratch B is   49 bytes of a move of A (`_pack`) or 0
+    50 address of the function to call behind every finished tile (`epilogue`), or 0; then that function's words
 
 Chunk i is of kind i % kinds and of images from i // kinds * (images of a chunk) on.  Words of a kind:
 
@@ -59,10 +59,22 @@ def build(name: str):
     return _product(np.dtype(name.removeprefix("gemm_chunks_")).type(0))
 
 
-def _pieces(nbytes: int):
-    """Copies of a size that the compiler knows: a load and a store for each of two pieces, ``second`` bytes apart.
-    Lines to write are asked for some steps before: the copies are longer than the L1 cache, and stores wait in turn.
+def _moves(nbytes: int):
+    """Copies of a size that the compiler knows, a load and a store each.  Lines to write are asked for some steps
+    before: the copies are longer than the L1 cache, and stores wait in turn.
     """
+
+    @numba.njit
+    def copy(to, to_step, source, step, count):
+        for i in range(count):
+            fetch_to_write(to + i * to_step + AHEAD_BYTES)
+            copy_bytes(to + i * to_step, source + i * step, nbytes)
+
+    return copy
+
+
+def _pairs_of_moves(nbytes: int):
+    """The same of two pieces, ``second`` bytes apart."""
 
     @numba.njit
     def copy(to, to_step, source, step, count, second):
@@ -74,18 +86,26 @@ def _pieces(nbytes: int):
     return copy
 
 
-_4, _8, _16, _32, _64 = (_pieces(nbytes) for nbytes in (4, 8, 16, 32, 64))
+_one_16, _one_32 = (_moves(nbytes) for nbytes in (16, 32))
+_4, _8, _16, _32, _64 = (_pairs_of_moves(nbytes) for nbytes in (4, 8, 16, 32, 64))
 
 
 @numba.njit
-def _pack(to, to_panel, to_pixel, source, panel, pixel, panels, pixels, nbytes):
-    """To each of ``panels`` its ``nbytes`` of each of ``pixels``, in pairs of pieces, which overlap if need be;
-    innermost what there is more of.
+def _pack(to, to_panel, to_pixel, source, panel, pixel, panels, pixels, nbytes, moved):
+    """To each of ``panels`` its ``nbytes`` of each of ``pixels``, innermost what there is more of: in one move of
+    ``moved`` bytes, 16 or 32, the last of which may be what follows, or in pairs of moves, which overlap if need be.
     """
     if panels < pixels:
         outer, to_outer, outer_step, inner, to_inner, inner_step = panels, to_panel, panel, pixels, to_pixel, pixel
     else:
         outer, to_outer, outer_step, inner, to_inner, inner_step = pixels, to_pixel, pixel, panels, to_panel, panel
+    if moved != 0:
+        for i in range(outer):
+            if moved == 16:
+                _one_16(to + i * to_outer, to_inner, source + i * outer_step, inner_step, inner)
+            else:
+                _one_32(to + i * to_outer, to_inner, source + i * outer_step, inner_step, inner)
+        return
     size = 4
     while size < 64 and 2 * size < nbytes:
         size *= 2
@@ -134,7 +154,7 @@ def _product(proto):
         row_panels, block, short, taps = ld_i64(args, 32), ld_i64(args, 33), ld_i64(args, 34), ld_i64(args, 35)
         out_row, part, columns = ld_i64(args, 36), ld_i64(args, 37), ld_i64(args, 38)
         mr, width, zeros = ld_i64(args, 39), ld_i64(args, 40), ld_i64(args, 47)
-        packed_b, epilogue = scratch + ld_i64(args, 48), ld_i64(args, 49)
+        packed_b, a_moved, epilogue = scratch + ld_i64(args, 48), ld_i64(args, 49), ld_i64(args, 50)
         column_blocks = (panels + block_panels - 1) // block_panels
         kind_bytes = 8 * (KIND_WORDS + word.TAP_WORDS * taps)
         words, info, runs = stack_bytes(word_bytes), stack_bytes(row_bytes), stack_bytes(64)
@@ -175,22 +195,25 @@ def _product(proto):
                         y, pixels, nbytes = scratch + n * a_n + line * a_line, ld_i64(lines, entry + 1), mr * itemsize
                         panel, pixel = nbytes * exists, a_pixel * exists
                         short_panel = max(panel - itemsize, 0)
-                        _pack(y, a_panel, a_step, x, short_panel, pixel, shorts, pixels, nbytes)
+                        _pack(y, a_panel, a_step, x, short_panel, pixel, shorts, pixels, nbytes, a_moved)
                         x += shorts * short_panel
                         y += shorts * a_panel
-                        _pack(y, a_panel, a_step, x, panel, pixel, talls, pixels, nbytes)
+                        _pack(y, a_panel, a_step, x, panel, pixel, talls - 1, pixels, nbytes, a_moved)
+                        x += max(talls - 1, 0) * panel
+                        y += max(talls - 1, 0) * a_panel
+                        _pack(y, a_panel, a_step, x, panel, pixel, min(talls, 1), pixels, nbytes, 0)
                     for line in range(ld_i64(kind, 4)):
                         entry = ld_i64(kind, 5) + 2 * line
                         x = b_batch + (first_image + n) * b_image + ld_i64(lines, entry) if exists else zeros
                         y, pixels = packed_b + n * b_n + line * b_line, ld_i64(lines, entry + 1)
                         nbytes = width * itemsize
                         panel, pixel = nbytes * exists, b_pixel * exists
-                        _pack(y, b_panel, b_step, x, panel, pixel, full, pixels, nbytes)
+                        _pack(y, b_panel, b_step, x, panel, pixel, full, pixels, nbytes, 0)
                         x += full * panel
                         y += full * b_panel
                         if full * width < task_columns:
                             nbytes = (task_columns - full * width) * itemsize
-                            _pack(y, b_panel, b_step, x, panel, pixel, 1, pixels, nbytes)
+                            _pack(y, b_panel, b_step, x, panel, pixel, 1, pixels, nbytes, 0)
                 # What the next chunk copies is fetched by the tiles of this one, a share by each.
                 group = (chunk + 1) // n_kinds
                 following = kinds + (chunk + 1 - group * n_kinds) * kind_bytes
@@ -234,6 +257,6 @@ def _product(proto):
                             for i in range(tile_rows):
                                 st(outs, i, out + ld_i64(tap_out, tap) + i * out_row)
                             st(runs, 0, ld_i64(outs, 0))
-                            call_kernel(epilogue, args + 8 * 50, runs, 0, worker)
+                            call_kernel(epilogue, args + 8 * 51, runs, 0, worker)
 
     return kernel

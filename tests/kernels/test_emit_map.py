@@ -224,7 +224,7 @@ def test_loops_become_vectors():
     text = jit.ir_text(spec.steps[0].kernel)
     assert "define void @fgrad_kernel(" in text and "fadd contract float" in text
     lanes = (config.cpu_vector_bits() or engine.widest or 128) // 32
-    assert f"fadd contract <{lanes} x float>" in str(engine.optimised(text))
+    assert f"fadd contract <{lanes} x float>" in str(engine.optimised(text, jit.Emitted.level))
     assert "add" in jit.assembly(spec.steps[0].kernel)
 
 

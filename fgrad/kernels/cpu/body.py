@@ -140,7 +140,7 @@ class Emitted:
     """What is emitted as LLVM IR: compiled and looked up by its fields, which hold structure and no sizes."""
 
     folder: ClassVar[str] = "emitted"  # of the disk cache
-    raw: ClassVar[bool] = True  # the text is not optimised yet
+    level: ClassVar[int] = 2  # of LLVM's passes: level 3 makes these loops no faster
 
     def text(self, native_half: bool, vector_bits: int | None) -> str:
         """A function of a kernel's signature, named `KERNEL`, as LLVM IR."""

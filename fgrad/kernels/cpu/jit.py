@@ -45,7 +45,7 @@ def assembly(spec: Emitted) -> str:
     """The kernel's machine code, for reading."""
     with _lock:
         engine = _get_engine()
-        return engine.machine.emit_assembly(engine.optimised(engine.text(spec)))
+        return engine.machine.emit_assembly(engine.optimised(engine.text(spec), spec.level))
 
 
 _lock = threading.RLock()
@@ -71,9 +71,8 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-# Level 3 and SLP make these loops no faster and compiling slower (16 and 24 ms a kernel).
+# SLP makes these loops no faster and compiling slower (24 ms a kernel).
 _PASSES = {
-    "speed_level": 2,
     "loop_vectorization": True,
     "loop_interleaving": True,
     "loop_unrolling": True,
@@ -104,9 +103,6 @@ class _Engine:
         versions = llvmlite.__version__, str(llvm.llvm_version_info)
         self._compiler = (self.cpu, self.features, *versions, repr(_PASSES), repr(_CODE))
         self._layout = f'target datalayout = "{self.machine.target_data}"\ntarget triple = "{target.triple}"\n'
-        self._options = llvm.create_pipeline_tuning_options()
-        for option, value in _PASSES.items():
-            setattr(self._options, option, value)
         self._kept: list[object] = []
         self._loaded: dict[str, int] = {}
         _add_libm()
@@ -118,15 +114,18 @@ class _Engine:
     def _vector_bits(self) -> int | None:
         return config.cpu_vector_bits() or self.widest
 
-    def optimised(self, text: str) -> llvm.ModuleRef:
+    def optimised(self, text: str, level: int) -> llvm.ModuleRef:
         module = llvm.parse_assembly(text)
-        builder = llvm.create_pass_builder(self.machine, self._options)
+        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        for option, value in _PASSES.items():
+            setattr(options, option, value)
+        builder = llvm.create_pass_builder(self.machine, options)
         builder.getModulePassManager().run(module, builder)
         return module
 
     def load(self, spec: Emitted) -> int:
         identity = self._layout + spec.identity(self.native_half, self._vector_bits)
-        what = "\0".join((identity, *self._compiler))
+        what = "\0".join((identity, str(spec.level), *self._compiler))
         digest = hashlib.sha256(what.encode()).hexdigest()
         if digest in self._loaded:  # for another vector width, which makes no difference to it
             return self._loaded[digest]
@@ -134,7 +133,7 @@ class _Engine:
         code = objects.read(spec.folder, digest)
         if code is None:
             text = self.text(spec).replace(f"@{KERNEL}(", f"@{symbol}(")
-            module = self.optimised(text) if spec.raw else llvm.parse_assembly(text)
+            module = self.optimised(text, spec.level)
             code = self.machine.emit_object(module)
             if _is_self_contained(module):
                 objects.write(spec.folder, digest, code)

@@ -50,7 +50,7 @@ class LibraryKernel(Emitted):
     """A kernel written in Python."""
 
     folder: ClassVar[str] = "library"
-    raw: ClassVar[bool] = False  # Numba has optimised it
+    level: ClassVar[int] = 3  # takes what does not change out of the loops of `gather` and `scatter`
 
     name: str
 

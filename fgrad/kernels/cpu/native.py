@@ -2,21 +2,73 @@
 
 This is the only file that runs Numba's compiler for fgrad's own kernels; a process that finds them all on disk does not
 load Numba.
+
+Numba finds types and writes LLVM IR.  It would also optimise and compile each function that a kernel calls, then link
+it into the caller and optimise that: half of the time it takes.  Here the IR is linked as it was written, and `jit`
+optimises the whole once.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import llvmlite.binding as llvm
 from numba import njit
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
 from fgrad.kernels.cpu.irtext import KERNEL
 from fgrad.kernels.cpu.memory import KERNEL_SIGNATURE
 
 #: NaN and infinities keep their meaning; contraction to FMA and reassociation are allowed.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+
+
+class _Written(JITCodeLibrary):
+    """LLVM IR of a function and of those it calls, as it was written."""
+
+    def _optimize_functions(self, ll_module: llvm.ModuleRef) -> None:
+        """Before a module is linked."""
+
+    def _optimize_final_module(self) -> None:
+        """After all are linked."""
+
+    def _finalize_final_module(self) -> None:
+        """No machine code."""
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        self._ensure_finalized()
+        return 0  # nobody calls it
+
+
+class _Writer(JITCPUCodegen):
+    _library_class = _Written
+
+    def set_env(self, env_name: str, env: object) -> None:
+        """What Python objects a function refers to, of which kernels have none."""
+
+
+@functools.cache
+def _writer() -> _Writer:
+    return _Writer("fgrad")
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Numba only writes LLVM IR meanwhile, and other threads wait to compile theirs."""
+    context = cpu_target.target_context
+    with global_compiler_lock:
+        usual, context._internal_codegen = context._internal_codegen, _writer()
+        try:
+            yield
+        finally:
+            context._internal_codegen = usual
 
 
 def kernel_text(function: Callable) -> str:
@@ -26,9 +78,11 @@ def kernel_text(function: Callable) -> str:
     adds, like the ValueError of a range whose step is 0, would stop the kernel), so status and exception are dropped,
     and with them go all references to Python.
     """
-    dispatcher = njit(
+    kernel = njit(
         KERNEL_SIGNATURE, error_model="numpy", fastmath=FASTMATH, no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )(function)
+    )
+    with _writing():
+        dispatcher = kernel(function)
     (compiled,) = dispatcher.overloads.values()
     name = compiled.fndesc.mangled_name
     module = llvm.parse_assembly(_without_target(compiled.library.get_llvm_str()))

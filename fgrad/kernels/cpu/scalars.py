@@ -13,9 +13,9 @@ from numba.extending import intrinsic
 KINDS = ("set", "add", "mul", "max", "min")
 SET, ADD, MUL, MAX, MIN = range(5)
 
-#: njit options of every function inlined into a kernel.  LLVM inlines it, so constant arguments specialise it.
+#: njit options of every function inlined into a kernel.  LLVM inlines it once it is optimised (not so if it is forced
+#: to), and constant arguments specialise it.
 INLINED = {
-    "forceinline": True,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
     "error_model": "numpy",

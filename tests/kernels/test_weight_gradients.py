@@ -7,6 +7,7 @@ import itertools
 import mmap
 import sys
 
+import numba
 import numpy as np
 import pytest
 from draws import PRODUCTS, rng_at_width
@@ -168,6 +169,11 @@ def test_where_a_chunk_is_fetched():
     """Every byte of two images of three lines, of 2 pixels of 8 bytes, in a buffer of other strides."""
     part, lines = np.array([3, 2, 3, 16]), np.array([99, 0, 4, 2, 104, 2, 304, 2])
     addresses = [part.ctypes.data, lines.ctypes.data]
-    places = [gemm_chunks._place(*addresses, 5000, 1000, position) for position in range(96)]
+
+    @numba.njit  # a kernel's functions have no machine code of their own
+    def place(*args):
+        return gemm_chunks._place(*args)
+
+    places = [place(*addresses, 5000, 1000, position) for position in range(96)]
     expected = 5004 + np.add.outer(np.add.outer([0, 1000], [0, 100, 300]), np.arange(16))
     np.testing.assert_array_equal(places, expected.ravel())

@@ -5,7 +5,7 @@ load Numba.
 
 Numba finds types and writes LLVM IR.  It would also optimise and compile each function that a kernel calls, then link
 it into the caller and optimise that: half of the time it takes.  Here the IR is linked as it was written, and `jit`
-optimises the whole once.
+optimises the whole once.  So Python cannot call the functions that a kernel calls; other Numba functions can.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from error_mutations import mutated
 from error_targets import FUNCTIONS, SEEDS, WRAPPED
 from error_verdict import FGRAD, Outcome, verdict
 
+from fgrad.kernels.cpu.library import LibraryKernel
+
 MEMORY = 3 << 30  # bytes of addresses
 KEPT = 64  # calls kept for a function
 # Each form of these calls compiles a program, those of the gamma family for a second: fuzzed less often.
@@ -69,6 +71,23 @@ class Coverage:
 
     def __exit__(self, *exc: object) -> None:
         sys.settrace(None)
+
+
+def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """None of its lines would count, and Numba takes twice as long under a trace."""
+
+    def call(*args: Any) -> Any:
+        trace = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return function(*args)
+        finally:
+            sys.settrace(trace)
+
+    return call
+
+
+LibraryKernel.text = _untraced(LibraryKernel.text)  # type: ignore[method-assign]
 
 
 class Fuzzer:

@@ -14,6 +14,7 @@ from fgrad.core import dtypes as core_dtypes
 from fgrad.testing import check_transpose, strategies
 from fgrad.testing.problem import Problem
 from fgrad.testing.strategies import conv_problems, elementwise_problems, scatter_problems
+from fgrad.testing.strategies.basic import draw_arrays
 
 PROBLEMS = [name for name in strategies.__all__ if name.endswith("_problems")]
 REAL = ("conv_problems", "conv_transpose_problems", "dot_general_problems", "reduce_window_problems")
@@ -83,6 +84,22 @@ def test_no_two_elements_of_a_maximum_or_a_sort_are_equal():
     def check(problem):
         floats = np.concatenate([x.ravel() for x in problem.operands if x.dtype.kind == "f"])
         assert len(np.unique(floats)) == len(floats)
+
+    check()
+
+
+@pytest.mark.parametrize("dtype, most", [("int8", 253), ("uint8", 253), ("int16", 300), ("float16", 300)])
+def test_integers_repeat_where_there_are_too_few(dtype, most):
+    @quick
+    @given(st.integers(most, 300).flatmap(lambda n: st.tuples(st.just(n), pair(n))))
+    def check(drawn):
+        n, (x, y) = drawn
+        values = {*x.tolist(), *y.ravel().tolist()}
+        assert len(values) == n if n <= most or dtype[-2:] == "16" else len(values) < n
+
+    @st.composite
+    def pair(draw, n):
+        return draw_arrays(draw, np.dtype(dtype), [(n - 9,), (3, 3)])
 
     check()
 

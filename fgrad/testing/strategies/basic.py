@@ -254,12 +254,16 @@ def draw_arrays(
     *,
     low: float | None = None,
     high: float | None = None,
-    distinct: bool = True,
+    distinct: bool | None = None,
     integers: bool = False,
 ) -> list[np.ndarray]:
-    """Arrays of one dtype from one draw, ``distinct`` across all of them; see ``arrays``."""
+    """Arrays of one dtype from one draw, ``distinct`` across all of them (by default unless they are integers, which
+    have no derivatives, and more than there are); see ``arrays``.
+    """
     counts = [math.prod(shape) for shape in shapes]
     total = sum(counts)
+    if distinct is None:
+        distinct = dtype.kind not in "iu" or total < 2 ** (8 * dtype.itemsize) - 2  # 0 and the least are left out
     seed = draw(SEEDS)  # for empty arrays too: shrinking prefers what draws less
     if dtype.kind == "c":
         part = np.dtype(f"f{dtype.itemsize // 2}")

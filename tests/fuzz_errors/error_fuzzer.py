@@ -87,7 +87,7 @@ def _untraced(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-LibraryKernel.text = _untraced(LibraryKernel.text)  # type: ignore[method-assign]
+LibraryKernel.text = _untraced(LibraryKernel.text)
 
 
 class Fuzzer:

@@ -1,5 +1,6 @@
 """What every test shares: the oracles (JAX, PyTorch) where they are installed.  The rest is in _fgrad_pytest.py."""
 
+import functools
 import importlib
 import importlib.util
 import warnings
@@ -19,10 +20,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         for marker in item.iter_markers("oracle"):
             for module in marker.args or ("jax",):
-                if importlib.util.find_spec(module) is None:
+                if not _installed(module):
                     item.add_marker(
                         pytest.mark.skip(reason=f"{module} is not installed (`make test-oracle` brings it)")
                     )
+
+
+@functools.cache
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _import_oracle(name: str):

@@ -80,7 +80,7 @@ class LeakTrace(ObservingTrace):
 
 
 def _leaks_of(trace: Trace) -> list[tuple[Tracer, str]]:
-    tracers = [x for x in gc.get_objects() if type(x) in TRACERS and x._trace is trace]
+    tracers = [x for x in gc.get_referrers(trace) if type(x) in TRACERS and x._trace is trace]
     holders = _holders(tracers)
     return [(x, holders[id(x)]) for x in tracers if id(x) in holders]
 

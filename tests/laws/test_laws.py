@@ -23,11 +23,9 @@ NAMES = [
 ]
 SAMPLES = table()
 SLOTS = ("abstract", "reference", "cpu", "cuda", "jvp", "transpose", "batch")
+SAMPLED = sorted(SAMPLES.keys() & REGISTRY.keys())
 CASES = [
-    pytest.param(REGISTRY[name], sample, id=f"{name}-{i}")
-    for name, samples in SAMPLES.items()
-    if name in REGISTRY
-    for i, sample in enumerate(samples)
+    pytest.param(REGISTRY[name], sample, id=f"{name}-{i}") for name in SAMPLED for i, sample in enumerate(SAMPLES[name])
 ]
 
 
@@ -60,9 +58,15 @@ def test_every_transpose_is_reached(name):
 
 # --- the laws --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("prim, sample", CASES)
-def test_law(law, prim, sample):
-    LAWS[law](prim, sample)
+@pytest.mark.parametrize("name", SAMPLED)
+def test_law(law, name):
+    """On all samples of a primitive: a test for each would be seven times as many, and pytest takes 3 ms for a test."""
+    for i, sample in enumerate(SAMPLES[name]):
+        try:
+            LAWS[law](REGISTRY[name], sample)
+        except Exception as error:
+            error.add_note(f"on sample {i} of {name}")
+            raise
 
 
 @pytest.mark.parametrize("name", NAMES)

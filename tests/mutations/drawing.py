@@ -108,7 +108,7 @@ def mutations(module: str, function: str, uses: list[tuple[int, str, str]]) -> I
     source = source_of(module)
     _, _, slot = uses[0]
     primitives = tuple(dict.fromkeys([name for _, name, s in uses if s == slot]))[:4]
-    node = find(ast.parse(source), function)
+    node = find(source, function)
     if any(a.arg == "s" for a in node.args.args):  # the rule of a scalar kernel
         return
     if any(isinstance(n, ast.While) for n in ast.walk(node)):
@@ -162,9 +162,10 @@ def _expressions(nodes: list[ast.stmt]) -> Iterator[ast.expr]:
                 if isinstance(child, ast.stmt):
                     yield from _expressions([child])
                 elif isinstance(child, ast.expr):
-                    yield from (n for n in ast.walk(child) if isinstance(n, ast.expr) and not _within_text(child, n))
+                    yield from _outside_text(child)
 
 
-def _within_text(root: ast.expr, node: ast.expr) -> bool:
-    texts = [n for n in ast.walk(root) if isinstance(n, ast.JoinedStr)]
-    return any(node is n for text in texts for n in ast.walk(text))
+def _outside_text(root: ast.expr) -> Iterator[ast.expr]:
+    nodes = list(ast.walk(root))
+    within = {id(n) for text in nodes if isinstance(text, ast.JoinedStr) for n in ast.walk(text)}
+    return (n for n in nodes if isinstance(n, ast.expr) and id(n) not in within)

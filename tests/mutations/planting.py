@@ -12,6 +12,8 @@ import inspect
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from itertools import accumulate
 from typing import NamedTuple
 
 COUNTER = "_mutation_ran"
@@ -43,7 +45,7 @@ def source_of(module: str) -> str:
 def edit(module: str, function: str, old: str, new: str) -> Edit:
     """The one place in the function (by qualified name; '' for the whole module) that reads ``old``."""
     source = source_of(module)
-    begin, end = span(source, find(ast.parse(source), function)) if function else (0, len(source))
+    begin, end = span(source, find(source, function)) if function else (0, len(source))
     assert source.count(old, begin, end) == 1, f"{module}.{function} has {old!r} {source.count(old, begin, end)} times"
     # without what stands around the mistake to tell its place
     head = common(old, new)
@@ -86,8 +88,10 @@ def _exchanged(module: str, edits: Sequence[Edit], ran: Ran) -> Iterator[None]:
 
 # --- code ------------------------------------------------------------------------------------------------------------
 def live_functions(module: str) -> list[types.FunctionType]:
-    file = importlib.import_module(module).__file__
-    return [f for f in gc.get_objects() if type(f) is types.FunctionType and f.__code__.co_filename == file]
+    """All that have the module's globals and come from its file: a search that the collector does in C."""
+    names = vars(importlib.import_module(module))
+    referrers = gc.get_referrers(names)
+    return [f for f in referrers if type(f) is types.FunctionType and f.__code__.co_filename == names["__file__"]]
 
 
 def key_of(code: types.CodeType) -> object:
@@ -107,9 +111,14 @@ def changed_codes(module: str, edits: Sequence[Edit]) -> dict[object, types.Code
     for e in edits:
         moved = sum(len(o.new) - len(o.old) for o in edits if o.start < e.start)
         _count(module_tree, mutated, e.start + moved, e.start + moved + len(e.new))
-    new = compile(ast.fix_missing_locations(module_tree), file, "exec", dont_inherit=True)
-    pairs = _pairs(compile(source, file, "exec", dont_inherit=True), new)
+    new = compile(module_tree, file, "exec", dont_inherit=True)
+    pairs = _pairs(_compiled(source, file), new)
     return {key_of(a): b for a, b in pairs if _differ(a, b)}
+
+
+@cache
+def _compiled(source: str, file: str) -> types.CodeType:
+    return compile(source, file, "exec", dont_inherit=True)
 
 
 def _pairs(a: types.CodeType, b: types.CodeType) -> Iterator[tuple[types.CodeType, types.CodeType]]:
@@ -133,9 +142,12 @@ def _differ(a: types.CodeType, b: types.CodeType) -> bool:
 
 
 # --- source ----------------------------------------------------------------------------------------------------------
-def find(tree: ast.AST, qualified: str) -> ast.FunctionDef:
-    """The function of this name, as in ``outer.inner``."""
-    node: ast.AST = tree
+_parsed = cache(ast.parse)
+
+
+def find(source: str, qualified: str) -> ast.FunctionDef:
+    """The function of this name, as in ``outer.inner``; it is shared, and nobody changes it."""
+    node: ast.AST = _parsed(source)
     for name in qualified.split("."):
         (node,) = [n for n in _nearest(node) if n.name == name]
     assert isinstance(node, ast.FunctionDef)
@@ -152,27 +164,41 @@ def _nearest(node: ast.AST) -> Iterator[ast.FunctionDef | ast.ClassDef]:
 
 def span(source: str, node: ast.AST) -> tuple[int, int]:
     """The offsets of a node's first character and of the one after its last."""
-    lines = source.splitlines(keepends=True)
+    lines = _lines(source)
 
     def offset(line: int, column: int) -> int:  # columns count bytes
-        return sum(map(len, lines[: line - 1])) + len(lines[line - 1].encode()[:column].decode())
+        start, text = lines[line - 1]
+        return start + len(text.encode()[:column].decode())
 
     return offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
 
 
+@cache
+def _lines(source: str) -> list[tuple[int, str]]:
+    """Each line, and at which offset it begins."""
+    lines = source.splitlines(keepends=True)
+    return list(zip(accumulate(map(len, lines), initial=0), lines))
+
+
 def _count(tree: ast.AST, source: str, start: int, end: int) -> None:
     """The innermost function around these offsets calls the counter first."""
-    inside = [
-        (high - low, node)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.Lambda)
-        for low, high in [span(source, node)]
-        if low <= start and end <= high
-    ]
+    inside = [x for x in _around(tree, source, start, end) if isinstance(x, ast.FunctionDef | ast.Lambda)]
     assert inside, "the edit is in no function"
-    _, node = min(inside, key=lambda pair: pair[0])
+    node = inside[-1]
     call = ast.Call(ast.Name(COUNTER, ast.Load()), [], [])
     if isinstance(node, ast.Lambda):
-        node.body = ast.BoolOp(ast.Or(), [call, node.body])  # the counter returns None
+        node.body = new = ast.BoolOp(ast.Or(), [call, node.body])  # the counter returns None
     else:
-        node.body.insert(0, ast.Expr(call))
+        node.body.insert(0, new := ast.Expr(call))
+    ast.fix_missing_locations(ast.copy_location(new, node))
+
+
+def _around(node: ast.AST, source: str, start: int, end: int) -> Iterator[ast.AST]:
+    """The nodes below this one that hold the offsets, from the outermost on."""
+    for child in ast.iter_child_nodes(node):
+        if hasattr(child, "lineno"):
+            low, high = span(source, child)
+            if not low <= start <= end <= high:
+                continue
+            yield child
+        yield from _around(child, source, start, end)

@@ -21,6 +21,7 @@ EQUIVALENT: dict[str, str] = {
     "primitives.dot_general._abstract: _free(l_ndim, lc, lb) -> _free(l_ndim, lb, lc)": "a union of axes",
     "primitives.padding._pad_transpose: lo < 0 -> lo <= 0": "nothing cropped is restored by no zeros",
     "primitives.sort.along: x.ndim - 1 -> (x.ndim) + (1)": "beyond the last axis is the last",
+    "primitives.transpose.inverse: 0 -> 1": "every place is written over",
 }
 
 

@@ -12,7 +12,7 @@ import inspect
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -173,7 +173,7 @@ def span(source: str, node: ast.AST) -> tuple[int, int]:
     return offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
 
 
-@cache
+@lru_cache(maxsize=64)  # mutated sources come once each
 def _lines(source: str) -> list[tuple[int, str]]:
     """Each line, and at which offset it begins."""
     lines = source.splitlines(keepends=True)
